@@ -1,0 +1,12 @@
+"""From labelled texts to few-shot tasks: corpora, class-disjoint splits, episodes.
+
+numpy and datasets; never torch.
+"""
+
+from episodes.corpus import Corpus
+from episodes.episode import Episode
+from episodes.errors import InputError
+from episodes.sampler import EpisodeSampler, MixtureSampler
+from episodes.splits import ClassSplit
+
+__all__ = ["ClassSplit", "Corpus", "Episode", "EpisodeSampler", "InputError", "MixtureSampler"]

@@ -1,0 +1,205 @@
+"""From a source (a file, a Hub id, a `datasets.Dataset`) to two columns, as they stand there.
+
+Local .csv and .json files are read with the standard library instead of `datasets.load_dataset`, which
+guesses types (the text "2020-01-01" comes out as a date, "NA" as missing), takes the surplus cells of a row
+for an index without a word, and keeps a cache that goes stale beside an edited file. What a file says is what
+a corpus gets.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from episodes.errors import InputError, listing
+from episodes.hub import load_hub_dataset
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+BUNDLED = "everyday"
+SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
+
+# A Hub id may hold dots ("org/data-v1.1"), so not every suffix makes a file of a name. These do.
+_FILE_SUFFIXES = {*SUFFIXES, ".txt", ".xls", ".xlsx", ".ndjson", ".arrow", ".pkl", ".gz", ".zip"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """The two columns of a source, unchecked.
+
+    Attributes:
+        name: what messages call the source.
+        texts: n cells of the text column, of any type.
+        labels: n cells of the label column, of any type; ClassLabel numbers are already names, and None where
+            the number is -1 (unlabelled).
+        class_order: the names of a ClassLabel column in their order; None where the source has no order.
+    """
+
+    name: str
+    texts: list[Any]
+    labels: list[Any]
+    class_order: tuple[str, ...] | None = None
+
+
+def read_table(source: object, text_column: str, label_column: str, subset: str | None, split: str | None) -> Table:
+    """The two columns of a source; the arguments are those of `Corpus.load`.
+
+    Raises:
+        InputError: the source is of no known kind, does not exist, cannot be read, or lacks one of the
+            columns.
+    """
+    if not isinstance(source, (str, Path)):
+        return _read_object(source, text_column, label_column, subset, split)
+    path = Path(source).expanduser()
+    bundled = source == BUNDLED
+    if not bundled and not _names_a_file(source, path):
+        return _columns_of(load_hub_dataset(str(source), subset, split), str(source), text_column, label_column)
+    if subset is not None or split is not None:
+        raise InputError(f"{source} is one table: subset and split can only be given with a Hub id or a DatasetDict.")
+    if bundled:
+        return _read_bytes((files("episodes") / "data/everyday.jsonl").read_bytes(), path, text_column, label_column)
+    if not path.exists():
+        raise InputError(f"There is no file {path}.")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name one of its files.")
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{path} is of no known kind; save it as one of: {listing(SUFFIXES)}.")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}).") from error
+    return _read_bytes(data, path, text_column, label_column)
+
+
+def _names_a_file(source: str | Path, path: Path) -> bool:
+    if isinstance(source, Path) or path.exists() or path.suffix.lower() in _FILE_SUFFIXES:
+        return True
+    return source.startswith((".", "/", "~")) or source.count("/") > 1 or "\\" in source
+
+
+def _read_bytes(data: bytes, path: Path, text_column: str, label_column: str) -> Table:
+    suffix = path.suffix.lower() or ".jsonl"  # the bundled corpus goes by its name alone
+    if suffix == ".parquet":
+        return _columns_of(_parquet_dataset(data, path), str(path), text_column, label_column)
+    try:
+        text = data.decode("utf-8-sig")  # Excel begins its UTF-8 files with a byte order mark
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise InputError(f"{path} is not UTF-8 text (line {line}); save it again with the encoding UTF-8.") from None
+    if not text.strip():
+        raise InputError(f"{path} is empty; rows with {text_column!r} and {label_column!r} are needed.")
+    if suffix in (".csv", ".tsv"):
+        rows = _delimited_rows(text, path, "," if suffix == ".csv" else "\t")
+    else:
+        rows = _json_rows(text, path)
+    _require_columns(str(path), dict.fromkeys(key for row in rows for key in row), text_column, label_column)
+    return Table(str(path), [row.get(text_column) for row in rows], [row.get(label_column) for row in rows])
+
+
+def _delimited_rows(text: str, path: Path, delimiter: str) -> list[dict[str, Any]]:
+    # The module's limit of 131,072 characters a cell is global; it is lifted for this reading only.
+    limit = csv.field_size_limit(2**31 - 1)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        header, *rows = [cells for cells in reader if cells]
+    except csv.Error as error:
+        raise InputError(f"{path} is malformed at line {reader.line_num} ({error}); check its quotes.") from None
+    finally:
+        csv.field_size_limit(limit)
+    header = [column.strip() for column in header]
+    for number, cells in enumerate(rows, start=1):
+        if len(cells) != len(header):
+            raise InputError(
+                f"{path}: row {number} has {len(cells)} cells and the header {len(header)}; "
+                'a cell that holds the separator needs "quotes" around it.'
+            )
+    if not rows:
+        raise InputError(f"{path} has a header ({listing(header)}) but no rows; labelled texts are needed.")
+    return [dict(zip(header, cells, strict=True)) for cells in rows]
+
+
+def _json_rows(text: str, path: Path) -> list[dict[str, Any]]:
+    if text.lstrip().startswith("["):
+        rows = _json_value(text, path, 1)
+    else:  # not splitlines(): it would also cut at characters that a JSON string may hold, such as U+2028
+        lines = enumerate(text.split("\n"), start=1)
+        rows = [_json_value(line, path, number) for number, line in lines if line.strip()]
+    if not rows:
+        raise InputError(f"{path} holds an empty list; labelled texts are needed.")
+    wrong = [number for number, row in enumerate(rows, start=1) if not isinstance(row, dict)]
+    if wrong:
+        raise InputError(f'{path}: these rows are not objects such as {{"text": …}}: {listing(wrong)}.')
+    return rows
+
+
+def _json_value(text: str, path: Path, first_line: int) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path} is not valid JSON at line {first_line + error.lineno - 1} ({error.msg}); "
+            "one object a line, or one list of objects, is needed."
+        ) from None
+
+
+def _parquet_dataset(data: bytes, path: Path) -> Dataset:
+    import pyarrow
+    import pyarrow.parquet
+    from datasets import Dataset
+
+    try:
+        return Dataset(pyarrow.parquet.read_table(io.BytesIO(data)))
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"{path} is not a parquet file, or a damaged one; write it again.") from error
+
+
+def _read_object(source: object, text_column: str, label_column: str, subset: str | None, split: str | None) -> Table:
+    from datasets import Dataset, DatasetDict
+
+    if subset is not None:
+        raise InputError("subset can only be given with a Hub id.")
+    if isinstance(source, DatasetDict):
+        if split not in source:
+            raise InputError(f"A DatasetDict needs split, one of: {listing(source)}; it is {split!r}.")
+        source = source[split]
+    elif split is not None:
+        raise InputError("split can only be given with a Hub id or a DatasetDict.")
+    if not isinstance(source, Dataset):
+        raise InputError(
+            f"A corpus cannot be loaded from {type(source).__name__}; give {BUNDLED!r}, "
+            f"a file ({listing(SUFFIXES)}), a Hub id or a datasets.Dataset (not a streaming one)."
+        )
+    return _columns_of(source, "The data set", text_column, label_column)
+
+
+def _columns_of(dataset: Dataset, name: str, text_column: str, label_column: str) -> Table:
+    from datasets import ClassLabel
+
+    _require_columns(name, dataset.column_names, text_column, label_column)
+    if len(dataset) == 0:
+        raise InputError(f"{name} has no rows; labelled texts are needed.")
+    dataset = dataset.with_format(None)  # a torch format would turn labels into tensors
+    texts, labels = dataset[text_column][:], dataset[label_column][:]
+    feature = dataset.features[label_column]
+    if not isinstance(feature, ClassLabel):
+        return Table(name, texts, labels)
+    order = tuple(name.strip() for name in feature.names)
+    names = [None if number is None or number < 0 else order[number] for number in labels]
+    return Table(name, texts, names, order)
+
+
+def _require_columns(name: str, available: Iterable[str], *wanted: str) -> None:
+    columns = list(available)
+    missing = [column for column in wanted if column not in columns]
+    if missing:
+        raise InputError(
+            f"{name} has no column {' and no column '.join(map(repr, missing))}; "
+            f"its columns are: {listing(columns)}. Name them with text_column and label_column."
+        )

@@ -1,0 +1,157 @@
+"""Samplers: endless sequences of episodes in which episode i is a function of (seed, i) and of nothing else.
+
+So tasks can be sharded over machines, asked for in any order, and a killed run continues with the episodes
+that it would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import index
+from typing import Any, Protocol
+
+import numpy as np
+
+from episodes.corpus import Corpus
+from episodes.episode import Episode
+from episodes.errors import InputError, listing
+
+
+class Sampler(Protocol):
+    """Anything that has an episode for each whole number from 0 on."""
+
+    def __getitem__(self, i: int, /) -> Episode:
+        """Episode i, the same whenever and wherever it is asked for."""
+        ...
+
+
+class EpisodeSampler:
+    """N-way K-shot episodes from one corpus.
+
+    Neither construction nor sampling touches a text. Episode i has the same classes and queries whatever
+    `k_shot` is, and its 1-shot support is part of its 5-shot support, so that two numbers of shots are
+    compared on the same questions.
+
+    Args:
+        corpus: where classes and texts come from.
+        n_way: classes in an episode, at least 2: a number, or an inclusive range (low, high) to draw from.
+        k_shot: support texts a class, at least 0 (names only): a number or an inclusive range.
+        n_query: query texts a class, at least 1.
+        seed: at least 0.
+        balanced: whether the classes of an episode have the same number of shots; if not, each class draws
+            its own from the range `k_shot`.
+
+    Raises:
+        InputError: an argument is out of its range; the corpus has too few classes; or a class has fewer than
+            K + Q texts, with K the upper end of `k_shot` (these classes are listed).
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        n_way: int | tuple[int, int] = 5,
+        k_shot: int | tuple[int, int] = 5,
+        n_query: int = 10,
+        seed: int = 0,
+        *,
+        balanced: bool = True,
+    ) -> None:
+        self.corpus = corpus
+        self.n_way = _inclusive_range("n_way", n_way, least=2)
+        self.k_shot = _inclusive_range("k_shot", k_shot, least=0)
+        self.n_query = _whole_number("n_query", n_query, least=1)
+        self.seed = _whole_number("seed", seed, least=0)
+        self.balanced = balanced
+        if not balanced and self.k_shot[0] == self.k_shot[1]:
+            raise InputError(f"balanced=False needs a range of shots such as (1, 5); k_shot is {self.k_shot[0]}.")
+        self._refuse_infeasible()
+
+    def _refuse_infeasible(self) -> None:
+        corpus, most_ways, most_shots = self.corpus, self.n_way[1], self.k_shot[1]
+        if most_ways > corpus.n_classes:
+            raise InputError(f"n_way is {most_ways}, but {corpus.name} has only {corpus.n_classes} classes.")
+        needed = most_shots + self.n_query
+        counts = np.bincount(corpus.labels, minlength=corpus.n_classes)
+        short = [f"{corpus.class_names[i]!r} has {counts[i]}" for i in np.flatnonzero(counts < needed)]
+        if short:
+            raise InputError(
+                f"Each class of {corpus.name} needs {needed} texts ({most_shots} support and {self.n_query} "
+                f"query), but {listing(short)}; lower k_shot or n_query, or leave these classes out."
+            )
+
+    def __getitem__(self, i: int) -> Episode:
+        """Episode i >= 0; IndexError for a negative i."""
+        # Which numbers a Generator draws could change with a release of numpy (NEP 19); so a test
+        # holds some of them.
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, _episode_number(i)]))
+        classes = rng.permutation(self.corpus.n_classes)[: _draw(rng, self.n_way)]
+        # Queries are taken before support, from an order that does not depend on the number of shots.
+        orders = [rng.permutation(self.corpus.rows_of(c)) for c in classes]
+        if self.balanced:
+            shots = [_draw(rng, self.k_shot)] * len(classes)
+        else:
+            shots = [_draw(rng, self.k_shot) for _ in classes]
+        return Episode(
+            corpus=self.corpus,
+            class_indices=classes,
+            support=np.concatenate([rows[self.n_query :][:k] for rows, k in zip(orders, shots, strict=True)]),
+            support_labels=np.repeat(np.arange(len(classes)), shots),
+            query=np.concatenate([rows[: self.n_query] for rows in orders]),
+            query_labels=np.repeat(np.arange(len(classes)), self.n_query),
+        )
+
+
+class MixtureSampler:
+    """Episodes from several samplers, each episode from one of them.
+
+    Args:
+        samplers: at least one; usually one for each corpus.
+        weights: how often each is picked, in proportion; positive. Where it is None, all alike.
+        seed: of the picks, at least 0.
+
+    Raises:
+        InputError: no sampler, or weights that are not one positive number for each.
+    """
+
+    def __init__(self, samplers: Sequence[Sampler], weights: Sequence[float] | None = None, seed: int = 0) -> None:
+        self.samplers = tuple(samplers)
+        self.seed = _whole_number("seed", seed, least=0)
+        if not self.samplers:
+            raise InputError("A mixture needs at least one sampler.")
+        values = np.ones(len(self.samplers)) if weights is None else np.array(weights, dtype=np.float64)
+        if values.shape != (len(self.samplers),) or not np.all((values > 0) & np.isfinite(values)):
+            raise InputError(
+                f"A mixture of {len(self.samplers)} samplers needs as many positive weights, not {weights}."
+            )
+        self.weights = values / values.sum()
+
+    def __getitem__(self, i: int) -> Episode:
+        """Episode i >= 0 of the sampler picked for i; IndexError for a negative i."""
+        # A spawn key of its own, or the pick would be made from the same random numbers as the episode.
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, _episode_number(i)], spawn_key=(1,)))
+        return self.samplers[rng.choice(len(self.samplers), p=self.weights)][i]
+
+
+def _draw(rng: np.random.Generator, bounds: tuple[int, int]) -> int:
+    return int(rng.integers(bounds[0], bounds[1] + 1))
+
+
+def _episode_number(i: int) -> int:
+    number = index(i)
+    if number < 0:
+        raise IndexError(f"Episodes are numbered from 0 on and have no last one; {number} was asked for.")
+    return number
+
+
+def _whole_number(name: str, value: Any, least: int) -> int:
+    if not isinstance(value, (int, np.integer)) or value < least:
+        raise InputError(f"{name} must be a whole number of at least {least}; it is {value!r}.")
+    return int(value)
+
+
+def _inclusive_range(name: str, value: Any, least: int) -> tuple[int, int]:
+    bounds = value if isinstance(value, (tuple, list)) else (value, value)
+    whole = len(bounds) == 2 and all(isinstance(bound, (int, np.integer)) for bound in bounds)
+    if not whole or not least <= bounds[0] <= bounds[1]:
+        raise InputError(f"{name} must be a whole number of at least {least}, or a range (low, high); it is {value!r}.")
+    return int(bounds[0]), int(bounds[1])

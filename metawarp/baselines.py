@@ -1,0 +1,257 @@
+"""What somebody would pick instead of a meta-learned init, as predictors over the same episodes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+
+import numpy as np
+import torch
+from datasets import Dataset
+from sklearn.linear_model import LogisticRegression
+
+from episodes import Episode, EpisodeSampler, InputError
+from episodes.errors import listing
+from metawarp.backbone import Backbone
+from metawarp.evaluation import Predictor, metawarp_predictor, score
+from metawarp.initialization import NAME_WEIGHT, Init, untrained
+from metawarp.warp import Warp
+
+BATCH = 64
+
+
+class SentenceEncoder:
+    """Mean-pooled, unit-length frozen embeddings, each text's computed once.
+
+    Args:
+        backbone: the frozen model.
+        max_length: tokens of a text, specials included.
+    """
+
+    def __init__(self, backbone: Backbone, max_length: int) -> None:
+        self.warp = Warp(backbone, replace(untrained(backbone).warp, max_length=max_length))
+        self.known: dict[str, np.ndarray] = {}
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Embeddings (B, d) in float32."""
+        new = [text for text in dict.fromkeys(texts) if text not in self.known]
+        prompts = torch.zeros(1, 0, self.warp.backbone.embedding_size, device=self.warp.backbone.device)
+        for first in range(0, len(new), BATCH):
+            some = new[first : first + BATCH]
+            with torch.no_grad():
+                task = torch.zeros(len(some), dtype=torch.long, device=prompts.device)
+                vectors = self.warp.features(prompts, None, self.warp.encoder(some), task)
+            self.known.update(zip(some, vectors.float().cpu().numpy(), strict=True))
+        return np.stack([self.known[text] for text in texts])
+
+
+def prototypes(encode: SentenceEncoder, episodes: Sequence[Episode]) -> list[np.ndarray]:
+    """Nearest class mean by cosine (Snell et al., 2017, on frozen embeddings)."""
+    return prototypes_and_names(encode, {}, episodes, default=0.0)
+
+
+def prototypes_and_names(
+    encode: SentenceEncoder,
+    weights: Mapping[int, float],
+    episodes: Sequence[Episode],
+    *,
+    default: float | None = None,
+) -> list[np.ndarray]:
+    """Nearest row by cosine, row = w·name + (1 - w)·prototype; w = 1 for a class without support texts.
+
+    Args:
+        encode: the sentence encoder.
+        weights: w by the number of shots of a class.
+        episodes: what to predict.
+        default: w at numbers of shots that are not in `weights`; None: 1 / (1 + K·e^m) with the m that a
+            fresh init starts from.
+    """
+    predictions = []
+    for episode in episodes:
+        names = encode(episode.class_names)
+        rows = names.copy()
+        if len(episode.support_labels):
+            support = encode(episode.support_texts)
+            for label in range(episode.n_way):
+                shots = int(episode.shots[label])
+                if shots:
+                    w = weights.get(shots, fallback_weight(shots) if default is None else default)
+                    mean = support[episode.support_labels == label].mean(0)
+                    rows[label] = w * names[label] + (1 - w) * mean / np.linalg.norm(mean)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        predictions.append((encode(episode.query_texts) @ rows.T).argmax(1))
+    return predictions
+
+
+def fallback_weight(shots: int) -> float:
+    """Weight of the name where no validation classes are at hand to choose it on."""
+    return float(1 / (1 + shots * np.exp(NAME_WEIGHT)))
+
+
+def logistic_regression(encode: SentenceEncoder, strength: float, episodes: Sequence[Episode]) -> list[np.ndarray]:
+    """Multinomial logistic regression on the embeddings.
+
+    Args:
+        encode: the sentence encoder.
+        strength: scikit-learn's C, the inverse of the L2 penalty.
+        episodes: what to predict; each class needs one support text at least.
+    """
+    predictions = []
+    for episode in episodes:
+        model = LogisticRegression(C=strength, max_iter=1000)
+        model.fit(encode(episode.support_texts), episode.support_labels)
+        predictions.append(model.predict(encode(episode.query_texts)))
+    return predictions
+
+
+def setfit(backbone: Backbone, seed: int, episodes: Sequence[Episode]) -> list[np.ndarray]:
+    """SetFit with its library's default settings: the encoder itself is tuned for each episode.
+
+    References:
+        Tunstall et al. (2022), "Efficient Few-Shot Learning Without Prompts".
+
+    Raises:
+        ImportError: the extra is not installed; the message has the command that installs it.
+    """
+    try:
+        library = import_module("setfit")
+    except ImportError as error:
+        raise ImportError('baseline "setfit" is in an extra: pip install "metawarp[setfit]"') from error
+    predictions = []
+    for episode in episodes:
+        model = library.SetFitModel.from_pretrained(backbone.source)
+        rows = {"text": list(episode.support_texts), "label": episode.support_labels.tolist()}
+        with tempfile.TemporaryDirectory() as folder:
+            settings = library.TrainingArguments(
+                output_dir=folder, seed=seed, save_strategy="no", report_to="none", show_progress_bar=False
+            )
+            library.Trainer(model, args=settings, train_dataset=Dataset.from_dict(rows)).train()
+        predictions.append(np.asarray(model.predict(list(episode.query_texts), show_progress_bar=False)))
+    return predictions
+
+
+def untrained_warp(warp: Warp, init: Init, prompt_start: str, seed: int) -> Predictor:
+    """The init's own model and inner loop from a fresh start: [MASK] embeddings, or normal noise."""
+    fresh = Warp(warp.backbone, replace(warp.config, prompt_start=prompt_start))
+    start = Init.start(fresh, init.inner, seed=seed)
+    return metawarp_predictor(fresh, start.to(warp.backbone), init.inner)
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """What the baselines are chosen with.
+
+    Attributes:
+        warp: the model of the init under test.
+        init: the init itself, whose untrained twins are baselines.
+        shots: numbers of shots of the test episodes.
+        validation: makes a sampler over validation classes at a number of shots; None where there are no such classes.
+        validation_episodes: episodes that each hyper-parameter is chosen on.
+        seed: of random starts.
+    """
+
+    warp: Warp
+    init: Init
+    shots: range
+    validation: Callable[[int], EpisodeSampler] | None
+    validation_episodes: int = 100
+    seed: int = 0
+
+    def best(self, candidates: Sequence[float], make: Callable[[float], Predictor], shots: int) -> float:
+        """The candidate with the highest accuracy on validation episodes; the first of equals."""
+        assert self.validation is not None
+        sampler = self.validation(shots)
+        found = [score(make(value), sampler, self.validation_episodes).accuracy.mean() for value in candidates]
+        return candidates[int(np.argmax(found))]
+
+
+def named(names: Sequence[str], shots: int) -> list[str]:
+    """The baselines meant by "all", "none" or their names.
+
+    Args:
+        names: what was asked for; "all" leaves out what cannot be had (no support texts, extra not installed).
+        shots: the smallest number of shots.
+
+    Raises:
+        InputError: an unknown name; a baseline asked for by name that needs support texts at zero shots.
+    """
+    if list(names) == ["none"]:
+        return []
+    if list(names) == ["all"]:
+        names = [name for name in BASELINES if shots or name not in NEED_SUPPORT]
+        return [name for name in names if name != "setfit" or find_spec("setfit")]
+    unknown = [name for name in names if name not in BASELINES]
+    if unknown:
+        raise InputError(f"unknown baselines {listing(unknown)}; known: all, none, {listing(BASELINES)}.")
+    impossible = [name for name in names if name in NEED_SUPPORT] if not shots else []
+    if impossible:
+        raise InputError(f"at zero shots there is nothing that {listing(impossible)} could learn from; leave them out.")
+    return list(names)
+
+
+def build(names: Sequence[str], bench: Bench) -> tuple[dict[str, Predictor], dict[str, object]]:
+    """Predictors of the named baselines, and the hyper-parameters chosen for them."""
+    encode = SentenceEncoder(bench.warp.backbone, bench.init.warp.max_length)
+    predictors: dict[str, Predictor] = {}
+    chosen: dict[str, object] = {}
+    for name in names:
+        predictors[name], parameters = BASELINES[name](encode, bench)
+        if parameters:
+            chosen[name] = parameters
+    return predictors, chosen
+
+
+Builder = Callable[[SentenceEncoder, Bench], tuple[Predictor, dict[str, object]]]
+
+
+def _prototypes(encode: SentenceEncoder, bench: Bench) -> tuple[Predictor, dict[str, object]]:
+    return partial(prototypes, encode), {}
+
+
+def _prototypes_and_names(encode: SentenceEncoder, bench: Bench) -> tuple[Predictor, dict[str, object]]:
+    def make(weight: float) -> Predictor:
+        return partial(prototypes_and_names, encode, {}, default=weight)
+
+    grid = [round(0.05 * i, 2) for i in range(21)]
+    if bench.validation is None:
+        return partial(prototypes_and_names, encode, {}), {"name_weight": "1 / (1 + K·e^m), not tuned"}
+    weights = {shots: bench.best(grid, make, shots) for shots in bench.shots if shots}
+    return partial(prototypes_and_names, encode, weights), {"name_weight": {str(k): w for k, w in weights.items()}}
+
+
+def _logistic_regression(encode: SentenceEncoder, bench: Bench) -> tuple[Predictor, dict[str, object]]:
+    def make(strength: float) -> Predictor:
+        return partial(logistic_regression, encode, strength)
+
+    strength = 10.0
+    if bench.validation is not None:
+        strength = bench.best([0.1, 1.0, 10.0, 100.0], make, bench.shots[-1])
+    return make(strength), {"C": strength}
+
+
+def _warp_random(encode: SentenceEncoder, bench: Bench) -> tuple[Predictor, dict[str, object]]:
+    return untrained_warp(bench.warp, bench.init, "normal", bench.seed), {}
+
+
+def _warp_mask(encode: SentenceEncoder, bench: Bench) -> tuple[Predictor, dict[str, object]]:
+    return untrained_warp(bench.warp, bench.init, "mask", bench.seed), {}
+
+
+def _setfit(encode: SentenceEncoder, bench: Bench) -> tuple[Predictor, dict[str, object]]:
+    return partial(setfit, bench.warp.backbone, bench.seed), {}
+
+
+BASELINES: dict[str, Builder] = {
+    "prototypes": _prototypes,
+    "prototypes+names": _prototypes_and_names,
+    "logistic-regression": _logistic_regression,
+    "warp-random": _warp_random,
+    "warp-mask": _warp_mask,
+    "setfit": _setfit,
+}
+NEED_SUPPORT = ("prototypes", "logistic-regression", "setfit")
+"""Baselines that say nothing about a class without support texts."""

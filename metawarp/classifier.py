@@ -1,0 +1,235 @@
+"""The scikit-learn face: a classifier from class names and a few texts, in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from episodes import Episode, InputError
+from episodes.cleaning import refuse_unusable_texts
+from metawarp import storage
+from metawarp.adaptation import InnerLoop, trajectory
+from metawarp.backbone import Backbone
+from metawarp.initialization import Init, check_backbone, identity, untrained
+from metawarp.tasks import TaskBatch
+from metawarp.warp import State, Warp, WarpConfig
+
+NO_NAMES = 50.0
+"""m of w = 1 / (1 + K·e^m) at which names count for nothing: what labels such as 0 and 1 are called says nothing."""
+
+
+class WarpClassifier(ClassifierMixin, BaseEstimator):
+    """Few-shot text classifier on a frozen language model.
+
+    Args:
+        init: what it starts from: the folder of a learned init, an `Init`, or "untrained": no prompt, rows mixed from
+            names and means of sentence embeddings.
+        backbone: a loaded `Backbone`, or what `Backbone.load` takes; None: the one that the init was trained on.
+        steps: inner steps; None: as many as the init was trained with.
+        any_backbone: allow another backbone than the init's, of the same width.
+        device: where a backbone that is loaded here runs.
+
+    Attributes:
+        classes_: (C,) labels, sorted, or in the order of `class_names` where that is a list.
+        class_names_: their names, in the same order.
+        task_: the adapted state: "prompt" (K, d), "rows" (C, d), "scale", "read_out_mix".
+
+    Example:
+        >>> from metawarp import WarpClassifier
+        >>> few = ["where is my parcel", "it never came", "i want my money back", "please refund me"]
+        >>> model = WarpClassifier().fit(few, ["delivery", "delivery", "refund", "refund"])
+        >>> model.predict(["has the courier been yet?"]).tolist()
+        ['delivery']
+    """
+
+    def __init__(
+        self,
+        init: str | Path | Init = "untrained",
+        backbone: str | Path | Backbone | None = None,
+        *,
+        steps: int | None = None,
+        any_backbone: bool = False,
+        device: str = "cpu",
+    ) -> None:
+        self.init = init
+        self.backbone = backbone
+        self.steps = steps
+        self.any_backbone = any_backbone
+        self.device = device
+
+    def fit(
+        self,
+        texts: Sequence[str],
+        labels: Sequence[Any],
+        class_names: Mapping[Any, str] | Sequence[str] | None = None,
+    ) -> WarpClassifier:
+        """Adapt the init to a task.
+
+        Args:
+            texts: n texts; none for a task from class names alone (zero-shot).
+            labels: n labels, strings or integers.
+            class_names: what the classes are called. A mapping from label to name; or a list of names, the classes
+                themselves for string labels, the names of 0, 1, … for integer labels. Classes without a
+                text are allowed. None: string labels are their own names; integers have none, and the rows
+                come from the texts alone.
+
+        Raises:
+            InputError: fewer than 2 classes, empty or non-string texts, lengths that differ, unknown labels.
+        """
+        texts, labels = _text_list(texts), _label_list(labels)
+        if len(texts) != len(labels):
+            raise InputError(f"fit got {len(texts)} texts and {len(labels)} labels; it needs one label for each text.")
+        classes, names = _classes(labels, class_names)
+        init, backbone = self._resolve()
+        warp = init.bind(backbone, any_backbone=self.any_backbone)
+        inner = init.inner if self.steps is None else InnerLoop(self.steps, init.inner.groups)
+        state = init.to(backbone)
+        if names is None and "name_weight" in state:
+            state["name_weight"] = torch.full_like(state["name_weight"], NO_NAMES)
+        number = {label: i for i, label in enumerate(classes)}
+        episode = Episode.from_texts(
+            names or [str(label) for label in classes], texts, [number[label] for label in labels]
+        )
+        tasks = TaskBatch.encode([episode], warp.encoder, backbone.device)
+        with torch.set_grad_enabled(inner.steps > 0):
+            adapted = trajectory(warp, state, tasks, inner)[-1]
+        self.classes_ = np.array(classes)
+        self.class_names_ = tuple(names or map(str, classes))
+        self.task_: State = {
+            name: (tensor[0] if name in ("prompt", "rows") else tensor).detach() for name, tensor in adapted.items()
+        }
+        self.warp_ = warp
+        self.init_fingerprint_ = init.fingerprint
+        return self
+
+    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
+        """Probabilities (n, C) of n texts, columns as `classes_`; each row depends on its own text alone."""
+        check_is_fitted(self, "task_")
+        texts = _text_list(texts)
+        if not texts:
+            return np.zeros((0, len(self.classes_)))
+        state, chunks = self.task_, []
+        with torch.no_grad():
+            for first in range(0, len(texts), 256):
+                batch = self.warp_.encoder(texts[first : first + 256])
+                task = torch.zeros(len(batch), dtype=torch.long, device=state["prompt"].device)
+                features = self.warp_.features(state["prompt"][None], state.get("read_out_mix"), batch, task)
+                logits = self.warp_.logits(features, state["rows"], state["scale"])
+                chunks.append(logits.double().softmax(-1).cpu().numpy())
+        return np.concatenate(chunks)
+
+    def predict(self, texts: Sequence[str]) -> np.ndarray:
+        """The most likely label of each of n texts, (n,)."""
+        return self.classes_[self.predict_proba(texts).argmax(1)]
+
+    def save(self, folder: str | Path) -> None:
+        """Write the adapted task into a folder (kilobytes): what it learned, not the backbone.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        check_is_fitted(self, "task_")
+        config = {
+            "backbone": identity(self.warp_.backbone),
+            "warp": asdict(self.warp_.config),
+            "classes": self.classes_.tolist(),
+            "class_names": list(self.class_names_),
+            "init_sha256": self.init_fingerprint_,
+        }
+        storage.save(Path(folder), "task", self.task_, config)
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        backbone: str | Path | Backbone | None = None,
+        *,
+        any_backbone: bool = False,
+        device: str = "cpu",
+    ) -> WarpClassifier:
+        """A fitted classifier from what `save` wrote.
+
+        Raises:
+            InputError: files missing, damaged or of an unknown version; another backbone than it was fitted on.
+        """
+        tensors, config = storage.load(Path(folder), "task")
+        try:
+            warp_config, remembered = WarpConfig(**config["warp"]), config["backbone"]
+            classes, names = config["classes"], config["class_names"]
+        except (KeyError, TypeError) as error:
+            raise InputError(f"config.json in {str(folder)!r} does not describe a task ({error}).") from error
+        model = cls(backbone=backbone, any_backbone=any_backbone, device=device)
+        found = model._backbone(remembered["name"])
+        check_backbone(remembered, found, any_backbone=any_backbone)
+        model.classes_, model.class_names_ = np.array(classes), tuple(names)
+        model.task_ = {name: tensor.to(found.device) for name, tensor in tensors.items()}
+        model.warp_ = Warp(found, warp_config)
+        model.init_fingerprint_ = config["init_sha256"]
+        return model
+
+    def _resolve(self) -> tuple[Init, Backbone]:
+        if isinstance(self.init, Init):
+            init = self.init
+        elif str(self.init) == "untrained":
+            backbone = self._backbone("minilm")
+            return untrained(backbone), backbone
+        else:
+            init = Init.load(self.init)
+        return init, self._backbone(init.backbone["name"])
+
+    def _backbone(self, default: str) -> Backbone:
+        if isinstance(self.backbone, Backbone):
+            return self.backbone
+        return _load_backbone(str(self.backbone or default), str(self.device))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        return tags
+
+
+# One copy for all the clones that a search or a cross-validation makes.
+_load_backbone = lru_cache(maxsize=1)(lambda name, device: Backbone.load(name, device=device))
+
+
+def _text_list(texts: Any) -> list[str]:
+    if isinstance(texts, str):
+        raise InputError(f"one text came where a list of texts is needed: [{texts[:40]!r}].")
+    found = list(texts)
+    refuse_unusable_texts(found, "the list of texts")
+    return [str(text) for text in found]
+
+
+def _label_list(labels: Any) -> list[Any]:
+    found = np.asarray(labels).tolist() if len(labels) else []
+    if not (all(isinstance(label, str) for label in found) or all(type(label) is int for label in found)):
+        kinds = sorted({type(label).__name__ for label in found})
+        raise InputError(f"labels must be all strings or all integers; these are of type {', '.join(kinds)}.")
+    return found
+
+
+def _classes(labels: list[Any], class_names: Any) -> tuple[list[Any], list[str] | None]:
+    """Labels of all classes and, where there are any, their names."""
+    if isinstance(class_names, Mapping):
+        classes, names = sorted(class_names), [class_names[label] for label in sorted(class_names)]
+    elif class_names is not None:
+        names = list(class_names)
+        classes = list(range(len(names))) if labels and isinstance(labels[0], int) else names
+    else:
+        classes = sorted(set(labels))
+        names = classes if classes and isinstance(classes[0], str) else None
+    unknown = sorted(set(labels) - set(classes))
+    if unknown:
+        raise InputError(f"labels {unknown} are not among the class names given: {classes}.")
+    if len(classes) < 2:
+        raise InputError(f"a classifier needs 2 classes at least; this task has {len(classes)}: {classes}.")
+    return classes, names

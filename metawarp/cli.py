@@ -1,0 +1,205 @@
+"""The command line: metawarp train | evaluate | fit | predict."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NoReturn
+
+import transformers
+from jsonargparse import ArgumentParser, Namespace
+
+from episodes import InputError
+from metawarp import commands
+from metawarp.commands import Range
+from metawarp.initialization import InnerRates
+from metawarp.meta_gradients import METHODS
+from metawarp.plots import draw_learning_curve, plots_available
+from metawarp.training import TrainingConfig
+from metawarp.warp import WarpConfig
+
+
+class _Parser(ArgumentParser):
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """One line on stderr and exit code 2."""
+        _fail(f"{' '.join(message.split())} (see {self.prog} --help)")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command.
+
+    Args:
+        arguments: as on the command line, without the program's name; None: those of this process.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    transformers.utils.logging.disable_progress_bar()
+    parser = _Parser(prog="metawarp", description="Few-shot text classification from meta-learned WARP prompts.")
+    subcommands = parser.add_subcommands()
+    for name, (build, _) in _COMMANDS.items():
+        subcommands.add_subcommand(name, build(), help=build.__doc__)
+    try:
+        options = parser.instantiate(parser.parse_args(arguments))
+        _COMMANDS[options.subcommand][1](options[options.subcommand])
+    except (InputError, ImportError) as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("interrupted; a training goes on from its last checkpoint with --resume.")
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`metawarp predict … | head`).
+        sys.stderr.close()
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"metawarp: error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _train_parser() -> ArgumentParser:
+    """meta-train an init on a labelled corpus"""
+    parser = _corpus_options("Meta-train an init: classes are split, episodes drawn, the best init by validation kept.")
+    parser.add_argument("--output", type=str, required=True, help="folder for init, log, checkpoint and splits.json")
+    parser.add_argument("--backbone", type=str, default="minilm", help='"minilm", a folder or a Hub id')
+    parser.add_argument("--method", type=str, default="anil", help=f"meta-gradient: {', '.join(METHODS)}")
+    _episode_options(parser, k_shot=(1, 5))
+    parser.add_argument("--steps", type=int, default=TrainingConfig.steps, help="outer steps")
+    parser.add_argument("--inner-steps", type=int | None, help="gradient steps on a support set (null: the method's)")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in the output folder")
+    parser.add_argument("--overwrite", action="store_true", help="write over a run in the output folder")
+    parser.add_class_arguments(TrainingConfig, "training", skip={"steps"})
+    parser.add_class_arguments(InnerRates, "inner_lr")
+    parser.add_class_arguments(WarpConfig, "warp")
+    return parser
+
+
+def _train(options: Namespace) -> None:
+    arguments = _given(options)
+    arguments["training"] = replace(arguments["training"], steps=arguments.pop("steps"))
+    init = commands.train(**arguments)
+    if plots_available():
+        draw_learning_curve(options.output)
+    facts = init.training
+    print(
+        f"{options.output}: {facts['steps_run']} steps, best at step {facts['best_step']} with "
+        f"{facts['validation_accuracy']:.1%} on validation classes"
+    )
+
+
+def _evaluate_parser() -> ArgumentParser:
+    """measure an init on classes it has never seen, beside the baselines"""
+    parser = _corpus_options("Measure an init on episodes: accuracy, mean ± 95 %% interval, beside the baselines.")
+    parser.add_argument("--init", type=str, required=True, help="folder of the init")
+    parser.add_argument("--split", type=str, default="test", help="classes to test: train, validation, test or all")
+    parser.add_argument("--backbone", type=str | None, help="where the init's own is found, if not by its name")
+    _episode_options(parser, k_shot=1)
+    parser.add_argument("--episodes", type=int, default=600, help="number of episodes")
+    parser.add_argument("--output", type=str | None, help="JSON file for protocol and results")
+    parser.add_argument("--baselines", type=str, default="all", help="all, none, or names with commas between")
+    parser.add_argument("--overwrite", action="store_true", help="write over the output file")
+    return parser
+
+
+def _evaluate(options: Namespace) -> None:
+    arguments = _given(options)
+    arguments["baselines_"] = [name.strip() for name in arguments.pop("baselines").split(",")]
+    print(format_results(commands.evaluate(**arguments)))
+
+
+def _fit_parser() -> ArgumentParser:
+    """adapt an init to a new task from a few labelled texts"""
+    parser = _Parser(description="Adapt an init to a task and save the task.")
+    parser.add_argument("--config", action="config", help="read options from a YAML file")
+    parser.add_argument("--init", type=str, required=True, help='folder of the init, or "untrained"')
+    parser.add_argument("--data", type=str | None, help="few labelled texts: .csv .tsv .json .jsonl .parquet")
+    parser.add_argument("--class-name", action="append", default=[], help="a class without texts; may be repeated")
+    parser.add_argument("--output", type=str, required=True, help="folder for the task")
+    _column_options(parser)
+    parser.add_argument("--backbone", type=str | None, help="where the init's own is found, if not by its name")
+    parser.add_argument("--device", type=str, default="cpu", help="where the backbone runs")
+    parser.add_argument("--overwrite", action="store_true", help="write over a task in the output folder")
+    return parser
+
+
+def _fit(options: Namespace) -> None:
+    model = commands.fit(**_given(options))
+    print(f"{options.output}: {len(model.classes_)} classes: {', '.join(model.class_names_)}")
+
+
+def _predict_parser() -> ArgumentParser:
+    """classify texts with an adapted task"""
+    parser = _Parser(description="Classify texts; one JSON object a line: text, label, probabilities.")
+    parser.add_argument("--config", action="config", help="read options from a YAML file")
+    parser.add_argument("--task", type=str, required=True, help="folder of the task, from metawarp fit")
+    parser.add_argument("--text", action="append", default=[], help="a text; may be repeated")
+    parser.add_argument("--data", type=str | None, help="file of texts: .csv .tsv .json .jsonl .parquet")
+    parser.add_argument("--text-column", type=str, default="text", help="column of the texts")
+    parser.add_argument("--output", type=str | None, help="file for the predictions (null: print them)")
+    parser.add_argument("--backbone", type=str | None, help="where the task's own is found, if not by its name")
+    parser.add_argument("--device", type=str, default="cpu", help="where the backbone runs")
+    parser.add_argument("--overwrite", action="store_true", help="write over the output file")
+    return parser
+
+
+def _predict(options: Namespace) -> None:
+    arguments = _given(options)
+    arguments["texts"] = arguments.pop("text")
+    output, overwrite = arguments.pop("output"), arguments.pop("overwrite")
+    if output is not None:
+        commands.write_predictions(output, commands.predict(**arguments), overwrite=overwrite)
+        return
+    for prediction in commands.predict(**arguments):
+        print(json.dumps(prediction, ensure_ascii=False))
+
+
+def _corpus_options(description: str) -> ArgumentParser:
+    parser = _Parser(description=description)
+    parser.add_argument("--config", action="config", help="read options from a YAML file")
+    parser.add_argument(
+        "--corpus",
+        type=str,
+        required=True,
+        help='"everyday", a .csv .tsv .json .jsonl .parquet file, or a Hub id',
+    )
+    parser.add_argument(
+        "--splits", type=str | None, help='class names by part: {"train": […], "validation": …, "test": …}'
+    )
+    _column_options(parser)
+    parser.add_argument("--device", type=str, default="cpu", help="where the backbone runs")
+    return parser
+
+
+def _column_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--text-column", type=str, default="text", help="column of the texts")
+    parser.add_argument("--label-column", type=str, default="label", help="column of the labels")
+
+
+def _episode_options(parser: ArgumentParser, k_shot: Range) -> None:
+    parser.add_argument("--n-way", type=Range, default=5, help="classes of an episode; [3,8] for a range")
+    parser.add_argument("--k-shot", type=Range, default=k_shot, help="support texts a class; [1,5] for a range")
+    parser.add_argument("--n-query", type=int, default=10, help="query texts a class")
+    parser.add_argument("--seed", type=int, default=0, help="of episodes, splits and starts")
+
+
+def _given(options: Namespace) -> dict[str, Any]:
+    return {name: value for name, value in vars(options).items() if name not in ("config", "subcommand")}
+
+
+def format_results(results: dict[str, Any]) -> str:
+    """Results of `commands.evaluate` as a table for people: percent ± half width of the 95 % interval."""
+    first = next(iter(results["methods"]))
+    lines = [f"{'method':<22} {'accuracy':>14} {'macro-F1':>9}   {first} minus it"]
+    for name, found in results["methods"].items():
+        paired = results["paired"].get(f"{first} - {name}")
+        line = f"{name:<22} {found['accuracy']:>7.2%} ±{found['ci95'] * 100:>5.2f} {found['macro_f1']:>9.2%}"
+        lines.append(line + (f"   {paired['difference'] * 100:+.2f} ± {paired['ci95'] * 100:.2f}" if paired else ""))
+    return "\n".join(lines)
+
+
+_COMMANDS = {
+    "train": (_train_parser, _train),
+    "evaluate": (_evaluate_parser, _evaluate),
+    "fit": (_fit_parser, _fit),
+    "predict": (_predict_parser, _predict),
+}

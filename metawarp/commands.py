@@ -1,0 +1,283 @@
+"""What the command line does, as functions: train, evaluate, fit, predict."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from episodes import Corpus, EpisodeSampler, InputError
+from episodes.errors import listing
+from episodes.reading import BUNDLED, read_table
+from episodes.splits import PARTS, ClassSplit
+from metawarp import baselines, storage
+from metawarp.adaptation import InnerLoop
+from metawarp.backbone import Backbone
+from metawarp.checkpoint import FILE as CHECKPOINT
+from metawarp.classifier import WarpClassifier
+from metawarp.evaluation import compare, metawarp_predictor
+from metawarp.initialization import Init, InnerRates
+from metawarp.meta_gradients import METHODS
+from metawarp.training import Trainer, TrainingConfig
+from metawarp.warp import Warp, WarpConfig
+
+logger = logging.getLogger(__name__)
+
+Range = int | tuple[int, int]
+"""A number, or the smallest and the largest of a range that each episode draws from."""
+
+FRACTIONS = (0.6, 0.15, 0.25)
+"""Shares of the classes for meta-training, validation and test where no split is given."""
+
+SPLITS = "splits.json"
+
+
+def train(
+    corpus: str,
+    output: str,
+    *,
+    splits: str | None = None,
+    text_column: str = "text",
+    label_column: str = "label",
+    backbone: str = "minilm",
+    device: str = "cpu",
+    method: str = "anil",
+    n_way: Range = 5,
+    k_shot: Range = (1, 5),
+    n_query: int = 10,
+    seed: int = 0,
+    inner_steps: int | None = None,
+    inner_lr: InnerRates | None = None,
+    warp: WarpConfig | None = None,
+    training: TrainingConfig | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Init:
+    """Meta-train an init; the arguments are those of `metawarp train`.
+
+    Returns:
+        The best init by validation, as it was written into `output`, beside class split, log and checkpoint.
+
+    Raises:
+        InputError: the arguments, the corpus or the output folder cannot be used; training diverged.
+    """
+    training, folder = training or TrainingConfig(), Path(output)
+    if method not in METHODS:
+        raise InputError(f"method {method!r} is not known; known: {listing(METHODS)}.")
+    if not resume:
+        for marker in ("init.safetensors", CHECKPOINT):
+            storage.claim_folder(folder, marker, overwrite=overwrite)
+    loaded = Corpus.load(corpus, text_column, label_column)
+    split = _class_split(loaded, splits, seed)
+    sampler = EpisodeSampler(split.train, n_way, k_shot, n_query, seed)
+    validation = _validation_sampler(split, n_way, k_shot, n_query, seed)
+    inner = METHODS[method].inner
+    if inner_steps is not None:
+        inner = InnerLoop(inner_steps, inner.groups)
+    model = Warp(Backbone.load(backbone, device=device), warp or WarpConfig())
+    init = Init.start(model, inner, method=method, seed=seed, rates=inner_lr)
+    description = {
+        "corpus": corpus,
+        "corpus_fingerprint": loaded.fingerprint,
+        "classes": {part: split[part].n_classes for part in PARTS},
+        "n_way": n_way,
+        "k_shot": k_shot,
+        "n_query": n_query,
+        "seed": seed,
+        "warp": asdict(model.config),
+        "inner": asdict(inner),
+        "inner_lr": asdict(inner_lr or InnerRates()),
+        "backbone": model.backbone.fingerprint,
+    }
+    trainer = Trainer(
+        init,
+        model,
+        sampler,
+        validation,
+        training,
+        folder,
+        classes=split.train.class_names,
+        description=description,
+    )
+    split.to_json(folder / SPLITS)
+    trained = trainer.run(resume=resume)
+    trained.save(folder)
+    return trained
+
+
+def evaluate(
+    init: str | Init,
+    corpus: str,
+    *,
+    output: str | None = None,
+    splits: str | None = None,
+    split: str = "test",
+    text_column: str = "text",
+    label_column: str = "label",
+    backbone: str | Backbone | None = None,
+    device: str = "cpu",
+    n_way: Range = 5,
+    k_shot: Range = 1,
+    n_query: int = 10,
+    episodes: int = 600,
+    seed: int = 0,
+    baselines_: Sequence[str] = ("all",),
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Measure an init on episodes beside the baselines; the arguments are those of `metawarp evaluate`.
+
+    Returns:
+        {"protocol": …, "methods": {"metawarp": {"accuracy", "ci95", "macro_f1", "per_episode"}, …}, "paired": …}, as
+        it was written into `output`.
+
+    Raises:
+        InputError: the arguments, the corpus, the init or the output file cannot be used.
+    """
+    if episodes < 1:
+        raise InputError(f"episodes is {episodes}; 1 or more are needed.")
+    file = None if output is None else Path(output)
+    if file is not None:
+        storage.claim_folder(file.parent, file.name, overwrite=overwrite)
+    started = init if isinstance(init, Init) else Init.load(init)
+    loaded = Corpus.load(corpus, text_column, label_column)
+    parts, tested = _tested_classes(loaded, splits, split, seed)
+    sampler = EpisodeSampler(tested, n_way, k_shot, n_query, seed)
+    if not isinstance(backbone, Backbone):
+        backbone = Backbone.load(backbone or started.backbone["name"], device=device)
+    warp = started.bind(backbone)
+    low, high = k_shot if isinstance(k_shot, tuple) else (k_shot, k_shot)
+    bench = baselines.Bench(
+        warp,
+        started,
+        range(low, high + 1),
+        None if parts is None else lambda shots: _validation_sampler(parts, n_way, shots, n_query, seed),
+        seed=seed,
+    )
+    others, chosen = baselines.build(baselines.named(baselines_, low), bench)
+    predictors = {"metawarp": metawarp_predictor(warp, started.to(backbone), started.inner), **others}
+    protocol = {
+        "corpus": corpus,
+        "corpus_fingerprint": loaded.fingerprint,
+        "split": split,
+        "classes": list(tested.class_names),
+        "n_way": n_way,
+        "k_shot": k_shot,
+        "n_query": n_query,
+        "episodes": episodes,
+        "seed": seed,
+        "interval": "mean ± 1.96·s/√episodes",
+        "init_sha256": started.fingerprint,
+        "init_method": started.method,
+        "backbone": dict(started.backbone),
+        "chosen_on_validation_classes": chosen,
+        "versions": {name: version(name) for name in ("metawarp", "torch", "transformers", "numpy", "scikit-learn")},
+    }
+    results = {"protocol": protocol, **compare(predictors, sampler, episodes)}
+    if file is not None:
+        storage.write_text(file, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    return results
+
+
+def fit(
+    init: str | Init,
+    output: str,
+    *,
+    data: str | None = None,
+    class_name: Sequence[str] = (),
+    text_column: str = "text",
+    label_column: str = "label",
+    backbone: str | None = None,
+    device: str = "cpu",
+    overwrite: bool = False,
+) -> WarpClassifier:
+    """Adapt an init to a task and save the task; the arguments are those of `metawarp fit`.
+
+    Raises:
+        InputError: neither data nor class names; data, init or output cannot be used.
+    """
+    storage.claim_folder(Path(output), "task.safetensors", overwrite=overwrite)
+    texts: list[str] = []
+    labels: list[str] = []
+    if data is not None:
+        corpus = Corpus.load(data, text_column, label_column)
+        texts, labels = list(corpus.texts), [corpus.class_names[label] for label in corpus.labels]
+    names = sorted({*labels, *class_name})
+    model = WarpClassifier(init, backbone, device=device).fit(texts, labels, names)
+    model.save(output)
+    return model
+
+
+def predict(
+    task: str,
+    *,
+    texts: Sequence[str] = (),
+    data: str | None = None,
+    text_column: str = "text",
+    backbone: str | None = None,
+    device: str = "cpu",
+) -> Iterator[dict[str, Any]]:
+    """Classify texts with a saved task; the arguments are those of `metawarp predict`.
+
+    Yields:
+        For each text: {"text", "label", "probabilities": {class: probability}}.
+
+    Raises:
+        InputError: no texts; the task or the file cannot be used.
+    """
+    given = list(texts)
+    if data is not None:
+        given += read_table(data, text_column, text_column, None, None).texts
+    if not given:
+        raise InputError("there is nothing to predict; give --text or --data.")
+    model = WarpClassifier.load(task, backbone, device=device)
+    classes = [str(label) for label in model.classes_]
+    for text, row in zip(given, model.predict_proba(given), strict=True):
+        probabilities = {name: round(float(p), 6) for name, p in zip(classes, row, strict=True)}
+        yield {"text": text, "label": classes[int(row.argmax())], "probabilities": probabilities}
+
+
+def _class_split(corpus: Corpus, splits: str | None, seed: int) -> ClassSplit:
+    if splits is not None:
+        return corpus.split_classes(splits)
+    return corpus.split_classes(BUNDLED if corpus.name == BUNDLED else FRACTIONS, seed)
+
+
+def _tested_classes(corpus: Corpus, splits: str | None, split: str, seed: int) -> tuple[ClassSplit | None, Corpus]:
+    """The class split, if there is one, and the classes that are tested."""
+    if split not in (*PARTS, "all"):
+        raise InputError(f"split is {split!r}; it can be {listing((*PARTS, 'all'))}.")
+    if splits is None and corpus.name != BUNDLED:
+        if split != "all":
+            raise InputError(
+                f"split {split!r} of {corpus.name} is not known; give --splits FILE "
+                f"(training writes one as {SPLITS}), or --split all for every class."
+            )
+        return None, corpus
+    parts = _class_split(corpus, splits, seed)
+    return (None, corpus) if split == "all" else (parts, parts[split])
+
+
+def _validation_sampler(split: ClassSplit, n_way: Range, k_shot: Range, n_query: int, seed: int) -> EpisodeSampler:
+    """Episodes over the validation classes; of as many ways as they allow where they are fewer than asked for."""
+    available = split.validation.n_classes
+    low, high = n_way if isinstance(n_way, tuple) else (n_way, n_way)
+    if high > available:
+        logger.warning("validation episodes are %d-way: there are no more validation classes", available)
+    ways = (min(low, available), min(high, available))
+    return EpisodeSampler(split.validation, ways, k_shot, n_query, seed + 1)
+
+
+def write_predictions(output: str, predictions: Iterator[Mapping[str, Any]], *, overwrite: bool = False) -> None:
+    """Write predictions into a file, one JSON object a line, the whole file or nothing.
+
+    Raises:
+        InputError: the file is there already, or its folder cannot be written.
+    """
+    file = Path(output)
+    storage.claim_folder(file.parent, file.name, overwrite=overwrite)
+    lines = [json.dumps(prediction, ensure_ascii=False) + "\n" for prediction in predictions]
+    storage.write_text(file, "".join(lines))

@@ -1,0 +1,121 @@
+"""Accuracy over episodes: every method on the same ones, mean ± 95 % interval, paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import f1_score
+from tqdm import tqdm
+
+from episodes import Episode
+from episodes.sampler import Sampler
+from metawarp.adaptation import InnerLoop, read, task_logits, trajectory
+from metawarp.tasks import TaskBatch
+from metawarp.warp import State, Warp
+
+Predictor = Callable[[Sequence[Episode]], list[np.ndarray]]
+"""From episodes to the predicted class (0 … N-1) of each query, episode by episode."""
+
+TASKS_A_PASS = 8
+Z95 = 1.959964
+"""Two-sided 95 % quantile of the normal distribution."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one method reached on E episodes.
+
+    Attributes:
+        accuracy: (E,) share of right predictions of each episode, 0 to 1.
+        macro_f1: (E,) F1 averaged over the classes of each episode, 0 to 1.
+    """
+
+    accuracy: np.ndarray
+    macro_f1: np.ndarray
+
+    def summary(self) -> dict[str, Any]:
+        """As results.json holds it."""
+        return {
+            "accuracy": float(self.accuracy.mean()),
+            "ci95": interval(self.accuracy),
+            "macro_f1": float(self.macro_f1.mean()),
+            "per_episode": self.accuracy.tolist(),
+        }
+
+
+def metawarp_predictor(warp: Warp, state: State, inner: InnerLoop) -> Predictor:
+    """The predictor that adapts an init's state to each episode's support set."""
+
+    def predict(episodes: Sequence[Episode]) -> list[np.ndarray]:
+        frozen = {name: tensor.detach() for name, tensor in state.items()}
+        tasks = TaskBatch.encode(episodes, warp.encoder, warp.backbone.device)
+        with torch.set_grad_enabled(inner.steps > 0):
+            adapted = trajectory(warp, frozen, tasks, inner)[-1]
+        with torch.no_grad():
+            logits = task_logits(warp, adapted, read(warp, adapted, tasks.query), tasks.query, tasks)
+        classes = logits.argmax(-1)
+        return [classes[tasks.query.task == task].cpu().numpy() for task in range(len(episodes))]
+
+    return predict
+
+
+def score(predictor: Predictor, sampler: Sampler, episodes: int, *, label: str = "") -> Scores:
+    """Run one method over episodes 0 … E-1 of a sampler.
+
+    Args:
+        predictor: the method.
+        sampler: where the episodes come from.
+        episodes: their number E.
+        label: of the progress bar (there is none without a terminal).
+    """
+    accuracy: list[float] = []
+    macro_f1: list[float] = []
+    bar = tqdm(total=episodes, desc=label or None, unit="episode", disable=None if label else True, leave=False)
+    with bar:
+        for batch in _batches(sampler, episodes):
+            for episode, predicted in zip(batch, predictor(batch), strict=True):
+                accuracy.append(float((predicted == episode.query_labels).mean()))
+                labels = list(range(episode.n_way))
+                macro_f1.append(
+                    float(f1_score(episode.query_labels, predicted, labels=labels, average="macro", zero_division=0.0))  # pyright: ignore
+                )
+            bar.update(len(batch))
+    return Scores(np.array(accuracy), np.array(macro_f1))
+
+
+def compare(predictors: Mapping[str, Predictor], sampler: Sampler, episodes: int) -> dict[str, Any]:
+    """Run every method on the same episodes.
+
+    Args:
+        predictors: by name; the first is compared with each of the others.
+        sampler: where the episodes come from.
+        episodes: their number E.
+
+    Returns:
+        "methods": the summary of each; "paired": for each other method, the first one's accuracy minus its
+        own, episode by episode: mean "difference" and the half width "ci95" of its 95 % interval.
+    """
+    scores = {name: score(predictor, sampler, episodes, label=name) for name, predictor in predictors.items()}
+    first, *others = scores
+    differences = {name: scores[first].accuracy - scores[name].accuracy for name in others}
+    return {
+        "methods": {name: found.summary() for name, found in scores.items()},
+        "paired": {
+            f"{first} - {name}": {"difference": float(difference.mean()), "ci95": interval(difference)}
+            for name, difference in differences.items()
+        },
+    }
+
+
+def interval(values: np.ndarray) -> float:
+    """Half width of the 95 % interval of a mean over E episodes: 1.96·s/√E, 0 for a single one."""
+    return float(Z95 * values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+
+
+def _batches(sampler: Sampler, episodes: int) -> Iterator[list[Episode]]:
+    for first in range(0, episodes, TASKS_A_PASS):
+        yield [sampler[i] for i in range(first, min(first + TASKS_A_PASS, episodes))]

@@ -1,0 +1,243 @@
+"""The init: what meta-training learns and a new task starts from. A few thousand numbers in one folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from episodes import InputError
+from metawarp import storage
+from metawarp.adaptation import GROUPS, InnerLoop
+from metawarp.backbone import Backbone
+from metawarp.warp import State, Warp, WarpConfig
+
+LOGIT_SCALE = 10.0
+NAME_WEIGHT = -1.2
+"""m of w = 1 / (1 + K·e^m): 0.77 at one shot, 0.40 at five, the weights found best untrained on HuffPost."""
+READ_OUT_MIX = 0.5
+"""g at which the mean over the text and [MASK] count alike."""
+
+
+@dataclass(frozen=True)
+class InnerRates:
+    """Inner learning rates that meta-training starts from.
+
+    Args:
+        prompt: of the soft tokens.
+        rows: of the verbalizer rows.
+    """
+
+    prompt: float = 0.1
+    rows: float = 0.1
+
+    def __post_init__(self) -> None:
+        for group in GROUPS:
+            rate = getattr(self, group)
+            if not (math.isfinite(rate) and rate > 0):
+                raise InputError(f"the inner learning rate of {group} is {rate}; it must be a positive number.")
+
+
+@dataclass(frozen=True, eq=False)
+class Init:
+    """A learned (or fresh) initialization.
+
+    Attributes:
+        tensors: "prompt" (K, d); "log_scale" of the logits; "log_inner_lr.<group>" (S,) natural logarithms of the
+            inner learning rates; "name_weight" where rows are mixed; "read_out_mix" where the read-out is.
+        warp: template, read-out and recipe.
+        inner: how a task is adapted from here.
+        method: what learned it ("none" for a fresh one).
+        backbone: name, fingerprint and sizes of the backbone that it belongs to.
+        training: what is worth knowing of the training: corpora, steps, seeds, validation accuracy.
+        fingerprint: sha256 of the stored tensors, "" before it was stored.
+    """
+
+    tensors: State
+    warp: WarpConfig
+    inner: InnerLoop
+    method: str
+    backbone: Mapping[str, Any]
+    training: Mapping[str, Any] = field(default_factory=dict)
+    fingerprint: str = ""
+
+    @classmethod
+    def start(
+        cls,
+        warp: Warp,
+        inner: InnerLoop,
+        *,
+        method: str = "none",
+        seed: int = 0,
+        rates: InnerRates | None = None,
+    ) -> Init:
+        """A fresh init, as meta-training starts from.
+
+        Args:
+            warp: the model it is for.
+            inner: its inner loop.
+            method: what is going to learn it.
+            seed: of the prompt starts "vocabulary" and "normal".
+            rates: initial inner learning rate of each group.
+        """
+        rates = rates or InnerRates()
+        tensors = {"prompt": _start_prompt(warp, seed), "log_scale": torch.tensor(math.log(LOGIT_SCALE))}
+        if warp.config.rows == "mix":
+            tensors["name_weight"] = torch.tensor(NAME_WEIGHT)
+        if warp.config.read_out == "mix":
+            tensors["read_out_mix"] = torch.tensor(READ_OUT_MIX)
+        for group in inner.groups if inner.steps else ():
+            tensors[f"log_inner_lr.{group}"] = torch.full((inner.steps,), math.log(getattr(rates, group)))
+        return cls(tensors, warp.config, inner, method, identity(warp.backbone))
+
+    def save(self, folder: str | Path) -> str:
+        """Write init.safetensors, config.json and a model card; returns the sha256 of the tensors.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        folder = Path(folder)
+        config = {
+            "backbone": dict(self.backbone),
+            "warp": asdict(self.warp),
+            "inner": asdict(self.inner),
+            "method": self.method,
+            "training": dict(self.training),
+        }
+        digest = storage.save(folder, "init", self.tensors, config)
+        storage.write_text(folder / "README.md", _model_card(self))
+        return digest
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Init:
+        """Read an init from its folder.
+
+        Raises:
+            InputError: files missing, damaged, of an unknown format version, or not fitting their own config.
+        """
+        tensors, config = storage.load(Path(folder), "init")
+        try:
+            inner = InnerLoop(config["inner"]["steps"], tuple(config["inner"]["groups"]))
+            init = cls(
+                tensors,
+                WarpConfig(**config["warp"]),
+                inner,
+                config["method"],
+                config["backbone"],
+                config["training"],
+                config["sha256"],
+            )
+        except (KeyError, TypeError) as error:
+            raise InputError(f"config.json in {str(folder)!r} does not describe an init ({error}).") from error
+        expected = {"prompt", "log_scale"}
+        expected |= {"name_weight"} if init.warp.rows == "mix" else set()
+        expected |= {"read_out_mix"} if init.warp.read_out == "mix" else set()
+        expected |= {f"log_inner_lr.{group}" for group in inner.groups} if inner.steps else set()
+        if set(tensors) != expected:
+            raise InputError(
+                f"init.safetensors in {str(folder)!r} holds {sorted(tensors)}; its config needs {sorted(expected)}."
+            )
+        return init
+
+    def bind(self, backbone: Backbone, *, any_backbone: bool = False) -> Warp:
+        """The model that this init is for.
+
+        Args:
+            backbone: it must be the one that the init was trained on.
+            any_backbone: allow another one of the same width.
+
+        Raises:
+            InputError: another backbone, or one of another width; the template does not fit.
+        """
+        check_backbone(self.backbone, backbone, any_backbone=any_backbone)
+        warp = Warp(backbone, self.warp)
+        if len(self.tensors["prompt"]) != warp.encoder.prompt_length:
+            raise InputError(
+                f"this init has {len(self.tensors['prompt'])} prompt tokens; its template "
+                f"{self.warp.template!r} has {warp.encoder.prompt_length} with this tokenizer."
+            )
+        return warp
+
+    def to(self, backbone: Backbone) -> State:
+        """Its tensors where the backbone is, in fp32 or the backbone's own dtype where that is wider."""
+        dtype = torch.promote_types(torch.float32, backbone.dtype)
+        return {name: tensor.to(backbone.device, dtype) for name, tensor in self.tensors.items()}
+
+
+def identity(backbone: Backbone) -> dict[str, Any]:
+    """What an init remembers of its backbone."""
+    return {
+        "name": backbone.name,
+        "fingerprint": backbone.fingerprint,
+        "embedding_size": backbone.embedding_size,
+        "feature_size": backbone.feature_size,
+    }
+
+
+def check_backbone(remembered: Mapping[str, Any], backbone: Backbone, *, any_backbone: bool = False) -> None:
+    """Refuse a backbone that learned numbers do not belong to.
+
+    Raises:
+        InputError: another width; or another model, unless `any_backbone`.
+    """
+    if remembered["embedding_size"] != backbone.embedding_size:
+        raise InputError(
+            f"these prompts have the width {remembered['embedding_size']}; backbone {backbone.name!r} has the width "
+            f"{backbone.embedding_size}: load {remembered['name']!r}."
+        )
+    if remembered["fingerprint"] != backbone.fingerprint and not any_backbone:
+        raise InputError(
+            f"these prompts were trained on backbone {remembered['name']!r} ({remembered['fingerprint']}), not on "
+            f"{backbone.name!r} ({backbone.fingerprint}); load that one, or allow another with any_backbone."
+        )
+
+
+def untrained(backbone: Backbone) -> Init:
+    """The strongest start without meta-training: sentence embeddings, rows mixed from names and support means."""
+    config = WarpConfig(template="{text}", read_out="mean", rows="mix")
+    return Init.start(Warp(backbone, config), InnerLoop(0, ()))
+
+
+def _start_prompt(warp: Warp, seed: int) -> Tensor:
+    """(K, d): words where the template gives them, the configured start elsewhere."""
+    backbone, words = warp.backbone, warp.encoder.prompt_words
+    embeddings = backbone.word_embeddings.float().cpu()
+    generator = torch.Generator().manual_seed(seed)
+    size = (len(words), backbone.embedding_size)
+    if warp.config.prompt_start == "normal":
+        # As wide as the model's own embeddings, so that layer norm sees nothing out of the ordinary.
+        prompt = torch.randn(size, generator=generator) * embeddings.std()
+    elif warp.config.prompt_start == "vocabulary":
+        prompt = embeddings[torch.randint(len(embeddings), size[:1], generator=generator)]
+    else:
+        prompt = embeddings[backbone.tokenizer.mask_token_id].expand(size).clone()
+    for row, word in enumerate(words):
+        if word is not None:
+            prompt[row] = embeddings[word]
+    return prompt
+
+
+def _model_card(init: Init) -> str:
+    facts = "\n".join(f"| {key} | {value} |" for key, value in init.training.items())
+    count = sum(tensor.numel() for tensor in init.tensors.values())
+    return f"""# A metawarp init
+
+{count:,} numbers for the frozen backbone `{init.backbone["name"]}` ({init.backbone["fingerprint"]}),
+learned by `{init.method}`.
+Template `{init.warp.template}`, read-out `{init.warp.read_out}`, verbalizer rows from `{init.warp.rows}`;
+adapts in {init.inner.steps} steps on {", ".join(init.inner.groups) or "nothing"}.
+
+```python
+from metawarp import WarpClassifier
+classifier = WarpClassifier(init="this folder").fit(texts, labels)
+```
+
+| training | |
+|---|---|
+{facts}
+"""

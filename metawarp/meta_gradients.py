@@ -1,0 +1,189 @@
+"""Meta-gradients, by name in one table: how the init should move, given T tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from metawarp.adaptation import InnerLoop, read, start, task_logits, task_losses, trajectory
+from metawarp.tasks import TaskBatch
+from metawarp.warp import State, Warp
+
+
+@dataclass(frozen=True)
+class MetaGradient:
+    """What T tasks say about the init.
+
+    Attributes:
+        gradients: by tensor name, of the shape of the init's tensors; zero where the method does not reach.
+        losses: (T,) query loss of each task after adaptation.
+        accuracy: share of the queries that the adapted tasks get right, 0 to 1.
+    """
+
+    gradients: State
+    losses: Tensor
+    accuracy: float
+
+
+StepWeights = Sequence[float] | None
+"""S + 1 weights of the query losses after 0 … S inner steps; None: the last alone counts."""
+
+Gradient = Callable[[Warp, State, TaskBatch, InnerLoop, StepWeights], MetaGradient]
+
+
+def maml(
+    warp: Warp, state: State, tasks: TaskBatch, inner: InnerLoop, step_weights: StepWeights = None
+) -> MetaGradient:
+    """Exact gradient of the query loss after adaptation, second order included, through the unrolled inner loop.
+
+    Args:
+        warp: the model.
+        state: the init's tensors; each gets a gradient, the inner learning rates (Meta-SGD, LSLR) included.
+        tasks: T tasks; their mean loss counts.
+        inner: the inner loop.
+        step_weights: MAML++ multi-step loss (see `multi_step_weights`).
+
+    References:
+        Finn et al. (2017), "Model-Agnostic Meta-Learning", ICML, algorithm 1, line 8.
+        Antoniou et al. (2019), "How to train your MAML", ICLR, eq. 4 (multi-step loss).
+    """
+    return _through_the_inner_loop(warp, state, tasks, inner, step_weights, second_order=True)
+
+
+def fomaml(
+    warp: Warp, state: State, tasks: TaskBatch, inner: InnerLoop, step_weights: StepWeights = None
+) -> MetaGradient:
+    """As `maml`, with the inner gradients taken as constants: no second derivatives.
+
+    References:
+        Finn et al. (2017), "Model-Agnostic Meta-Learning", ICML, sec. 5.2 (first-order approximation).
+    """
+    return _through_the_inner_loop(warp, state, tasks, inner, step_weights, second_order=False)
+
+
+def reptile(
+    warp: Warp, state: State, tasks: TaskBatch, inner: InnerLoop, step_weights: StepWeights = None
+) -> MetaGradient:
+    """θ - θ_S for the prompt, averaged over tasks: the way from the adapted prompts back to the init.
+
+    The steps take query and support texts in turn, since Reptile trains on a task's texts without
+    splitting them. Nothing but the prompt is reached: scale, mixes and inner learning rates keep their start.
+
+    References:
+        Nichol, Achiam, Schulman (2018), "On First-Order Meta-Learning Algorithms", algorithm 2 and eq. 3.
+    """
+    states = trajectory(warp, state, tasks, inner, batches=(tasks.query, tasks.support))
+    with torch.no_grad():
+        features = read(warp, states[-1], tasks.query)
+        losses = task_losses(warp, states[-1], features, tasks.query, tasks)
+        accuracy = _accuracy(task_logits(warp, states[-1], features, tasks.query, tasks), tasks.query.label)
+        gradients = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
+        gradients["prompt"] = (states[0]["prompt"] - states[-1]["prompt"]).mean(0)
+    return MetaGradient(gradients, losses, accuracy)
+
+
+def multitask(
+    warp: Warp, state: State, tasks: TaskBatch, inner: InnerLoop, step_weights: StepWeights = None
+) -> MetaGradient:
+    """Gradient of plain classification over all meta-training classes: no episodes, no inner loop.
+
+    The tasks lend their texts; the classes are told apart by "class_rows" (classes, d), one row for each
+    meta-training class, learned along and thrown away. The control that every meta-learner has to beat.
+
+    References:
+        Vu, Lester, Constant, Al-Rfou, Cer (2022), "SPoT: Better Frozen Model Adaptation through Soft Prompt
+        Transfer", ACL, sec. 2.2 (source prompt tuning on a mixture of tasks).
+    """
+    current, support = start(warp, state, tasks)
+    query = read(warp, current, tasks.query)
+    features = query if support is None else torch.cat([support, query])
+    parts = [tasks.query] if support is None else [tasks.support, tasks.query]
+    labels = torch.cat([tasks.corpus_class[texts.task, texts.label] for texts in parts])
+    owners = torch.cat([texts.task for texts in parts])
+    logits = warp.logits(features, state["class_rows"], current["scale"])
+    each = cross_entropy(logits, labels, reduction="none")
+    sums = each.new_zeros(len(tasks)).index_add(0, owners, each)
+    losses = sums / torch.bincount(owners, minlength=len(tasks))
+    return MetaGradient(_gradients(losses.mean(), state), losses.detach(), _accuracy(logits, labels))
+
+
+def _through_the_inner_loop(
+    warp: Warp,
+    state: State,
+    tasks: TaskBatch,
+    inner: InnerLoop,
+    step_weights: StepWeights,
+    second_order: bool,
+) -> MetaGradient:
+    states = trajectory(warp, state, tasks, inner, second_order=second_order)
+    weights = step_weights or [0.0] * (len(states) - 1) + [1.0]
+    losses = logits = None
+    for current, weight in zip(states, weights, strict=True):
+        if weight:
+            features = read(warp, current, tasks.query)
+            logits = task_logits(warp, current, features, tasks.query, tasks)
+            weighted = weight * task_losses(warp, current, features, tasks.query, tasks)
+            losses = weighted if losses is None else losses + weighted
+    assert losses is not None and logits is not None
+    return MetaGradient(_gradients(losses.mean(), state), losses.detach(), _accuracy(logits, tasks.query.label))
+
+
+def _gradients(loss: Tensor, state: State) -> State:
+    gradients = torch.autograd.grad(loss, list(state.values()), allow_unused=True)
+    return {
+        name: torch.zeros_like(tensor) if gradient is None else gradient
+        for (name, tensor), gradient in zip(state.items(), gradients, strict=True)
+    }
+
+
+def _accuracy(logits: Tensor, labels: Tensor) -> float:
+    return float((logits.argmax(-1) == labels).float().mean())
+
+
+def multi_step_weights(steps: int, progress: float) -> list[float]:
+    """Weights of the query losses after 0 … S steps, annealed from all steps alike to the last alone.
+
+    Args:
+        steps: inner steps S.
+        progress: how far the annealing is, 0 to 1.
+
+    References:
+        Antoniou et al. (2019), "How to train your MAML", ICLR, sec. 4 (multi-step loss optimization).
+    """
+    shared = (1 - min(max(progress, 0.0), 1.0)) / max(steps, 1)
+    return [0.0] + [shared] * (steps - 1) + [1 - shared * (steps - 1)] if steps else [1.0]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to learn an init.
+
+    Attributes:
+        gradient: the meta-gradient.
+        inner: the inner loop that it trains, and tasks are adapted with.
+        class_rows: whether it learns one verbalizer row for each meta-training class beside the init.
+    """
+
+    gradient: Gradient
+    inner: InnerLoop
+    class_rows: bool = False
+
+
+BOTH = ("prompt", "rows")
+
+METHODS: dict[str, Method] = {
+    "maml": Method(maml, InnerLoop(3, BOTH)),
+    "fomaml": Method(fomaml, InnerLoop(3, BOTH)),
+    "reptile": Method(reptile, InnerLoop(4, BOTH)),
+    # Raghu, Raghu, Bengio, Vinyals (2020), "Rapid Learning or Feature Reuse? Towards Understanding the
+    # Effectiveness of MAML", ICLR, sec. 4: only the head moves in the inner loop.
+    "anil": Method(maml, InnerLoop(5, ("rows",))),
+    # Snell, Swersky, Zemel (2017), "Prototypical Networks for Few-shot Learning", NeurIPS, eq. 1 and 2: no inner
+    # loop at all; the rows are a function of the support set, and the outer loop moves the prompt.
+    "prototypical": Method(maml, InnerLoop(0, ())),
+    "multitask": Method(multitask, InnerLoop(3, BOTH), class_rows=True),
+}

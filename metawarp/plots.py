@@ -1,0 +1,88 @@
+"""Pictures of a run: the learning curve, and accuracies with their intervals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from metawarp.training import LOG
+
+
+def plots_available() -> bool:
+    """Whether matplotlib is installed."""
+    return find_spec("matplotlib") is not None
+
+
+def draw_learning_curve(folder: str | Path) -> Path:
+    """Draw a run's log as learning_curve.png in its folder: query loss, and validation accuracy.
+
+    Raises:
+        ImportError: matplotlib is not installed; the message has the command that installs it.
+    """
+    pyplot = _pyplot()
+    folder = Path(folder)
+    entries = [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]
+    validated = [entry for entry in entries if "validation_accuracy" in entry]
+    figure, left = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    left.plot([e["step"] for e in entries], [e["loss"] for e in entries], color="0.7", label="query loss")
+    left.set(xlabel="outer step", ylabel="query loss (training classes)", title=f"Meta-training, {folder}")
+    right = left.twinx()
+    right.plot(
+        [e["step"] for e in validated],
+        [100 * e["validation_accuracy"] for e in validated],
+        color="tab:blue",
+        marker="o",
+    )
+    right.set_ylabel("accuracy on validation classes (%)", color="tab:blue")
+    return _store(figure, folder / "learning_curve.png")
+
+
+def draw_accuracies(results: Mapping[str, Mapping[str, Any]], file: str | Path) -> Path:
+    """Draw accuracies with their 95 % intervals as grouped bars.
+
+    Args:
+        results: results of `commands.evaluate` by the name of their setting, such as "5-way 1-shot".
+        file: the PNG to write.
+
+    Raises:
+        ImportError: matplotlib is not installed; the message has the command that installs it.
+    """
+    pyplot = _pyplot()
+    methods = list(dict.fromkeys(name for found in results.values() for name in found["methods"]))
+    figure, axes = pyplot.subplots(figsize=(8, 4), layout="constrained")
+    width = 0.8 / len(methods)
+    for offset, method in enumerate(methods):
+        shown = [
+            (i, found["methods"][method]) for i, found in enumerate(results.values()) if method in found["methods"]
+        ]
+        axes.bar(
+            [i + offset * width for i, _ in shown],
+            [100 * found["accuracy"] for _, found in shown],
+            width,
+            yerr=[100 * found["ci95"] for _, found in shown],
+            label=method,
+        )
+    axes.set_xticks([i + 0.4 - width / 2 for i in range(len(results))], list(results))
+    axes.set(ylabel="accuracy (%), 95 % interval", ylim=(0, 100))
+    axes.legend(loc="lower right", ncols=2, fontsize="small")
+    return _store(figure, Path(file))
+
+
+def _pyplot() -> Any:
+    if not plots_available():
+        raise ImportError('plots are in an extra: pip install "metawarp[plots]"')
+    import matplotlib
+
+    matplotlib.use("Agg")  # files only: there may be no screen
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def _store(figure: Any, file: Path) -> Path:
+    figure.savefig(file, dpi=120)
+    _pyplot().close(figure)
+    return file

@@ -1,0 +1,265 @@
+"""The outer loop: move the init along meta-gradients, keep the best by validation, survive being killed."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from episodes import InputError
+from episodes.sampler import Sampler
+from metawarp.checkpoint import load_checkpoint, save_checkpoint
+from metawarp.evaluation import metawarp_predictor, score
+from metawarp.initialization import Init
+from metawarp.meta_gradients import METHODS, MetaGradient, multi_step_weights
+from metawarp.tasks import TaskBatch
+from metawarp.warp import State, Warp
+
+LOG = "log.jsonl"
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Settings of the outer loop.
+
+    Args:
+        steps: outer steps.
+        meta_batch: tasks T whose meta-gradients are averaged in one step.
+        lr: AdamW's learning rate for the prompt (and the rows of `multitask`).
+        scalar_lr: the same for logit scale, mixes and inner learning rates, which have another scale.
+        weight_decay: AdamW's decoupled decay, toward the start of the init and not toward zero (L2-SP, Li et al. 2018).
+        warmup: share of the steps in which the learning rate rises from 0; it then falls to 0 along a cosine.
+        clip: largest norm of a meta-gradient; longer ones are shortened to it.
+        multi_step_loss: MAML++'s loss over all inner steps, annealed to the last over the first half of the steps.
+        validate_every: steps between two validations.
+        validation_episodes: episodes of each validation, always the same ones.
+        patience: validations without a better one after which training stops.
+        checkpoint_every: steps between two checkpoints.
+    """
+
+    steps: int = 400
+    meta_batch: int = 4
+    lr: float = 3e-3
+    scalar_lr: float = 1e-2
+    weight_decay: float = 0.01
+    warmup: float = 0.05
+    clip: float = 1.0
+    multi_step_loss: bool = False
+    validate_every: int = 25
+    validation_episodes: int = 60
+    patience: int = 10
+    checkpoint_every: int = 25
+
+    def __post_init__(self) -> None:
+        for name in (
+            "steps",
+            "meta_batch",
+            "validate_every",
+            "validation_episodes",
+            "patience",
+            "checkpoint_every",
+        ):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be 1 at least.")
+        for name in ("lr", "scalar_lr", "clip"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise InputError(f"{name} is {value}; it must be a positive number.")
+        if not 0 <= self.warmup < 1:
+            raise InputError(f"warmup is {self.warmup}; it is a share of the steps, from 0 to below 1.")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise InputError(f"weight_decay is {self.weight_decay}; it cannot be negative.")
+
+    def rate(self, step: int) -> float:
+        """Factor of the learning rates at a step, 0 to 1: linear warm-up, then a cosine to 0."""
+        warm = self.warmup * self.steps
+        if step < warm:
+            return (step + 1) / (warm + 1)
+        return 0.5 * (1 + math.cos(math.pi * (step - warm) / (self.steps - warm)))
+
+
+class DivergenceError(InputError):
+    """The loss or a meta-gradient is no finite number any more."""
+
+
+class Trainer:
+    """One run of meta-training; build it, then `run()`.
+
+    Args:
+        init: where it starts.
+        warp: the model, `init.bind(backbone)`.
+        sampler: of meta-training episodes; step s takes episodes s·T … s·T + T - 1.
+        validation: of validation episodes; 0 … `validation_episodes` - 1 are used each time.
+        config: settings of the outer loop.
+        folder: where log and checkpoint are written; it must exist.
+        classes: names of all meta-training classes (for the method `multitask`).
+        description: whatever else a resumed run must have in common with the one it continues.
+    """
+
+    def __init__(
+        self,
+        init: Init,
+        warp: Warp,
+        sampler: Sampler,
+        validation: Sampler,
+        config: TrainingConfig,
+        folder: Path,
+        *,
+        classes: Sequence[str] = (),
+        description: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.init, self.warp, self.sampler, self.validation = init, warp, sampler, validation
+        self.config, self.folder, self.classes = config, folder, classes
+        self.method = METHODS[init.method]
+        self.start = init.to(warp.backbone)
+        if self.method.class_rows:
+            generator = torch.Generator().manual_seed(0)
+            rows = torch.randn(len(classes), warp.backbone.feature_size, generator=generator)
+            self.start["class_rows"] = warp.unit(rows).to(self.start["prompt"])
+        # What AdamW sees is the way from the start, so that its weight decay pulls back to the start.
+        self.offset: State = {name: torch.zeros_like(tensor) for name, tensor in self.start.items()}
+        vectors = [offset for offset in self.offset.values() if offset.dim() > 1]
+        scalars = [offset for offset in self.offset.values() if offset.dim() <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": vectors, "base": config.lr}, {"params": scalars, "base": config.scalar_lr}],
+            weight_decay=config.weight_decay,
+        )
+        self.best: State = {name: tensor.clone() for name, tensor in self.start.items()}
+        self.step, self.best_step, self.best_accuracy = 0, 0, -1.0
+        self.settings = {**asdict(config), "method": init.method, **(description or {})}
+
+    def run(self, *, resume: bool = False) -> Init:
+        """Train to the end, or until validation has not improved for `patience` validations.
+
+        Args:
+            resume: go on from the folder's checkpoint; the result is that of an uninterrupted run.
+
+        Returns:
+            The init that was best on the validation episodes.
+
+        Raises:
+            DivergenceError: loss or meta-gradient not finite; the last checkpoint stays as it is.
+            InputError: the checkpoint is of a run with other settings.
+        """
+        if resume:
+            self._restore()
+        else:
+            (self.folder / LOG).write_text("", encoding="utf-8")
+            self._validate()
+        bar = tqdm(total=self.config.steps, initial=self.step, desc=self.init.method, unit="step", disable=None)
+        with bar, open(self.folder / LOG, "a", encoding="utf-8") as log:
+            while self.step < self.config.steps and not self._is_stale():
+                began = time.perf_counter()
+                found = self._advance()
+                tasks_per_second = self.config.meta_batch / (time.perf_counter() - began)
+                entry: dict[str, Any] = {
+                    "step": self.step,
+                    "loss": float(found.losses.mean()),
+                    "accuracy": found.accuracy,
+                    "tasks_per_second": round(tasks_per_second, 3),
+                }
+                if self.step % self.config.validate_every == 0 or self.step == self.config.steps:
+                    entry["validation_accuracy"] = self._validate()
+                log.write(json.dumps(entry) + "\n")
+                log.flush()
+                if self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps:
+                    self._save()
+                bar.update()
+                bar.set_postfix_str(
+                    f"loss {entry['loss']:.3f}, validation {self.best_accuracy:.1%}, {tasks_per_second:.1f} tasks/s"
+                )
+        return self._result()
+
+    def _is_stale(self) -> bool:
+        return self.step - self.best_step >= self.config.patience * self.config.validate_every
+
+    def _state(self) -> State:
+        return {name: (start + self.offset[name]).requires_grad_() for name, start in self.start.items()}
+
+    def _advance(self) -> MetaGradient:
+        """One outer step."""
+        config, first = self.config, self.step * self.config.meta_batch
+        episodes = [self.sampler[first + i] for i in range(config.meta_batch)]
+        tasks = TaskBatch.encode(episodes, self.warp.encoder, self.warp.backbone.device, classes=self.classes)
+        weights = None
+        if config.multi_step_loss:
+            weights = multi_step_weights(self.init.inner.steps, 2 * self.step / config.steps)
+        found = self.method.gradient(self.warp, self._state(), tasks, self.init.inner, weights)
+        for name, gradient in found.gradients.items():
+            self.offset[name].grad = gradient
+        offsets = list(self.offset.values())
+        norm = torch.nn.utils.clip_grad_norm_(offsets, config.clip)
+        if not (torch.isfinite(found.losses).all() and torch.isfinite(norm)):
+            raise DivergenceError(
+                f"training diverged at step {self.step + 1} (loss {float(found.losses.mean()):.3g}, norm of the "
+                f"meta-gradient {float(norm):.3g}); lower --training.lr or --inner_lr. "
+                f"The last checkpoint in {str(self.folder)!r} is kept."
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base"] * config.rate(self.step)
+        self.optimizer.step()
+        self.step += 1
+        return found
+
+    def _validate(self) -> float:
+        """Accuracy on the validation episodes; keeps the state if it is the best so far."""
+        state = {name: tensor.detach() for name, tensor in self._state().items()}
+        predictor = metawarp_predictor(self.warp, state, self.init.inner)
+        accuracy = float(score(predictor, self.validation, self.config.validation_episodes).accuracy.mean())
+        if accuracy > self.best_accuracy:
+            self.best, self.best_step, self.best_accuracy = state, self.step, accuracy
+        return accuracy
+
+    def _save(self) -> None:
+        moments: dict[str, dict[str, Tensor]] = {"exp_avg": {}, "exp_avg_sq": {}}
+        for name, offset in self.offset.items():
+            for kind, members in moments.items():
+                members[name] = self.optimizer.state[offset][kind]
+        progress = {
+            "step": self.step,
+            "best_step": self.best_step,
+            "best_accuracy": self.best_accuracy,
+            "settings": self.settings,
+        }
+        save_checkpoint(self.folder, {"offset": self.offset, "best": self.best, **moments}, progress)
+
+    def _restore(self) -> None:
+        groups, progress = load_checkpoint(self.folder, self.warp.backbone.device)
+        before, now = progress["settings"], json.loads(json.dumps(self.settings))
+        if before != now:
+            differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+            raise InputError(
+                f"the run in {str(self.folder)!r} has other settings: {', '.join(differing)}; "
+                "resume it with the settings that it was started with."
+            )
+        self.step, self.best_step = progress["step"], progress["best_step"]
+        self.best_accuracy, self.best = progress["best_accuracy"], groups["best"]
+        for name, offset in self.offset.items():
+            offset.copy_(groups["offset"][name])
+            self.optimizer.state[offset] = {
+                "step": torch.tensor(float(self.step)),
+                "exp_avg": groups["exp_avg"][name],
+                "exp_avg_sq": groups["exp_avg_sq"][name],
+            }
+        log = self.folder / LOG
+        entries = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+        done = [line for line in entries[: self.step] if line.endswith("}") and json.loads(line)["step"] <= self.step]
+        log.write_text("".join(f"{line}\n" for line in done), encoding="utf-8")
+
+    def _result(self) -> Init:
+        tensors = {name: tensor.float().cpu() for name, tensor in self.best.items() if name != "class_rows"}
+        training = {
+            **self.settings,
+            "steps_run": self.step,
+            "best_step": self.best_step,
+            "validation_accuracy": round(self.best_accuracy, 6),
+        }
+        return replace(self.init, tensors=tensors, training=training)

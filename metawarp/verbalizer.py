@@ -1,0 +1,69 @@
+"""Verbalizer rows for classes that were never seen: from their names, their support texts, or both.
+
+References:
+    Jiang, Zhang, Kwok (2023), "Effective Structured Prompting by Meta-Learning and Representative Verbalizer",
+    ICML, eq. 6: a class's row is the mean of its support features (RepVerb).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from episodes import InputError
+from metawarp.tasks import LabelledTexts, TaskBatch
+from metawarp.warp import State, Warp
+
+
+def initial_rows(warp: Warp, state: State, tasks: TaskBatch, names: Tensor | None, support: Tensor | None) -> Tensor:
+    """Verbalizer rows (T, C, d) before any adaptation.
+
+    Args:
+        warp: the model; its config says which recipe.
+        state: holds "name_weight", m (a scalar), for the recipe "mix": w = 1 / (1 + K·e^m) at K shots, so that
+            a class without examples is its name and one with many is their mean.
+        tasks: T tasks of at most C classes.
+        names: (T·C', d) features of the class names; None where the recipe needs none.
+        support: (B, d) features of the support texts; None where there are none.
+
+    Raises:
+        InputError: recipe "support" and a class without support texts.
+    """
+    recipe = warp.config.rows
+    if recipe == "random":
+        return _random_rows(warp, state, tasks)
+    means = None
+    if recipe != "names" and support is not None:
+        means = warp.unit(class_means(support, tasks.support, tasks.shots))
+    if recipe == "support":
+        if means is None or bool(((tasks.shots == 0) & tasks.class_mask).any()):
+            raise InputError("rows from support texts need one text a class at least; use names or mix at zero shots.")
+        return means
+    assert names is not None
+    by_name = names.new_zeros(*tasks.shots.shape, names.shape[-1])
+    by_name = by_name.index_put((tasks.names.task, tasks.names.label), warp.unit(names))
+    if recipe == "names" or means is None:
+        return by_name
+    weight = 1 / (1 + tasks.shots * state["name_weight"].exp())
+    return warp.unit(weight[..., None] * by_name + (1 - weight[..., None]) * means)
+
+
+def class_means(features: Tensor, texts: LabelledTexts, shots: Tensor) -> Tensor:
+    """Mean feature of each class, (T, C, d); zero where a class has no text.
+
+    Args:
+        features: (B, d).
+        texts: B labelled texts.
+        shots: (T, C) how many of them each class has.
+    """
+    sums = features.new_zeros(*shots.shape, features.shape[-1])
+    sums = sums.index_put((texts.task, texts.label), features, accumulate=True)
+    return sums / shots.clamp(min=1)[..., None]
+
+
+def _random_rows(warp: Warp, state: State, tasks: TaskBatch) -> Tensor:
+    # The same start for class c of any task, on any machine: what it is must not depend on the batch.
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(tasks.shots.shape[1], warp.backbone.feature_size, generator=generator)
+    rows = warp.unit(rows).to(state["prompt"])
+    return rows.expand(len(tasks), *rows.shape)

@@ -1,0 +1,229 @@
+"""Episodes: a function of (seed, i) alone, disjoint, of the asked shape; what is said when there are none."""
+
+import re
+
+import numpy as np
+import pytest
+
+from episodes import Corpus, EpisodeSampler, InputError, MixtureSampler
+
+
+def corpus_of(n_classes=8, n_texts=20, name="corpus"):
+    """Class c has the texts "c/0", "c/1" …, its rows scattered over the corpus."""
+    texts = tuple(f"{c}/{i}" for i in range(n_texts) for c in range(n_classes))
+    return Corpus(texts, [i % n_classes for i in range(len(texts))], tuple(map(str, range(n_classes))), name)
+
+
+def refused(message):
+    """A context that expects an InputError with exactly this message."""
+    return pytest.raises(InputError, match=f"^{re.escape(message)}$")
+
+
+def numbers_of(episode):
+    return {
+        name: getattr(episode, name).tolist()
+        for name in ("class_indices", "support", "support_labels", "query", "query_labels")
+    }
+
+
+# Properties ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("n_way", "k_shot", "n_query", "balanced"),
+    [
+        (5, 5, 10, True),
+        (2, 0, 1, True),
+        (8, 19, 1, True),
+        ((2, 6), (0, 5), 3, True),
+        ((3, 8), (1, 7), 2, False),
+    ],
+)
+def test_every_episode_is_a_proper_task(n_way, k_shot, n_query, balanced):
+    corpus = corpus_of()
+    sampler = EpisodeSampler(corpus, n_way, k_shot, n_query, seed=3, balanced=balanced)
+    for i in range(60):
+        episode = sampler[i]
+        ways, shots = episode.n_way, episode.shots
+        assert sampler.n_way[0] <= ways <= sampler.n_way[1]
+        assert np.all((sampler.k_shot[0] <= shots) & (shots <= sampler.k_shot[1]))
+        assert not balanced or len(set(shots.tolist())) == 1
+        assert np.bincount(episode.query_labels).tolist() == [n_query] * ways
+        assert len(set(episode.class_indices.tolist())) == ways == len(episode.class_names)
+        rows = [*episode.support.tolist(), *episode.query.tolist()]
+        assert len(set(rows)) == len(rows)
+        for row, label in zip(rows, [*episode.support_labels, *episode.query_labels], strict=True):
+            assert corpus.labels[row] == episode.class_indices[label]
+        for text, label in zip(episode.support_texts, episode.support_labels, strict=True):
+            assert text.split("/")[0] == episode.class_names[label]
+        for text, label in zip(episode.query_texts, episode.query_labels, strict=True):
+            assert text.split("/")[0] == episode.class_names[label]
+        assert all(value.dtype == np.int64 for value in (episode.class_indices, episode.support, shots))
+        assert all(value.dtype == np.int64 for value in (episode.support_labels, episode.query_labels))
+
+
+def test_episode_i_is_the_same_in_any_order():
+    first, second = (EpisodeSampler(corpus_of(), (2, 6), (0, 5), 3, seed=1) for _ in range(2))
+    forwards = {i: numbers_of(first[i]) for i in range(20)}
+    backwards = {i: numbers_of(second[i]) for i in reversed(range(20))}
+    assert forwards == backwards
+    assert numbers_of(first[7]) == forwards[7]
+    assert numbers_of(first[np.int64(7)]) == forwards[7]
+
+
+def test_seeds_and_numbers_make_different_episodes():
+    corpus = corpus_of()
+    episodes = [EpisodeSampler(corpus, seed=seed)[i] for seed in range(10) for i in range(10)]
+    assert len({tuple(episode.query.tolist()) for episode in episodes}) == 100
+
+
+def test_classes_and_texts_are_all_used_in_every_position():
+    sampler = EpisodeSampler(corpus_of(n_classes=4, n_texts=5), n_way=2, k_shot=1, n_query=1)
+    episodes = [sampler[i] for i in range(400)]
+    counts = np.bincount([episode.class_indices[0] for episode in episodes], minlength=4)
+    assert counts.min() > 70  # 100 expected, standard deviation 8.7
+    assert len({int(row) for episode in episodes for row in episode.support}) == 20
+
+
+def test_numbers_of_shots_share_queries_and_support():
+    corpus = corpus_of()
+    zero, one, five = (EpisodeSampler(corpus, k_shot=k, seed=2)[4] for k in (0, 1, 5))
+    assert zero.support.tolist() == []
+    assert zero.query.tolist() == one.query.tolist() == five.query.tolist()
+    assert zero.class_names == one.class_names == five.class_names
+    assert one.support.tolist() == five.support[::5].tolist()
+
+
+def test_ranges_are_drawn_over_their_whole_length():
+    sampler = EpisodeSampler(corpus_of(), n_way=(2, 4), k_shot=(0, 3), n_query=1, balanced=False)
+    episodes = [sampler[i] for i in range(200)]
+    assert {episode.n_way for episode in episodes} == {2, 3, 4}
+    assert {int(shots) for episode in episodes for shots in episode.shots} == {0, 1, 2, 3}
+    assert any(len(set(episode.shots.tolist())) > 1 for episode in episodes)
+
+
+def test_sampling_never_touches_a_text():
+    class Untouchable(tuple):
+        def __getitem__(self, index):
+            raise AssertionError("a text was touched")
+
+        __iter__ = __getitem__
+
+    corpus = corpus_of()
+    object.__setattr__(corpus, "texts", Untouchable())
+    episode = EpisodeSampler(corpus)[0]
+    with pytest.raises(AssertionError, match="a text was touched"):
+        _ = episode.query_texts
+
+
+def test_golden_episodes():
+    """These very numbers on every machine, with every version of numpy: results depend on them."""
+    corpus = corpus_of(n_classes=6, n_texts=6)
+    assert numbers_of(EpisodeSampler(corpus, n_way=3, k_shot=2, n_query=2, seed=0)[0]) == GOLDEN_FIXED
+    ranged = EpisodeSampler(corpus, n_way=(2, 4), k_shot=(0, 3), n_query=1, seed=0, balanced=False)
+    assert numbers_of(ranged[12345]) == GOLDEN_RANGED
+
+
+GOLDEN_FIXED = {
+    "class_indices": [3, 2, 5],
+    "support": [9, 15, 2, 32, 17, 11],
+    "support_labels": [0, 0, 1, 1, 2, 2],
+    "query": [27, 33, 20, 14, 35, 29],
+    "query_labels": [0, 0, 1, 1, 2, 2],
+}
+GOLDEN_RANGED = {
+    "class_indices": [2, 5],
+    "support": [5, 17],
+    "support_labels": [1, 1],
+    "query": [20, 35],
+    "query_labels": [0, 1],
+}
+
+
+# What cannot be sampled ------------------------------------------------------------------------------------
+
+
+def test_classes_with_too_few_texts_are_named():
+    corpus = Corpus(tuple(map(str, range(12))), [0, 0, 1, 1, 1, 1, 1, 1, 2, 3, 3, 3], ("a", "b", "c", "d"), "few")
+    with refused(
+        "Each class of few needs 4 texts (2 support and 2 query), but 'a' has 2, 'c' has 1, 'd' has 3; "
+        "lower k_shot or n_query, or leave these classes out."
+    ):
+        EpisodeSampler(corpus, n_way=2, k_shot=(1, 2), n_query=2)
+    listed = ", ".join(f"'{i}' has 20" for i in range(10))
+    with refused(
+        f"Each class of corpus needs 21 texts (11 support and 10 query), but {listed} and 3 more; "
+        "lower k_shot or n_query, or leave these classes out."
+    ):
+        EpisodeSampler(corpus_of(n_classes=13), k_shot=11)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_way": 9}, "n_way is 9, but corpus has only 8 classes."),
+        ({"n_way": (2, 10)}, "n_way is 10, but corpus has only 8 classes."),
+        ({"n_way": 1}, "n_way must be a whole number of at least 2, or a range (low, high); it is 1."),
+        (
+            {"n_way": (5, 3)},
+            "n_way must be a whole number of at least 2, or a range (low, high); it is (5, 3).",
+        ),
+        ({"n_way": 2.5}, "n_way must be a whole number of at least 2, or a range (low, high); it is 2.5."),
+        ({"k_shot": -1}, "k_shot must be a whole number of at least 0, or a range (low, high); it is -1."),
+        (
+            {"k_shot": (1, 2, 3)},
+            "k_shot must be a whole number of at least 0, or a range (low, high); it is (1, 2, 3).",
+        ),
+        ({"n_query": 0}, "n_query must be a whole number of at least 1; it is 0."),
+        ({"seed": -1}, "seed must be a whole number of at least 0; it is -1."),
+        ({"balanced": False}, "balanced=False needs a range of shots such as (1, 5); k_shot is 5."),
+    ],
+)
+def test_impossible_episodes_are_refused(arguments, message):
+    with refused(message):
+        EpisodeSampler(corpus_of(), **arguments)
+
+
+def test_there_is_no_last_episode():
+    sampler = EpisodeSampler(corpus_of())
+    message = re.escape("Episodes are numbered from 0 on and have no last one; -1 was asked for.")
+    with pytest.raises(IndexError, match=f"^{message}$"):
+        sampler[-1]
+    with pytest.raises(IndexError, match=f"^{message}$"):
+        MixtureSampler([sampler])[-1]
+
+
+# Mixtures --------------------------------------------------------------------------------------------------
+
+
+def test_a_mixture_takes_whole_episodes_in_proportion():
+    samplers = [EpisodeSampler(corpus_of(name=name), seed=5) for name in ("x", "y", "z")]
+    mixture = MixtureSampler(samplers, weights=[1, 2, 5], seed=0)
+    picked = [mixture[i].corpus.name for i in range(800)]
+    for name, expected in (("x", 100), ("y", 200), ("z", 500)):
+        assert abs(picked.count(name) - expected) < 50  # at least 3.5 standard deviations
+    for i in (0, 7, 799):
+        chosen = samplers["xyz".index(picked[i])]
+        assert numbers_of(mixture[i]) == numbers_of(chosen[i])
+
+
+def test_a_mixture_does_not_depend_on_order_and_is_even_by_default():
+    samplers = [EpisodeSampler(corpus_of(name=name)) for name in ("x", "y")]
+    first, second = MixtureSampler(samplers), MixtureSampler(samplers)
+    forwards = [first[i].corpus.name for i in range(400)]
+    assert forwards == [second[i].corpus.name for i in reversed(range(400))][::-1]
+    assert 150 < forwards.count("x") < 250
+    other_seed = MixtureSampler(samplers, seed=1)
+    assert forwards != [other_seed[i].corpus.name for i in range(400)]
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, 0.0], [1.0, -1.0], [1.0, float("nan")], [1.0, 1.0, 1.0]])
+def test_unusable_weights_are_refused(weights):
+    samplers = [EpisodeSampler(corpus_of())] * 2
+    with refused(f"A mixture of 2 samplers needs as many positive weights, not {weights}."):
+        MixtureSampler(samplers, weights)
+
+
+def test_an_empty_mixture_is_refused():
+    with refused("A mixture needs at least one sampler."):
+        MixtureSampler([])
