@@ -197,7 +197,7 @@ def _columns_of(dataset: Dataset, name: str, text_column: str, label_column: str
 
 def _require_columns(name: str, available: Iterable[str], *wanted: str) -> None:
     columns = list(available)
-    missing = [column for column in wanted if column not in columns]
+    missing = [column for column in dict.fromkeys(wanted) if column not in columns]
     if missing:
         raise InputError(
             f"{name} has no column {' and no column '.join(map(repr, missing))}; "

@@ -130,7 +130,8 @@ def start(warp: Warp, state: State, tasks: TaskBatch, groups: Sequence[str] = ()
     """
     prompts = state["prompt"].expand(len(tasks), *state["prompt"].shape)
     if "prompt" in groups:
-        prompts = _differentiable(prompts)
+        # A prompt of its own for each task, or a text that several tasks hold would be read once for all of them.
+        prompts = _differentiable(prompts.contiguous())
     current = {"prompt": prompts, "scale": state["log_scale"].exp()}
     if "read_out_mix" in state:
         current["read_out_mix"] = state["read_out_mix"]

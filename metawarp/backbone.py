@@ -12,16 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from episodes import InputError
+from episodes.errors import listing
 from metawarp.architectures import ARCHITECTURES, Architecture, position_ids
 
 logger = logging.getLogger(__name__)
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """sha256 of model.safetensors of sentence-transformers/all-MiniLM-L6-v2, as published."""
+
+_NEVER_READ = ("pooler.", "decoder.", "vocab_projector.", "predictions.bias", "lm_head.bias")
+"""Parts of weight names that no feature depends on; a checkpoint may be without them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +80,8 @@ class Backbone:
         dtype, device = _dtype(dtype), _device(device)
         source = _minilm_folder() if str(name) == "minilm" else str(name)
         try:
-            config = AutoConfig.from_pretrained(source)
+            local = Path(source).is_dir() or not _hub_answers(source)
+            config = AutoConfig.from_pretrained(source, local_files_only=local)
             architecture = ARCHITECTURES.get(config.model_type)
             if architecture is None:
                 known = ", ".join(sorted(ARCHITECTURES))
@@ -86,15 +92,27 @@ class Backbone:
             with_head = any(a.endswith(("ForMaskedLM", "ForPreTraining")) for a in config.architectures or ())
             auto = AutoModelForMaskedLM if with_head else AutoModel
             # The checkpoint's own dtype first, so that the fingerprint is that of the file, not of a cast.
-            model = auto.from_pretrained(source, dtype="auto")
-            tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True)
-        except (OSError, ValueError) as error:
+            model, found = auto.from_pretrained(source, dtype="auto", output_loading_info=True, local_files_only=local)
+            tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, local_files_only=local)
+        except (OSError, ValueError, SafetensorError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(_why_not_loaded(str(name), error)) from error
         if tokenizer.mask_token_id is None:
             raise InputError(f"backbone {str(name)!r} has no mask token; a masked language model is needed.")
-        fingerprint = _fingerprint(model)
+        if len(tokenizer) < config.vocab_size / 2:  # transformers makes up an empty one where the files are missing
+            raise InputError(
+                f"the tokenizer of backbone {str(name)!r} knows {len(tokenizer)} tokens and the model "
+                f"{config.vocab_size}; its files are missing or those of another model."
+            )
+        missing = set(found["missing_keys"])
+        needed = sorted(key for key in missing if not any(part in key for part in _NEVER_READ))
+        if needed:
+            raise InputError(
+                f"the weights of backbone {str(name)!r} are incomplete: its config promises {listing(needed, 3)}, "
+                "which transformers would fill with random numbers."
+            )
+        fingerprint = _fingerprint(model, missing)
         model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)
         head = architecture.head(model) if with_head else None
         encoder = getattr(model, architecture.encoder) if with_head else model
@@ -174,10 +192,29 @@ def _minilm_folder() -> str:
     return str(folder)
 
 
-def _fingerprint(model: nn.Module) -> str:
+def _hub_answers(model_id: str) -> bool:
+    """Whether the Hub can be asked; one request tells, where `from_pretrained` would try for 24 s (measured)."""
+    from huggingface_hub import HfApi, errors, is_offline_mode
+
+    # httpx's or httpx2's, as the client's release has it
+    http_error: type[Exception] = errors.HTTPError  # pyright: ignore[reportPrivateImportUsage]
+    if is_offline_mode():
+        return False
+    try:
+        HfApi().model_info(model_id, timeout=10.0)
+    except errors.HfHubHTTPError:
+        return True  # it answered, if only to refuse: `from_pretrained` finds out why
+    except (http_error, OSError, ValueError):
+        return False  # no network, or no Hub id at all; the local cache may still have it
+    return True
+
+
+def _fingerprint(model: nn.Module, missing: set[str]) -> str:
     """Sha256 (16 hex digits) over the names and bytes of all weights: the same model by any road is the same."""
     digest = hashlib.sha256()
     for key, tensor in sorted(model.state_dict().items()):
+        if key in missing:
+            continue  # a pooler that the file lacks is random, and other numbers every time
         digest.update(key.encode())
         digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()[:16]

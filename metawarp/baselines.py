@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import torch
@@ -117,10 +118,7 @@ def setfit(backbone: Backbone, seed: int, episodes: Sequence[Episode]) -> list[n
     Raises:
         ImportError: the extra is not installed; the message has the command that installs it.
     """
-    try:
-        library = import_module("setfit")
-    except ImportError as error:
-        raise ImportError('baseline "setfit" is in an extra: pip install "metawarp[setfit]"') from error
+    library = _setfit_library()
     predictions = []
     for episode in episodes:
         model = library.SetFitModel.from_pretrained(backbone.source)
@@ -132,6 +130,13 @@ def setfit(backbone: Backbone, seed: int, episodes: Sequence[Episode]) -> list[n
             library.Trainer(model, args=settings, train_dataset=Dataset.from_dict(rows)).train()
         predictions.append(np.asarray(model.predict(list(episode.query_texts), show_progress_bar=False)))
     return predictions
+
+
+def _setfit_library() -> Any:
+    try:
+        return import_module("setfit")
+    except ImportError as error:
+        raise ImportError('baseline "setfit" is in an extra: pip install "metawarp[setfit]"') from error
 
 
 def untrained_warp(warp: Warp, init: Init, prompt_start: str, seed: int) -> Predictor:
@@ -242,6 +247,7 @@ def _warp_mask(encode: SentenceEncoder, bench: Bench) -> tuple[Predictor, dict[s
 
 
 def _setfit(encode: SentenceEncoder, bench: Bench) -> tuple[Predictor, dict[str, object]]:
+    _setfit_library()  # now, not after the other methods have run
     return partial(setfit, bench.warp.backbone, bench.seed), {}
 
 

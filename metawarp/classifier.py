@@ -82,7 +82,8 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
                 come from the texts alone.
 
         Raises:
-            InputError: fewer than 2 classes, empty or non-string texts, lengths that differ, unknown labels.
+            InputError: fewer than 2 classes, empty or non-string texts, lengths that differ, unknown labels, class
+                names that the tokenizer does not know.
         """
         texts, labels = _text_list(texts), _label_list(labels)
         if len(texts) != len(labels):
@@ -98,6 +99,8 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         episode = Episode.from_texts(
             names or [str(label) for label in classes], texts, [number[label] for label in labels]
         )
+        if names is not None:
+            warp.encoder.require_known(names)
         tasks = TaskBatch.encode([episode], warp.encoder, backbone.device)
         with torch.set_grad_enabled(inner.steps > 0):
             adapted = trajectory(warp, state, tasks, inner)[-1]
@@ -128,7 +131,8 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, texts: Sequence[str]) -> np.ndarray:
         """The most likely label of each of n texts, (n,)."""
-        return self.classes_[self.predict_proba(texts).argmax(1)]
+        best = self.predict_proba(texts).argmax(1)
+        return self.classes_[best]
 
     def save(self, folder: str | Path) -> None:
         """Write the adapted task into a folder (kilobytes): what it learned, not the backbone.
@@ -210,7 +214,8 @@ def _text_list(texts: Any) -> list[str]:
 
 
 def _label_list(labels: Any) -> list[Any]:
-    found = np.asarray(labels).tolist() if len(labels) else []
+    # Label by label: numpy would turn ["a", 1] into two strings, and ["a", nan] too.
+    found = [label.item() if isinstance(label, np.generic) else label for label in labels]
     if not (all(isinstance(label, str) for label in found) or all(type(label) is int for label in found)):
         kinds = sorted({type(label).__name__ for label in found})
         raise InputError(f"labels must be all strings or all integers; these are of type {', '.join(kinds)}.")

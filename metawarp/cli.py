@@ -14,10 +14,10 @@ from jsonargparse import ArgumentParser, Namespace
 
 from episodes import InputError
 from metawarp import commands
-from metawarp.commands import Range
 from metawarp.initialization import InnerRates
 from metawarp.meta_gradients import METHODS
 from metawarp.plots import draw_learning_curve, plots_available
+from metawarp.protocol import Range
 from metawarp.training import TrainingConfig
 from metawarp.warp import WarpConfig
 
@@ -25,7 +25,7 @@ from metawarp.warp import WarpConfig
 class _Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """One line on stderr and exit code 2."""
-        _fail(f"{' '.join(message.split())} (see {self.prog} --help)")
+        _fail(f"{' '.join(message.split())} (see {self.prog.replace(' [options]', '')} --help)")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -89,7 +89,7 @@ def _train(options: Namespace) -> None:
 
 def _evaluate_parser() -> ArgumentParser:
     """measure an init on classes it has never seen, beside the baselines"""
-    parser = _corpus_options("Measure an init on episodes: accuracy, mean ± 95 %% interval, beside the baselines.")
+    parser = _corpus_options("Measure an init on episodes: accuracy, mean ± 95 % interval, beside the baselines.")
     parser.add_argument("--init", type=str, required=True, help="folder of the init")
     parser.add_argument("--split", type=str, default="test", help="classes to test: train, validation, test or all")
     parser.add_argument("--backbone", type=str | None, help="where the init's own is found, if not by its name")

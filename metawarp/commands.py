@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from episodes import Corpus, EpisodeSampler, InputError
 from episodes.errors import listing
-from episodes.reading import BUNDLED, read_table
-from episodes.splits import PARTS, ClassSplit
+from episodes.reading import read_table
+from episodes.splits import PARTS
 from metawarp import baselines, storage
 from metawarp.adaptation import InnerLoop
 from metawarp.backbone import Backbone
@@ -22,18 +21,9 @@ from metawarp.classifier import WarpClassifier
 from metawarp.evaluation import compare, metawarp_predictor
 from metawarp.initialization import Init, InnerRates
 from metawarp.meta_gradients import METHODS
+from metawarp.protocol import SPLITS, Range, class_split, tested_classes, validation_sampler
 from metawarp.training import Trainer, TrainingConfig
 from metawarp.warp import Warp, WarpConfig
-
-logger = logging.getLogger(__name__)
-
-Range = int | tuple[int, int]
-"""A number, or the smallest and the largest of a range that each episode draws from."""
-
-FRACTIONS = (0.6, 0.15, 0.25)
-"""Shares of the classes for meta-training, validation and test where no split is given."""
-
-SPLITS = "splits.json"
 
 
 def train(
@@ -69,21 +59,23 @@ def train(
     if method not in METHODS:
         raise InputError(f"method {method!r} is not known; known: {listing(METHODS)}.")
     if not resume:
-        for marker in ("init.safetensors", CHECKPOINT):
+        for marker in ("init.safetensors", CHECKPOINT, "config.json", "README.md"):
             storage.claim_folder(folder, marker, overwrite=overwrite)
     loaded = Corpus.load(corpus, text_column, label_column)
-    split = _class_split(loaded, splits, seed)
+    split = class_split(loaded, splits, seed)
     sampler = EpisodeSampler(split.train, n_way, k_shot, n_query, seed)
-    validation = _validation_sampler(split, n_way, k_shot, n_query, seed)
+    validation = validation_sampler(split, n_way, k_shot, n_query, seed)
     inner = METHODS[method].inner
     if inner_steps is not None:
         inner = InnerLoop(inner_steps, inner.groups)
     model = Warp(Backbone.load(backbone, device=device), warp or WarpConfig())
+    model.encoder.require_known(loaded.class_names)
     init = Init.start(model, inner, method=method, seed=seed, rates=inner_lr)
     description = {
         "corpus": corpus,
         "corpus_fingerprint": loaded.fingerprint,
         "classes": {part: split[part].n_classes for part in PARTS},
+        "classes_fingerprint": {part: split[part].fingerprint for part in ("train", "validation")},
         "n_way": n_way,
         "k_shot": k_shot,
         "n_query": n_query,
@@ -103,10 +95,10 @@ def train(
         classes=split.train.class_names,
         description=description,
     )
-    split.to_json(folder / SPLITS)
+    if not resume:
+        split.to_json(folder / SPLITS)
     trained = trainer.run(resume=resume)
-    trained.save(folder)
-    return trained
+    return replace(trained, fingerprint=trained.save(folder))
 
 
 def evaluate(
@@ -144,17 +136,18 @@ def evaluate(
         storage.claim_folder(file.parent, file.name, overwrite=overwrite)
     started = init if isinstance(init, Init) else Init.load(init)
     loaded = Corpus.load(corpus, text_column, label_column)
-    parts, tested = _tested_classes(loaded, splits, split, seed)
+    parts, tested = tested_classes(loaded, splits, split, seed)
     sampler = EpisodeSampler(tested, n_way, k_shot, n_query, seed)
     if not isinstance(backbone, Backbone):
         backbone = Backbone.load(backbone or started.backbone["name"], device=device)
     warp = started.bind(backbone)
+    warp.encoder.require_known(tested.class_names)
     low, high = k_shot if isinstance(k_shot, tuple) else (k_shot, k_shot)
     bench = baselines.Bench(
         warp,
         started,
         range(low, high + 1),
-        None if parts is None else lambda shots: _validation_sampler(parts, n_way, shots, n_query, seed),
+        None if parts is None else lambda shots: validation_sampler(parts, n_way, shots, n_query, seed),
         seed=seed,
     )
     others, chosen = baselines.build(baselines.named(baselines_, low), bench)
@@ -162,6 +155,7 @@ def evaluate(
     protocol = {
         "corpus": corpus,
         "corpus_fingerprint": loaded.fingerprint,
+        "splits": splits,
         "split": split,
         "classes": list(tested.class_names),
         "n_way": n_way,
@@ -199,7 +193,8 @@ def fit(
     Raises:
         InputError: neither data nor class names; data, init or output cannot be used.
     """
-    storage.claim_folder(Path(output), "task.safetensors", overwrite=overwrite)
+    for marker in ("task.safetensors", "config.json"):
+        storage.claim_folder(Path(output), marker, overwrite=overwrite)
     texts: list[str] = []
     labels: list[str] = []
     if data is not None:
@@ -238,37 +233,6 @@ def predict(
     for text, row in zip(given, model.predict_proba(given), strict=True):
         probabilities = {name: round(float(p), 6) for name, p in zip(classes, row, strict=True)}
         yield {"text": text, "label": classes[int(row.argmax())], "probabilities": probabilities}
-
-
-def _class_split(corpus: Corpus, splits: str | None, seed: int) -> ClassSplit:
-    if splits is not None:
-        return corpus.split_classes(splits)
-    return corpus.split_classes(BUNDLED if corpus.name == BUNDLED else FRACTIONS, seed)
-
-
-def _tested_classes(corpus: Corpus, splits: str | None, split: str, seed: int) -> tuple[ClassSplit | None, Corpus]:
-    """The class split, if there is one, and the classes that are tested."""
-    if split not in (*PARTS, "all"):
-        raise InputError(f"split is {split!r}; it can be {listing((*PARTS, 'all'))}.")
-    if splits is None and corpus.name != BUNDLED:
-        if split != "all":
-            raise InputError(
-                f"split {split!r} of {corpus.name} is not known; give --splits FILE "
-                f"(training writes one as {SPLITS}), or --split all for every class."
-            )
-        return None, corpus
-    parts = _class_split(corpus, splits, seed)
-    return (None, corpus) if split == "all" else (parts, parts[split])
-
-
-def _validation_sampler(split: ClassSplit, n_way: Range, k_shot: Range, n_query: int, seed: int) -> EpisodeSampler:
-    """Episodes over the validation classes; of as many ways as they allow where they are fewer than asked for."""
-    available = split.validation.n_classes
-    low, high = n_way if isinstance(n_way, tuple) else (n_way, n_way)
-    if high > available:
-        logger.warning("validation episodes are %d-way: there are no more validation classes", available)
-    ways = (min(low, available), min(high, available))
-    return EpisodeSampler(split.validation, ways, k_shot, n_query, seed + 1)
 
 
 def write_predictions(output: str, predictions: Iterator[Mapping[str, Any]], *, overwrite: bool = False) -> None:

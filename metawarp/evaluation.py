@@ -13,14 +13,17 @@ from tqdm import tqdm
 
 from episodes import Episode
 from episodes.sampler import Sampler
-from metawarp.adaptation import InnerLoop, read, task_logits, trajectory
+from metawarp.adaptation import InnerLoop, moves_prompt, read, task_logits, trajectory
 from metawarp.tasks import TaskBatch
 from metawarp.warp import State, Warp
 
 Predictor = Callable[[Sequence[Episode]], list[np.ndarray]]
 """From episodes to the predicted class (0 … N-1) of each query, episode by episode."""
 
+EPISODES_A_PASS = 64
 TASKS_A_PASS = 8
+"""Tasks whose prompts are adapted at the same time: each keeps a graph through the backbone."""
+
 Z95 = 1.959964
 """Two-sided 95 % quantile of the normal distribution."""
 
@@ -50,8 +53,12 @@ class Scores:
 def metawarp_predictor(warp: Warp, state: State, inner: InnerLoop) -> Predictor:
     """The predictor that adapts an init's state to each episode's support set."""
 
+    frozen = {name: tensor.detach() for name, tensor in state.items()}
+    at_once = TASKS_A_PASS if moves_prompt(inner) else EPISODES_A_PASS
+
     def predict(episodes: Sequence[Episode]) -> list[np.ndarray]:
-        frozen = {name: tensor.detach() for name, tensor in state.items()}
+        if len(episodes) > at_once:
+            return predict(episodes[:at_once]) + predict(episodes[at_once:])
         tasks = TaskBatch.encode(episodes, warp.encoder, warp.backbone.device)
         with torch.set_grad_enabled(inner.steps > 0):
             adapted = trajectory(warp, frozen, tasks, inner)[-1]
@@ -117,5 +124,5 @@ def interval(values: np.ndarray) -> float:
 
 
 def _batches(sampler: Sampler, episodes: int) -> Iterator[list[Episode]]:
-    for first in range(0, episodes, TASKS_A_PASS):
-        yield [sampler[i] for i in range(first, min(first + TASKS_A_PASS, episodes))]
+    for first in range(0, episodes, EPISODES_A_PASS):
+        yield [sampler[i] for i in range(first, min(first + EPISODES_A_PASS, episodes))]

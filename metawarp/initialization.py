@@ -142,6 +142,14 @@ class Init:
             raise InputError(
                 f"init.safetensors in {str(folder)!r} holds {sorted(tensors)}; its config needs {sorted(expected)}."
             )
+        for name, tensor in tensors.items():
+            shape = (inner.steps,) if name.startswith("log_inner_lr.") else ()
+            if name == "prompt":
+                shape = (len(tensor), init.backbone.get("embedding_size")) if tensor.dim() else ("K", "d")
+            if tuple(tensor.shape) != shape:
+                raise InputError(
+                    f"{name} in {str(folder)!r} has the shape {tuple(tensor.shape)}; its config needs {shape}."
+                )
         return init
 
     def bind(self, backbone: Backbone, *, any_backbone: bool = False) -> Warp:

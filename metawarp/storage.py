@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialized
 from torch import Tensor
 
 from episodes import InputError
@@ -38,8 +39,10 @@ def save(folder: Path, kind: str, tensors: Mapping[str, Tensor], config: Mapping
     file = folder / f"{kind}.safetensors"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, _part(file))
-        digest = hashlib.sha256(_part(file).read_bytes()).hexdigest()
+        # Not `save_file`: where a folder cannot be written it raises no OSError, and its files are the owner's alone.
+        data = serialized({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+        digest = hashlib.sha256(data).hexdigest()
+        _part(file).write_bytes(data)
         os.replace(_part(file), file)
         header = {
             "format": f"metawarp-{kind}",
@@ -105,6 +108,8 @@ def claim_folder(folder: Path, marker: str, *, overwrite: bool = False) -> None:
     Raises:
         InputError: a run is there already, or the folder cannot be written.
     """
+    if (folder / marker).is_dir():
+        raise InputError(f"output {str(folder / marker)!r} is a folder; name a file.")
     if (folder / marker).exists() and not overwrite:
         raise InputError(
             f"output folder {str(folder)!r} holds another run ({marker}); choose another folder, or --overwrite."

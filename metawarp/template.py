@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from episodes import InputError
+from episodes.errors import listing
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
-_PROMPT = re.compile(r"prompt:\s*(?:(\d+)|'([^']*)'|\"([^\"]*)\")")
+_PROMPT = re.compile(r"prompt:\s*(?:(0*[1-9]\d*)|'([^']*\S[^']*)'|\"([^\"]*\S[^\"]*)\")")
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class Template:
         if field in ("text", "mask"):
             return field, ""
         match = _PROMPT.fullmatch(field)
-        if match is None or not (match[1] != "0" and any(match.groups())):
+        if match is None or not any(match.groups()):
             raise InputError(
                 f"template {self.source!r} has the unknown field {{{field}}}; "
                 "known: {text}, {mask}, {prompt:4} and {prompt:'words'}, a prompt being at least one token."
@@ -165,6 +166,20 @@ class TextEncoder:
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of bare texts, nothing around them."""
         return self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+
+    def require_known(self, names: Sequence[str]) -> None:
+        """Refuse class names that the tokenizer knows nothing of: their rows would all be the same.
+
+        Raises:
+            InputError: lists the names of which every token is unknown.
+        """
+        unknown = {self.tokenizer.unk_token_id}
+        lost = [name for name, ids in zip(names, self.token_ids(names), strict=True) if set(ids) <= unknown]
+        if lost:
+            raise InputError(
+                f"the backbone's tokenizer knows no part of these class names: {listing(map(repr, lost))}; "
+                "name the classes in words that it knows."
+            )
 
     def __call__(self, texts: Sequence[str]) -> EncodedBatch:
         """Encode B texts; a text without any known character is an empty text inside its template."""

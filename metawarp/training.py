@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from episodes import InputError
 from episodes.sampler import Sampler
+from metawarp.checkpoint import FILE as CHECKPOINT
 from metawarp.checkpoint import load_checkpoint, save_checkpoint
 from metawarp.evaluation import metawarp_predictor, score
 from metawarp.initialization import Init
@@ -153,6 +154,8 @@ class Trainer:
             self._restore()
         else:
             (self.folder / LOG).write_text("", encoding="utf-8")
+            # That of a run that is written over: resuming this one before its first checkpoint must not find it.
+            (self.folder / CHECKPOINT).unlink(missing_ok=True)
             self._validate()
         bar = tqdm(total=self.config.steps, initial=self.step, desc=self.init.method, unit="step", disable=None)
         with bar, open(self.folder / LOG, "a", encoding="utf-8") as log:
@@ -200,7 +203,7 @@ class Trainer:
         if not (torch.isfinite(found.losses).all() and torch.isfinite(norm)):
             raise DivergenceError(
                 f"training diverged at step {self.step + 1} (loss {float(found.losses.mean()):.3g}, norm of the "
-                f"meta-gradient {float(norm):.3g}); lower --training.lr or --inner_lr. "
+                f"meta-gradient {float(norm):.3g}); lower --training.lr, --inner_lr.prompt or --inner_lr.rows. "
                 f"The last checkpoint in {str(self.folder)!r} is kept."
             )
         for group in self.optimizer.param_groups:

@@ -44,7 +44,7 @@ def initial_rows(warp: Warp, state: State, tasks: TaskBatch, names: Tensor | Non
     by_name = by_name.index_put((tasks.names.task, tasks.names.label), warp.unit(names))
     if recipe == "names" or means is None:
         return by_name
-    weight = 1 / (1 + tasks.shots * state["name_weight"].exp())
+    weight = 1 / (1 + tasks.shots.to(names.dtype) * state["name_weight"].exp())
     return warp.unit(weight[..., None] * by_name + (1 - weight[..., None]) * means)
 
 

@@ -100,6 +100,15 @@ class Warp:
         Returns:
             (B, d) features; unit length under cosine similarity.
         """
+        if prompts.stride(0) == 0 or len(prompts) == 1:
+            # One prompt for all tasks: a text that several tasks hold is read once.
+            _, copies = torch.unique(batch.input_ids, dim=0, return_inverse=True)
+            first = torch.zeros(int(copies.max()) + 1, dtype=torch.long).scatter_(0, copies, torch.arange(len(batch)))
+            return self._by_length(prompts, mix, batch.select(first), task[first])[copies]
+        return self._by_length(prompts, mix, batch, task)
+
+    def _by_length(self, prompts: Tensor, mix: Tensor | None, batch: EncodedBatch, task: Tensor) -> Tensor:
+        """Features in passes of texts of about the same length, so that little padding is computed."""
         order = torch.argsort(batch.lengths)
         chunks = [self._features(prompts, mix, batch.select(rows), task[rows]) for rows in self._chunks(batch, order)]
         return torch.cat(chunks)[torch.argsort(order)]

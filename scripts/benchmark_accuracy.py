@@ -1,0 +1,110 @@
+"""Accuracy of meta-trained inits beside the baselines on one corpus, as JSON and as the README's table.
+
+    python scripts/benchmark_accuracy.py --name everyday --corpus everyday --methods anil,prototypical
+    python scripts/benchmark_accuracy.py --name huffpost --corpus data.jsonl --splits splits.json
+    python scripts/benchmark_accuracy.py --table benchmarks/everyday.json benchmarks/huffpost.json
+
+Every method trains with the same settings and is tested on the same episodes. An init that is in runs/ already is not
+trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from metawarp import Backbone, Init, evaluate, train
+from metawarp.storage import write_text
+from metawarp.training import TrainingConfig
+
+SHOTS = (0, 1, 5)
+RIVAL = "prototypes+names"
+
+
+def main() -> None:
+    """Train what is missing, evaluate, write JSON, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--name", help="of the corpus, in files and tables")
+    parser.add_argument("--corpus", default="everyday", help="what `metawarp train --corpus` takes")
+    parser.add_argument("--splits", default=None, help="splits.json of class names")
+    parser.add_argument("--methods", default="anil", help="meta-gradients, with commas between")
+    parser.add_argument("--steps", type=int, default=TrainingConfig.steps, help="outer steps of each training")
+    parser.add_argument("--episodes", type=int, default=600, help="test episodes of each setting")
+    parser.add_argument("--table", nargs="+", type=Path, help="only print the tables of these files")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)
+    if options.table:
+        for file in options.table:
+            print(table(json.loads(file.read_text(encoding="utf-8"))))
+        return
+    found = benchmark(options)
+    file = Path("benchmarks") / f"{options.name}.json"
+    file.parent.mkdir(exist_ok=True)
+    write_text(file, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    print(table(found))
+
+
+def benchmark(options: argparse.Namespace) -> dict[str, Any]:
+    """Results by setting ("5-way 1-shot"), and by method within it."""
+    backbone = Backbone.load("minilm")
+    settings: dict[str, Any] = {}
+    trainings: dict[str, Any] = {}
+    for method in options.methods.split(","):
+        folder = Path("runs") / "benchmark" / options.name / method
+        if not (folder / "init.safetensors").exists():
+            began = time.perf_counter()
+            train(
+                options.corpus,
+                str(folder),
+                splits=options.splits,
+                method=method,
+                training=TrainingConfig(steps=options.steps),
+                overwrite=True,
+            )
+            write_text(folder / "seconds.txt", f"{time.perf_counter() - began:.0f}\n")
+        learned = Init.load(folder).training
+        trainings[method] = {key: learned[key] for key in ("steps_run", "best_step", "validation_accuracy")}
+        trainings[method]["seconds"] = int((folder / "seconds.txt").read_text())
+        for shots in SHOTS:
+            setting = settings.setdefault(f"5-way {shots}-shot", {"methods": {}, "paired": {}})
+            results = evaluate(
+                str(folder),
+                options.corpus,
+                splits=options.splits,
+                backbone=backbone,
+                k_shot=shots,
+                episodes=options.episodes,
+                baselines_=("all",) if not setting["methods"] else (RIVAL,),
+            )
+            setting.setdefault("protocol", results["protocol"])
+            rename = {"metawarp": f"metawarp ({method})"}
+            for name, scores in results["methods"].items():
+                kept = {key: round(value, 5) for key, value in scores.items() if key != "per_episode"}
+                setting["methods"].setdefault(rename.get(name, name), kept)
+            setting["paired"][f"metawarp ({method})"] = results["paired"][f"metawarp - {RIVAL}"]
+    return {"name": options.name, "trainings": trainings, "settings": settings}
+
+
+def table(found: dict[str, Any]) -> str:
+    """Markdown: method × setting, percent ± 95 % interval; for each init also its paired difference to the rival."""
+    settings = found["settings"]
+    methods = list(dict.fromkeys(name for setting in settings.values() for name in setting["methods"]))
+    lines = [f"| {found['name']} | {' | '.join(settings)} |", "|---" * (len(settings) + 1) + "|"]
+    for method in methods:
+        cells = []
+        for setting in settings.values():
+            scores, paired = setting["methods"].get(method), setting["paired"].get(method)
+            cell = f"{scores['accuracy']:.1%} ± {scores['ci95'] * 100:.1f}".replace("%", "") if scores else "–"
+            if paired:
+                cell += f" ({paired['difference'] * 100:+.1f} ± {paired['ci95'] * 100:.1f})"
+            cells.append(cell)
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

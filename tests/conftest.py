@@ -1,0 +1,39 @@
+"""Backbones and corpora that many tests share; read-only, so made once a session."""
+
+import os
+
+# Nothing is downloaded by a test, and nobody waits for a network that is not there.
+os.environ["HF_HUB_OFFLINE"] = "1"
+# Tiny models gain nothing from threads, and lose a factor of 5 (measured) where another job holds the other core.
+# Set before torch is imported, and inherited by the commands that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+from tiny import tiny_backbone
+
+from episodes import Corpus
+from metawarp import Backbone
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A tiny BERT without a head, float64."""
+    return tiny_backbone(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny_mlm(tmp_path_factory):
+    """A tiny BERT with its masked-LM head, float64."""
+    return tiny_backbone(tmp_path_factory.mktemp("tiny_mlm"), head=True)
+
+
+@pytest.fixture(scope="session")
+def minilm():
+    """The real thing: all-MiniLM-L6-v2, float32."""
+    return Backbone.load("minilm")
+
+
+@pytest.fixture(scope="session")
+def everyday():
+    """The bundled corpus, in its own split of the classes."""
+    return Corpus.load("everyday").split_classes("everyday")

@@ -1,0 +1,52 @@
+"""Runs of the command line, and the messages that they end with."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from episodes import InputError
+from metawarp.cli import main
+
+
+def refused(message, error=InputError):
+    """A context that expects an error with exactly this message."""
+    return pytest.raises(error, match=f"^{re.escape(message)}$")
+
+
+def failure(capsys, *arguments):
+    """The message of a command that must end with exit code 2 and one line on stderr; nothing on stdout."""
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return one_line(ended.value.code, out, err)
+
+
+def one_line(code, out, err):
+    """The message of a failed command, given what it left behind."""
+    assert (code, out) == (2, "")
+    assert re.fullmatch(r"metawarp: error: [^\n]+\n", err), err
+    return err.removeprefix("metawarp: error: ").removesuffix("\n")
+
+
+def process(*arguments, code=None, **environment):
+    """A real process of the command line, or of some `code` that gets these arguments."""
+    program = ["-m", "metawarp"] if code is None else ["-c", code]
+    return subprocess.run(
+        [sys.executable, *program, *map(str, arguments)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=300,
+    )
+
+
+def write_rows(file, corpus):
+    """A corpus as a .jsonl file; returns the path."""
+    rows = zip(corpus.texts, corpus.labels, strict=True)
+    lines = [json.dumps({"text": text, "label": corpus.class_names[label]}) for text, label in rows]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file

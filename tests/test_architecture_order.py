@@ -1,0 +1,72 @@
+"""Which module may import which: one direction, no circles (DESIGN.md, section 4)."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# Each module of metawarp imports from modules further up in this list alone. A new module gets its place here.
+ORDER = [
+    "architectures",
+    "backbone",
+    "template",
+    "warp",
+    "tasks",
+    "verbalizer",
+    "adaptation",
+    "meta_gradients",
+    "storage",
+    "initialization",
+    "evaluation",
+    "checkpoint",
+    "training",
+    "plots",
+    "baselines",
+    "classifier",
+    "protocol",
+    "commands",
+    "cli",
+]
+CONTENTS_PAGE = ["__init__", "__main__"]
+
+
+def imported(file):
+    """Dotted names of everything that a file imports, wherever in it the import stands."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{file} has a relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def packages(file):
+    return {name.partition(".")[0] for name in imported(file)}
+
+
+def test_every_module_of_metawarp_has_its_place_in_the_order():
+    found = {file.stem for file in (ROOT / "metawarp").glob("*.py")}
+    assert found == {*ORDER, *CONTENTS_PAGE}
+
+
+@pytest.mark.parametrize("module", ORDER)
+def test_a_module_imports_only_from_below(module):
+    names = imported(ROOT / "metawarp" / f"{module}.py")
+    used = {name.split(".")[1] for name in names if name.partition(".")[0] == "metawarp"}
+    below = ORDER[: ORDER.index(module)]
+    assert used <= set(below), f"{module} imports {sorted(used - set(below))}, which are not below it"
+
+
+def test_episodes_need_neither_torch_nor_metawarp():
+    for file in (ROOT / "episodes").glob("*.py"):
+        assert packages(file).isdisjoint({"torch", "transformers", "metawarp"}), file.name
+
+
+def test_learn2learn_is_an_oracle_of_the_tests_alone():
+    for folder in ("metawarp", "episodes", "scripts"):
+        for file in (ROOT / folder).glob("*.py"):
+            assert "learn2learn" not in packages(file), file

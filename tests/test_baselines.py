@@ -1,0 +1,277 @@
+"""What somebody would pick instead: each baseline against its own words, computed by hand."""
+
+from functools import partial
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import torch
+from running import refused
+from sklearn.linear_model import LogisticRegression
+from tiny import tiny_corpus
+
+from episodes import Episode, EpisodeSampler
+from metawarp import Init, Warp, WarpConfig
+from metawarp.adaptation import InnerLoop
+from metawarp.baselines import (
+    BASELINES,
+    Bench,
+    SentenceEncoder,
+    build,
+    fallback_weight,
+    logistic_regression,
+    named,
+    prototypes,
+    prototypes_and_names,
+    setfit,
+)
+from metawarp.evaluation import metawarp_predictor, score
+from metawarp.initialization import untrained
+
+ONE_STEP = InnerLoop(1, ("rows",))
+
+
+@pytest.fixture
+def encode(tiny):
+    return SentenceEncoder(tiny, 64)
+
+
+@pytest.fixture
+def sampler():
+    return EpisodeSampler(tiny_corpus(), n_way=4, k_shot=(1, 4), n_query=5, balanced=False)
+
+
+def bench_of(backbone, *, inner=ONE_STEP, shots=range(1, 2), validation=None, **settings):
+    warp = Warp(backbone, WarpConfig(template="{prompt:2} {text} {mask}"))
+    return Bench(warp, Init.start(warp, inner), shots, validation, **settings)
+
+
+def unit(vectors):
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+# The encoder ----------------------------------------------------------------------------------------------
+
+
+def test_an_embedding_is_the_mean_over_all_tokens_of_unit_length(tiny, encode):
+    texts = ["play the music", "what is the weather today"]
+    for text, found in zip(texts, encode(texts), strict=True):
+        ids = torch.tensor([tiny.tokenizer(text)["input_ids"]])
+        with torch.no_grad():
+            hidden = tiny.model(input_ids=ids).last_hidden_state[0]
+        assert found == pytest.approx(unit(hidden.mean(0).numpy()), abs=1e-6)
+
+
+def test_minilm_embeds_as_sentence_transformers_does(minilm):
+    library = pytest.importorskip("sentence_transformers")
+    texts = ["Where is my parcel?", "turn the lights off in the kitchen, please", "naïve café — 100 %"]
+    expected = library.SentenceTransformer(minilm.source, device="cpu").encode(texts)
+    assert SentenceEncoder(minilm, 128)(texts) == pytest.approx(expected, abs=2e-6)
+
+
+def test_an_embedding_does_not_depend_on_the_texts_beside_it(encode, tiny):
+    texts = tiny_corpus().texts[:70]  # more than one batch
+    together = encode(texts)
+    assert together.shape == (70, 32)
+    assert SentenceEncoder(tiny, 64)([texts[66]])[0] == pytest.approx(together[66], abs=1e-7)
+    assert encode([texts[3], texts[3]]) == pytest.approx(together[[3, 3]], abs=0)
+
+
+# Prototypes, with and without names -----------------------------------------------------------------------
+
+
+def test_prototypes_are_class_means_compared_by_cosine(encode, sampler):
+    for i in range(5):
+        episode = sampler[i]
+        support, query = encode(episode.support_texts), encode(episode.query_texts)
+        means = np.stack([support[episode.support_labels == c].mean(0) for c in range(4)])
+        expected = np.argmax(query @ unit(means).T, axis=1)
+        assert len(set(expected.tolist())) > 1
+        assert prototypes(encode, [episode])[0].tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("w", [0.0, 0.3, 1.0])
+def test_a_row_is_w_of_the_name_and_the_rest_of_the_prototype(encode, sampler, w):
+    for i in range(5):
+        episode = sampler[i]
+        names, support, query = (encode(t) for t in (episode.class_names, episode.support_texts, episode.query_texts))
+        means = np.stack([support[episode.support_labels == c].mean(0) for c in range(4)])
+        expected = np.argmax(query @ unit(w * names + (1 - w) * unit(means)).T, axis=1)
+        assert prototypes_and_names(encode, {}, [episode], default=w)[0].tolist() == expected.tolist()
+        if w == 0:
+            assert expected.tolist() == prototypes(encode, [episode])[0].tolist()
+
+
+def test_each_class_takes_the_weight_of_its_own_number_of_shots(encode):
+    texts = tiny_corpus().texts
+    episode = Episode.from_texts(
+        ["alarm", "rain", "flight"], (texts[0], texts[13], texts[14]), [0, 1, 1], texts[20:40], [0] * 20
+    )
+    names, support, query = encode(episode.class_names), encode(episode.support_texts), encode(episode.query_texts)
+    rows = [
+        0.9 * names[0] + 0.1 * support[0],
+        0.2 * names[1] + 0.8 * unit((support[1] + support[2]) / 2),
+        names[2],  # no text: its name alone
+    ]
+    expected = np.argmax(query @ unit(np.stack(rows)).T, axis=1)
+    assert prototypes_and_names(encode, {1: 0.9, 2: 0.2}, [episode])[0].tolist() == expected.tolist()
+
+
+def test_without_support_texts_names_are_left(encode):
+    sampler = EpisodeSampler(tiny_corpus(), n_way=4, k_shot=0, n_query=5)
+    episode = sampler[0]
+    expected = np.argmax(encode(episode.query_texts) @ encode(episode.class_names).T, axis=1)
+    assert prototypes_and_names(encode, {}, [episode])[0].tolist() == expected.tolist()
+
+
+def test_the_weight_without_validation_classes_falls_with_the_shots():
+    assert [fallback_weight(shots) for shots in (1, 5)] == pytest.approx([0.77, 0.40], abs=0.005)
+
+
+def test_the_weight_is_chosen_on_validation_episodes_for_each_number_of_shots(tiny):
+    corpus = tiny_corpus()
+    validation = corpus.select_classes(corpus.class_names[:3], name="validation")
+    asked = []
+
+    def sampler_at(shots):
+        asked.append(shots)
+        return EpisodeSampler(validation, 3, shots, 4, seed=1)
+
+    bench = bench_of(tiny, shots=range(0, 4), validation=sampler_at, validation_episodes=15)
+    predictors, chosen = build(["prototypes+names"], bench)
+    assert asked == [1, 2, 3]  # none at zero shots: nothing to choose there
+    weights = chosen["prototypes+names"]["name_weight"]
+    encode = SentenceEncoder(tiny, 128)
+    for shots in (1, 2, 3):
+        by_weight = {
+            w: score(partial(prototypes_and_names, encode, {}, default=w), sampler_at(shots), 15).accuracy.mean()
+            for w in np.arange(21) / 20
+        }
+        assert by_weight[weights[str(shots)]] == max(by_weight.values())
+        assert min(by_weight.values()) < max(by_weight.values())
+    test = EpisodeSampler(corpus, 4, (0, 3), 5, balanced=False)
+    expected = partial(prototypes_and_names, encode, {int(k): w for k, w in weights.items()})
+    for i in range(5):
+        found = predictors["prototypes+names"]([test[i]])[0]
+        assert found.tolist() == expected([test[i]])[0].tolist()
+
+
+def test_without_validation_classes_nothing_is_chosen(tiny):
+    _, chosen = build(["prototypes", "prototypes+names", "logistic-regression"], bench_of(tiny))
+    assert chosen == {
+        "prototypes+names": {"name_weight": "1 / (1 + K·e^m), not tuned"},
+        "logistic-regression": {"C": 10.0},
+    }
+
+
+# Logistic regression --------------------------------------------------------------------------------------
+
+
+def test_logistic_regression_is_that_of_sklearn_on_the_embeddings(encode, sampler):
+    episode = sampler[1]
+    model = LogisticRegression(C=3.0, max_iter=1000).fit(encode(episode.support_texts), episode.support_labels)
+    found = logistic_regression(encode, 3.0, [episode])[0]
+    assert found.tolist() == model.predict(encode(episode.query_texts)).tolist()
+    assert len(set(found.tolist())) > 1
+
+
+def test_its_strength_is_chosen_on_validation_episodes_at_the_most_shots(tiny):
+    asked = []
+
+    def sampler_at(shots):
+        asked.append(shots)
+        return EpisodeSampler(tiny_corpus(seed=1), 3, shots, 4, seed=1)
+
+    _, chosen = build(
+        ["logistic-regression"], bench_of(tiny, shots=range(1, 4), validation=sampler_at, validation_episodes=4)
+    )
+    assert asked == [3]
+    encode = SentenceEncoder(tiny, 128)
+    accuracy = {
+        c: score(partial(logistic_regression, encode, c), sampler_at(3), 4).accuracy.mean()
+        for c in (0.1, 1.0, 10.0, 100.0)
+    }
+    assert accuracy[chosen["logistic-regression"]["C"]] == max(accuracy.values())
+
+
+# Untrained twins of the init ------------------------------------------------------------------------------
+
+
+def test_untrained_twins_start_from_mask_and_from_noise(tiny, sampler):
+    bench = bench_of(tiny, inner=InnerLoop(2, ("prompt", "rows")), seed=3)
+    predictors, _ = build(["warp-mask", "warp-random"], bench)
+    episodes = [sampler[i] for i in range(20)]
+    found = {name: np.concatenate(predict(episodes)) for name, predict in predictors.items()}
+    assert not np.array_equal(found["warp-mask"], found["warp-random"])
+    fresh = metawarp_predictor(bench.warp, bench.init.to(tiny), bench.init.inner)  # starts from [MASK] too
+    assert np.array_equal(found["warp-mask"], np.concatenate(fresh(episodes)))
+    again, _ = build(["warp-random"], bench)
+    assert np.array_equal(found["warp-random"], np.concatenate(again["warp-random"](episodes)))
+    other, _ = build(["warp-random"], bench_of(tiny, inner=bench.init.inner, seed=4))
+    assert not np.array_equal(found["warp-random"], np.concatenate(other["warp-random"](episodes)))
+
+
+def test_the_twins_know_nothing_of_what_the_init_has_learned(tiny, sampler):
+    inner = InnerLoop(1, ("prompt", "rows"))
+    fresh = bench_of(tiny, inner=inner)
+    learned = {name: tensor + 1 for name, tensor in fresh.init.tensors.items()}
+    trained = Bench(fresh.warp, Init(learned, fresh.init.warp, inner, "maml", fresh.init.backbone), range(1, 2), None)
+    episodes = [sampler[i] for i in range(10)]
+    for name in ("warp-mask", "warp-random"):
+        one, other = (build([name], bench)[0][name](episodes) for bench in (fresh, trained))
+        assert np.array_equal(np.concatenate(one), np.concatenate(other))
+
+
+# Which of them --------------------------------------------------------------------------------------------
+
+
+def test_all_leaves_out_what_cannot_be_had():
+    everything = [name for name in BASELINES if name != "setfit" or find_spec("setfit")]
+    assert named(["all"], 1) == everything
+    assert named(["all"], 0) == ["prototypes+names", "warp-random", "warp-mask"]
+    assert named(["none"], 1) == []
+
+
+def test_baselines_come_in_the_order_asked_for():
+    assert named(["warp-mask", "prototypes"], 1) == ["warp-mask", "prototypes"]
+
+
+def test_unknown_baselines_are_named():
+    with refused(
+        "unknown baselines protonets, knn; known: all, none, prototypes, prototypes+names, logistic-regression, "
+        "warp-random, warp-mask, setfit."
+    ):
+        named(["prototypes", "protonets", "knn"], 1)
+
+
+def test_what_needs_support_texts_is_refused_at_zero_shots():
+    with refused(
+        "at zero shots there is nothing that prototypes, logistic-regression could learn from; leave them out."
+    ):
+        named(["prototypes", "prototypes+names", "logistic-regression"], 0)
+
+
+@pytest.mark.skipif(find_spec("setfit") is not None, reason="setfit is installed here")
+def test_setfit_without_its_extra_says_how_to_get_it(tiny, sampler):
+    message = 'baseline "setfit" is in an extra: pip install "metawarp[setfit]"'
+    with refused(message, ImportError):
+        setfit(tiny, 0, [sampler[0]])
+    with refused(message, ImportError):  # before the other methods have run for an hour
+        build(["setfit"], bench_of(tiny))
+
+
+def test_the_strongest_baseline_uses_names_and_texts(minilm, everyday):
+    encode = SentenceEncoder(minilm, 64)
+    sampler = EpisodeSampler(everyday.test, n_way=5, k_shot=1, n_query=5)
+    plain = score(partial(prototypes, encode), sampler, 15).accuracy.mean()
+    both = score(partial(prototypes_and_names, encode, {}), sampler, 15).accuracy.mean()
+    assert 0.5 < plain < both
+
+
+def test_the_untrained_init_is_the_baseline(minilm, everyday):
+    sampler = EpisodeSampler(everyday.test, n_way=5, k_shot=(0, 3), n_query=4, balanced=False)
+    init, encode = untrained(minilm), SentenceEncoder(minilm, untrained(minilm).warp.max_length)
+    model = metawarp_predictor(init.bind(minilm), init.to(minilm), init.inner)
+    episodes = [sampler[i] for i in range(4)]
+    expected = prototypes_and_names(encode, {}, episodes)
+    assert [p.tolist() for p in model(episodes)] == [p.tolist() for p in expected]

@@ -1,0 +1,242 @@
+"""How a method is measured: the same episodes for all, intervals, and no peeking from query to query."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from running import refused, write_rows
+from sklearn.metrics import f1_score
+from tiny import tiny_corpus
+
+from episodes import EpisodeSampler
+from metawarp import Init, Warp, WarpConfig, evaluate
+from metawarp.adaptation import InnerLoop
+from metawarp.evaluation import EPISODES_A_PASS, compare, interval, metawarp_predictor, score
+from metawarp.initialization import untrained
+
+CONFIG = WarpConfig(template="{prompt:2} {text} {mask}")
+INNERS = {
+    "no steps": InnerLoop(0, ()),
+    "rows": InnerLoop(2, ("rows",)),
+    "prompt and rows": InnerLoop(2, ("prompt", "rows")),
+}
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return tiny_corpus()
+
+
+@pytest.fixture(scope="module")
+def file(corpus, tmp_path_factory):
+    return write_rows(tmp_path_factory.mktemp("corpus") / "tiny.jsonl", corpus)
+
+
+@pytest.fixture
+def sampler(corpus):
+    return EpisodeSampler(corpus, n_way=3, k_shot=(1, 3), n_query=4, balanced=False)
+
+
+def predictor_of(tiny, inner):
+    warp = Warp(tiny, CONFIG)
+    return metawarp_predictor(warp, Init.start(warp, inner).to(tiny), inner)
+
+
+def cheating(seed, share):
+    """Right answers but for a share of random ones that are a function of the query texts."""
+
+    def predict(episodes):
+        found = []
+        for episode in episodes:
+            draws = [np.random.default_rng([seed, *text.encode()]).random(2) for text in episode.query_texts]
+            pairs = zip(episode.query_labels, draws, strict=True)
+            found.append(np.array([y if d[0] >= share else int(d[1] * episode.n_way) for y, d in pairs]))
+        return found
+
+    return predict
+
+
+# Inductive ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("inner", INNERS)
+def test_shuffled_queries_get_the_same_predictions(tiny, sampler, inner):
+    predict, rng = predictor_of(tiny, INNERS[inner]), np.random.default_rng(0)
+    for i in range(3):
+        episode = sampler[i]
+        order = rng.permutation(len(episode.query))
+        shuffled = replace(episode, query=episode.query[order], query_labels=episode.query_labels[order])
+        assert len(set(predict([episode])[0].tolist())) > 1
+        assert predict([shuffled])[0].tolist() == predict([episode])[0][order].tolist()
+
+
+@pytest.mark.parametrize("inner", INNERS)
+def test_queries_in_parts_get_the_same_predictions(tiny, sampler, inner):
+    predict, episode = predictor_of(tiny, INNERS[inner]), sampler[0]
+    parts = [
+        replace(episode, query=episode.query[at], query_labels=episode.query_labels[at]) for at in ([0], [1, 5, 2])
+    ]
+    whole = predict([episode])[0]
+    assert predict([parts[0]])[0].tolist() == whole[[0]].tolist()
+    assert predict([parts[1]])[0].tolist() == whole[[1, 5, 2]].tolist()
+
+
+@pytest.mark.parametrize("inner", INNERS)
+def test_labels_of_the_queries_are_not_used(tiny, sampler, inner):
+    predict, episode = predictor_of(tiny, INNERS[inner]), sampler[0]
+    blind = replace(episode, query_labels=np.zeros_like(episode.query_labels))
+    assert predict([blind])[0].tolist() == predict([episode])[0].tolist()
+
+
+@pytest.mark.parametrize("inner", INNERS)
+def test_episodes_side_by_side_are_predicted_as_one_by_one(tiny, corpus, inner):
+    predict = predictor_of(tiny, INNERS[inner])
+    samplers = [EpisodeSampler(corpus, n_way, k_shot, 3) for n_way, k_shot in ((2, 1), (5, 3), (4, 0))]
+    episodes = [some[i] for i in range(4) for some in samplers]
+    together, alone = predict(episodes), [predict([episode])[0] for episode in episodes]
+    assert len(together) == len(episodes)
+    assert all(one.tolist() == other.tolist() for one, other in zip(together, alone, strict=True))
+
+
+# Numbers --------------------------------------------------------------------------------------------------
+
+
+def test_the_interval_is_that_of_a_mean():
+    values = np.random.default_rng(0).random(50)
+    assert interval(values) == pytest.approx(1.959964 * np.sqrt(values.var(ddof=1) / 50), rel=1e-12)
+    assert interval(np.full(10, 0.25)) == 0
+    assert interval(np.array([0.3])) == 0
+
+
+def test_the_interval_holds_the_mean_of_many_in_95_of_100_draws():
+    draws = np.random.default_rng(0).normal(0.7, 0.1, size=(2000, 100))
+    held = [abs(draw.mean() - 0.7) < interval(draw) for draw in draws]
+    assert 0.93 < np.mean(held) < 0.97
+
+
+def test_scores_are_those_of_sklearn_and_of_counting(sampler):
+    predict, n = cheating(1, 0.6), 2 * EPISODES_A_PASS + 3
+    scores = score(predict, sampler, n)
+    for i in range(n):
+        episode = sampler[i]
+        predicted = predict([episode])[0]
+        assert scores.accuracy[i] == np.mean(predicted == episode.query_labels)
+        by_class = []
+        for c in range(3):
+            hits = np.sum((predicted == c) & (episode.query_labels == c))
+            by_class.append(2 * hits / (np.sum(predicted == c) + np.sum(episode.query_labels == c)))
+        assert scores.macro_f1[i] == pytest.approx(np.mean(by_class))
+        expected = f1_score(episode.query_labels, predicted, labels=[0, 1, 2], average="macro", zero_division=0)
+        assert scores.macro_f1[i] == pytest.approx(expected)
+    summary = scores.summary()
+    assert summary["accuracy"] == pytest.approx(np.mean(scores.accuracy))
+    assert summary["macro_f1"] == pytest.approx(np.mean(scores.macro_f1))
+    assert summary["ci95"] == interval(scores.accuracy)
+    assert summary["per_episode"] == scores.accuracy.tolist()
+
+
+def test_paired_differences_are_taken_episode_by_episode(sampler):
+    found = compare({"a": cheating(1, 0.2), "b": cheating(2, 0.5), "c": cheating(1, 0.2)}, sampler, 30)
+    assert list(found["methods"]) == ["a", "b", "c"]
+    assert list(found["paired"]) == ["a - b", "a - c"]
+    a, b = (np.array(found["methods"][name]["per_episode"]) for name in "ab")
+    assert len(a) == len(b) == 30
+    assert found["paired"]["a - b"]["difference"] == pytest.approx(np.mean(a - b))
+    assert found["paired"]["a - b"]["ci95"] == pytest.approx(1.959964 * np.std(a - b, ddof=1) / np.sqrt(30))
+    assert found["paired"]["a - b"]["difference"] > 0
+    assert found["paired"]["a - c"] == {"difference": 0, "ci95": 0}
+
+
+def test_every_method_sees_the_same_episodes(sampler):
+    seen = {"a": [], "b": []}
+
+    def noting(name):
+        def predict(episodes):
+            seen[name] += [(e.class_names, e.support_texts, e.query_texts, e.query_labels.tolist()) for e in episodes]
+            return cheating(0, 0.0)(episodes)
+
+        return predict
+
+    found = compare({name: noting(name) for name in seen}, sampler, EPISODES_A_PASS + 6)
+    assert len(seen["a"]) == EPISODES_A_PASS + 6
+    assert seen["a"] == seen["b"]
+    assert found["methods"]["a"]["accuracy"] == 1.0
+    assert found["methods"]["a"]["macro_f1"] == 1.0
+
+
+# Results of `metawarp evaluate` ---------------------------------------------------------------------------
+
+
+def test_results_are_protocol_methods_and_paired_and_the_file_holds_them(tiny, file, tmp_path):
+    init = Init.start(Warp(tiny, CONFIG), InnerLoop(1, ("rows",)), method="anil")
+    output = tmp_path / "new" / "results.json"
+    found = evaluate(
+        init, str(file), backbone=tiny, split="all", n_way=3, k_shot=2, n_query=4, episodes=12, output=str(output)
+    )
+    assert json.loads(output.read_text(encoding="utf-8")) == json.loads(json.dumps(found))
+    assert list(found) == ["protocol", "methods", "paired"]
+    names = ["prototypes", "prototypes+names", "logistic-regression", "warp-random", "warp-mask"]
+    assert list(found["methods"]) == ["metawarp", *names]
+    assert list(found["paired"]) == [f"metawarp - {name}" for name in names]
+    for method in found["methods"].values():
+        assert list(method) == ["accuracy", "ci95", "macro_f1", "per_episode"]
+        assert len(method["per_episode"]) == 12
+        assert method["accuracy"] == pytest.approx(np.mean(method["per_episode"]))
+    for pair in found["paired"].values():
+        assert list(pair) == ["difference", "ci95"]
+    protocol = found["protocol"]
+    expected = {"corpus": str(file), "split": "all", "n_way": 3, "k_shot": 2, "n_query": 4, "episodes": 12, "seed": 0}
+    assert expected.items() <= protocol.items()
+    assert protocol["classes"] == sorted(tiny_corpus().class_names)
+    assert protocol["backbone"]["fingerprint"] == tiny.fingerprint
+    assert {"metawarp", "torch", "transformers", "numpy"} <= protocol["versions"].keys()
+
+
+def test_the_same_evaluation_twice_gives_the_same_file(tiny, file, tmp_path):
+    init = Init.start(Warp(tiny, CONFIG), InnerLoop(2, ("prompt", "rows")), method="maml")
+    for name in ("one.json", "two.json"):
+        evaluate(
+            init, str(file), backbone=tiny, split="all", n_way=2, n_query=3, episodes=5, output=str(tmp_path / name)
+        )
+    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
+    found = evaluate(init, str(file), backbone=tiny, split="all", n_way=2, n_query=3, episodes=5, seed=1)
+    before = json.loads((tmp_path / "one.json").read_text(encoding="utf-8"))
+    assert found["methods"]["prototypes"]["per_episode"] != before["methods"]["prototypes"]["per_episode"]
+
+
+def test_the_hash_in_the_protocol_is_that_of_the_saved_init(tiny, file, tmp_path):
+    init = untrained(tiny)
+    digest = init.save(tmp_path)
+    found = evaluate(
+        str(tmp_path), str(file), backbone=tiny, split="all", n_way=2, episodes=1, n_query=2, baselines_=["none"]
+    )
+    assert found["protocol"]["init_sha256"] == digest
+    assert list(found["methods"]) == ["metawarp"]
+    assert found["paired"] == {}
+
+
+def test_on_real_text_the_untrained_start_is_far_above_chance(minilm, everyday):
+    sampler = EpisodeSampler(everyday.test, n_way=5, k_shot=1, n_query=5)
+    init = untrained(minilm)
+    predict = metawarp_predictor(init.bind(minilm), init.to(minilm), init.inner)
+    assert score(predict, sampler, 8).accuracy.mean() > 0.6  # chance is 0.2
+
+
+def test_a_split_that_is_not_known_is_refused(tiny, file):
+    with refused(
+        f"split 'test' of {file} is not known; give --splits FILE (training writes one as splits.json), or --split all "
+        "for every class."
+    ):
+        evaluate(untrained(tiny), str(file), backbone=tiny)
+    with refused("split is 'dev'; it can be train, validation, test, all."):
+        evaluate(untrained(tiny), str(file), backbone=tiny, split="dev")
+
+
+def test_evaluation_leaves_the_init_as_it_was(tiny, sampler):
+    warp, inner = Warp(tiny, CONFIG), INNERS["prompt and rows"]
+    state = Init.start(warp, inner).to(tiny)
+    before = {name: tensor.clone() for name, tensor in state.items()}
+    metawarp_predictor(warp, state, inner)([sampler[0]])
+    assert all(torch.equal(before[name], tensor) for name, tensor in state.items())

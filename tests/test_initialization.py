@@ -1,0 +1,217 @@
+"""The init: what a fresh one holds, and what a folder of one must hold to be loaded."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from running import refused
+from tiny import tiny_backbone
+
+from metawarp import Init, Warp, WarpConfig, storage
+from metawarp.adaptation import InnerLoop
+from metawarp.initialization import InnerRates, untrained
+
+INNER = InnerLoop(3, ("prompt", "rows"))
+CONFIG = WarpConfig(template="{prompt:2} {text} {prompt:'the topic is'} {mask}")
+
+
+@pytest.fixture
+def init(tiny):
+    fresh = Init.start(Warp(tiny, CONFIG), INNER, method="maml", rates=InnerRates(prompt=0.2, rows=0.03))
+    return replace(fresh, training={"steps_run": 7, "corpus": "tiny"})
+
+
+@pytest.fixture
+def saved(init, tmp_path):
+    init.save(tmp_path)
+    return tmp_path
+
+
+def change(folder, **changes):
+    """Change config.json, or, by the key "tensors", the tensors with their hash."""
+    tensors, config = storage.load(folder, "init")
+    tensors.update(changes.pop("tensors", {}))
+    tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    config.update(changes)
+    kept = {k: v for k, v in config.items() if k not in ("format", "format_version", "metawarp_version", "sha256")}
+    storage.save(folder, "init", tensors, kept)
+
+
+def test_a_fresh_init_holds_what_its_model_learns(init):
+    assert {name: tuple(tensor.shape) for name, tensor in init.tensors.items()} == {
+        "prompt": (5, 32),
+        "log_scale": (),
+        "name_weight": (),
+        "read_out_mix": (),
+        "log_inner_lr.prompt": (3,),
+        "log_inner_lr.rows": (3,),
+    }
+    assert init.tensors["log_inner_lr.prompt"].exp() == pytest.approx([0.2] * 3)
+    assert init.tensors["log_inner_lr.rows"].exp() == pytest.approx([0.03] * 3)
+
+
+def test_it_holds_nothing_that_its_model_does_not_learn(tiny):
+    init = Init.start(
+        Warp(tiny, WarpConfig(template="{text} {mask}", read_out="mask", rows="support")), InnerLoop(0, ())
+    )
+    assert {name: tuple(tensor.shape) for name, tensor in init.tensors.items()} == {"prompt": (0, 32), "log_scale": ()}
+
+
+def test_soft_tokens_start_from_mask_or_from_their_words(tiny, init):
+    mask, words = tiny.tokenizer.mask_token_id, tiny.tokenizer.convert_tokens_to_ids(["the", "topic", "is"])
+    expected = tiny.word_embeddings[[mask, mask, *words]].float()
+    assert init.tensors["prompt"].equal(expected)
+
+
+@pytest.mark.parametrize("start", ["vocabulary", "normal"])
+def test_random_starts_are_a_function_of_the_seed(tiny, start):
+    warp = Warp(tiny, replace(CONFIG, prompt_start=start))
+    one, same, other = (Init.start(warp, INNER, seed=seed).tensors["prompt"] for seed in (0, 0, 1))
+    assert one.equal(same)
+    assert not one[:2].equal(other[:2])
+    assert one[2:].equal(other[2:])  # words stay words
+    if start == "vocabulary":
+        vocabulary = tiny.word_embeddings.float()
+        assert all(bool((vocabulary == row).all(1).any()) for row in one)
+    else:
+        noise = Init.start(
+            Warp(tiny, WarpConfig(template="{prompt:100} {text}", read_out="mean", prompt_start=start)), INNER
+        )
+        assert float(noise.tensors["prompt"].std()) == pytest.approx(float(tiny.word_embeddings.std()), rel=0.05)
+
+
+@pytest.mark.parametrize("rate", [0.0, -0.1, math.nan, math.inf])
+def test_inner_learning_rates_must_be_positive(rate):
+    with refused(f"the inner learning rate of rows is {rate}; it must be a positive number."):
+        InnerRates(rows=rate)
+
+
+def test_save_and_load_are_bit_equal(init, saved):
+    loaded = Init.load(saved)
+    assert loaded.tensors.keys() == init.tensors.keys()
+    assert all(loaded.tensors[name].equal(tensor) for name, tensor in init.tensors.items())
+    for name in ("warp", "inner", "method", "backbone", "training"):
+        assert getattr(loaded, name) == getattr(init, name)
+    assert loaded.fingerprint == json.loads((saved / "config.json").read_text())["sha256"]
+
+
+def test_a_saved_init_has_a_model_card_and_no_backbone(init, saved):
+    assert sorted(file.name for file in saved.iterdir()) == ["README.md", "config.json", "init.safetensors"]
+    card = (saved / "README.md").read_text(encoding="utf-8")
+    assert "learned by `maml`" in card
+    assert f"`{init.backbone['name']}` ({init.backbone['fingerprint']})" in card
+    assert "| steps_run | 7 |" in card
+    numbers = sum(tensor.numel() for tensor in init.tensors.values())
+    assert f"{numbers:,} numbers" in card
+    assert (saved / "init.safetensors").stat().st_size < 4 * numbers + 1000
+
+
+@pytest.mark.parametrize("missing", ["method", "backbone", "warp", "inner", "training"])
+def test_a_config_that_describes_no_init_is_refused(saved, missing):
+    tensors, config = storage.load(saved, "init")
+    storage.save(saved, "init", tensors, {name: config[name] for name in config if name != missing})
+    config = json.loads((saved / "config.json").read_text())
+    config.pop(missing, None)
+    (saved / "config.json").write_text(json.dumps(config))
+    with refused(f"config.json in '{saved}' does not describe an init ({missing!r})."):
+        Init.load(saved)
+
+
+def test_settings_that_no_model_has_are_refused(saved):
+    config = json.loads((saved / "config.json").read_text())
+    change(saved, warp={**config["warp"], "read_out": "max"})
+    with refused("read_out is 'max'; it can be mask, mean, mix."):
+        Init.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "held"),
+    [
+        ({"name_weight": None}, "['log_inner_lr.prompt', 'log_inner_lr.rows', 'log_scale', 'prompt', 'read_out_mix']"),
+        (
+            {"more": torch.ones(1)},
+            "['log_inner_lr.prompt', 'log_inner_lr.rows', 'log_scale', 'more', 'name_weight', 'prompt', "
+            "'read_out_mix']",
+        ),
+    ],
+)
+def test_tensors_that_do_not_fit_the_config_are_refused(saved, tensors, held):
+    change(saved, tensors=tensors)
+    with refused(
+        f"init.safetensors in '{saved}' holds {held}; its config needs ['log_inner_lr.prompt', 'log_inner_lr.rows', "
+        "'log_scale', 'name_weight', 'prompt', 'read_out_mix']."
+    ):
+        Init.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "needed"),
+    [
+        ("prompt", (5, 48), "(5, 32)"),
+        ("prompt", (5,), "(5, 32)"),
+        ("log_scale", (3,), "()"),
+        ("name_weight", (2,), "()"),
+        ("log_inner_lr.rows", (0,), "(3,)"),
+    ],
+)
+def test_tensors_of_another_shape_are_refused(saved, name, shape, needed):
+    change(saved, tensors={name: torch.zeros(shape)})
+    with refused(f"{name} in '{saved}' has the shape {shape}; its config needs {needed}."):
+        Init.load(saved)
+
+
+def test_a_prompt_of_another_length_than_the_template_is_refused(saved, tiny):
+    change(saved, tensors={"prompt": torch.zeros(4, 32)})
+    with refused(
+        "this init has 4 prompt tokens; its template \"{prompt:2} {text} {prompt:'the topic is'} {mask}\" "
+        "has 5 with this tokenizer."
+    ):
+        Init.load(saved).bind(tiny)
+
+
+def test_its_own_backbone_is_accepted(init, tiny, tmp_path):
+    assert init.bind(tiny).config == CONFIG
+    again = tiny_backbone(tmp_path)  # the same weights from another folder
+    assert again.source != tiny.source
+    assert init.bind(again).config == CONFIG
+
+
+def test_a_backbone_of_another_width_is_refused_whatever_is_allowed(init, tmp_path):
+    wide = tiny_backbone(tmp_path, hidden=48)
+    for allowed in (False, True):
+        with refused(
+            f"these prompts have the width 32; backbone {wide.name!r} has the width 48: load {init.backbone['name']!r}."
+        ):
+            init.bind(wide, any_backbone=allowed)
+
+
+def test_another_backbone_of_the_same_width_is_allowed_on_request_only(init, tmp_path):
+    other = tiny_backbone(tmp_path, seed=1)
+    with refused(
+        f"these prompts were trained on backbone {init.backbone['name']!r} ({init.backbone['fingerprint']}), not on "
+        f"{other.name!r} ({other.fingerprint}); load that one, or allow another with any_backbone."
+    ):
+        init.bind(other)
+    assert init.bind(other, any_backbone=True).backbone is other
+
+
+def test_a_folder_that_cannot_be_written_is_refused(init, tmp_path):
+    (tmp_path / "file").touch()
+    with refused(f"folder '{tmp_path}/file/init' cannot be written: Not a directory."):
+        init.save(tmp_path / "file" / "init")
+
+
+def test_tensors_come_in_the_backbones_precision_or_better(init, tiny, minilm):
+    assert {tensor.dtype for tensor in init.to(tiny).values()} == {torch.float64}
+    assert {tensor.dtype for tensor in init.to(minilm).values()} == {torch.float32}
+
+
+def test_the_untrained_init_has_no_prompt_and_no_inner_loop(tiny):
+    init = untrained(tiny)
+    assert init.tensors["prompt"].shape == (0, 32)
+    assert (init.warp.read_out, init.warp.rows, init.inner.steps) == ("mean", "mix", 0)
+    # 1 / (1 + K·e^m): the weights of a name that were best untrained, 0.77 at one shot and 0.40 at five.
+    weights = [1 / (1 + shots * math.exp(float(init.tensors["name_weight"]))) for shots in (0, 1, 5)]
+    assert weights == pytest.approx([1.0, 0.77, 0.40], abs=0.005)

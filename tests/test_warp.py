@@ -1,0 +1,289 @@
+"""The forward pass: tasks side by side do not touch each other, and each read-out is what it says."""
+
+import re
+
+import pytest
+import torch
+from tiny import query_logits, tiny_backbone, tiny_episodes, tiny_model
+
+from episodes import Episode, EpisodeSampler, InputError
+from metawarp import Warp, WarpConfig
+from metawarp.adaptation import InnerLoop
+from metawarp.tasks import TaskBatch
+
+TEXTS = ["set the alarm", "what is the weather today in the market, and where is the bank?", "pay my bill please", "a"]
+LOOPS = {
+    "no steps": InnerLoop(0, ()),
+    "rows": InnerLoop(3, ("rows",)),
+    "prompt": InnerLoop(2, ("prompt",)),
+    "both": InnerLoop(3, ("prompt", "rows")),
+}
+
+
+def refused(message):
+    """A context that expects an InputError with exactly this message."""
+    return pytest.raises(InputError, match=f"^{re.escape(message)}$")
+
+
+def prompts_of(warp, tasks, seed=0):
+    """Different prompts (T, K, d) for T tasks."""
+    shape = (tasks, warp.encoder.prompt_length, warp.backbone.embedding_size)
+    random = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return random.to(torch.promote_types(torch.float32, warp.backbone.dtype))
+
+
+def one_task(texts):
+    return torch.zeros(len(texts), dtype=torch.long)
+
+
+HALF = torch.tensor(0.5)
+
+
+# T tasks side by side -----------------------------------------------------------------------------------------
+
+
+def test_each_text_is_read_under_the_prompt_of_its_own_task(tiny):
+    warp, _ = tiny_model(tiny)
+    prompts = prompts_of(warp, 3)
+    task = torch.tensor([2, 0, 1, 2])
+    together = warp.features(prompts, HALF, warp.encoder(TEXTS), task)
+    for text, of, feature in zip(TEXTS, task, together, strict=True):
+        alone = warp.features(prompts[of : of + 1], HALF, warp.encoder([text]), one_task([text]))
+        assert torch.allclose(feature, alone[0], rtol=0, atol=1e-12)
+
+
+def test_the_same_on_real_weights(minilm):
+    warp, _ = tiny_model(minilm)
+    prompts = prompts_of(warp, 3) * 0.05
+    task = torch.tensor([2, 0, 1, 2])
+    with torch.no_grad():
+        together = warp.features(prompts, HALF, warp.encoder(TEXTS), task)
+        for text, of, feature in zip(TEXTS, task, together, strict=True):
+            alone = warp.features(prompts[of : of + 1], HALF, warp.encoder([text]), one_task([text]))
+            assert torch.allclose(feature, alone[0], atol=1e-5)
+
+
+def test_the_gradient_of_a_prompt_comes_from_its_own_task_alone(tiny):
+    warp, _ = tiny_model(tiny)
+    prompts = prompts_of(warp, 3).requires_grad_()
+    task = torch.tensor([2, 0, 1, 2])
+    features = warp.features(prompts, HALF, warp.encoder(TEXTS), task)
+    (gradient,) = torch.autograd.grad(features[task == 2].sum(), prompts)
+    assert gradient[2].abs().min() > 0
+    assert not gradient[:2].any()
+
+
+@pytest.mark.parametrize("inner", LOOPS.values(), ids=LOOPS)
+def test_adapting_tasks_in_one_pass_is_adapting_them_one_by_one(tiny, inner):
+    warp, state = tiny_model(tiny, inner)
+    episodes = tiny_episodes(4, n_way=4, k_shot=3)
+    shared = set(episodes[0].support_texts) & set(episodes[1].support_texts + episodes[2].support_texts)
+    assert shared, "some text must stand in several tasks: that it is read once must not mix their gradients"
+    together = query_logits(warp, state, episodes, inner)
+    for episode, logits in zip(episodes, together, strict=True):
+        assert torch.allclose(logits, query_logits(warp, state, [episode], inner)[0], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("inner", LOOPS.values(), ids=LOOPS)
+def test_two_tasks_with_the_same_texts_adapt_alike(tiny, inner):
+    warp, state = tiny_model(tiny, inner)
+    (episode,) = tiny_episodes(1)
+    first, second = query_logits(warp, state, [episode, episode], inner)
+    assert torch.allclose(first, second, rtol=0, atol=1e-12)
+
+
+def test_one_pass_is_one_by_one_on_real_weights_and_texts(minilm, everyday):
+    inner = InnerLoop(1, ("prompt", "rows"))
+    warp, state = tiny_model(minilm, inner, prompt_start="mask")
+    sampler = EpisodeSampler(everyday.test, 3, 1, 1, seed=0)
+    episodes = [sampler[i] for i in range(2)]
+    together = query_logits(warp, state, episodes, inner)
+    for episode, logits in zip(episodes, together, strict=True):
+        assert torch.allclose(logits, query_logits(warp, state, [episode], inner)[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("max_tokens", [1, 12, 40, 100_000])
+def test_the_size_of_a_pass_changes_nothing(tiny, max_tokens):
+    warp, _ = tiny_model(tiny)
+    cut = Warp(tiny, warp.config, max_tokens=max_tokens)
+    prompts, task = prompts_of(warp, 3), torch.tensor([2, 0, 1, 2])
+    expected = warp.features(prompts, HALF, warp.encoder(TEXTS), task)
+    assert torch.allclose(cut.features(prompts, HALF, cut.encoder(TEXTS), task), expected, rtol=0, atol=1e-12)
+
+
+def test_a_pass_holds_no_more_tokens_than_it_may_unless_one_text_does(tiny, monkeypatch):
+    warp = Warp(tiny, WarpConfig(template="{prompt:2} {text} {mask}"), max_tokens=24)
+    passes = []
+    real = type(tiny).hidden_states
+    monkeypatch.setattr(
+        type(tiny), "hidden_states", lambda self, x, mask: (passes.append(x.shape[:2]), real(self, x, mask))[1]
+    )
+    texts = ["alarm", "the alarm", "my alarm", "set", "play music", " ".join(["rain"] * 40)]
+    warp.features(prompts_of(warp, 1), HALF, warp.encoder(texts), one_task(texts))
+    assert sum(rows for rows, _ in passes) == len(texts)
+    assert all(rows * width <= 24 or rows == 1 for rows, width in passes)
+    assert len(passes) < len(texts)
+
+
+def test_a_text_that_stands_twice_has_the_same_feature_twice(tiny):
+    warp, _ = tiny_model(tiny)
+    texts = ["set the alarm", "the bank", "set the alarm"]
+    prompts = prompts_of(warp, 1)
+    features = warp.features(prompts, HALF, warp.encoder(texts), one_task(texts))
+    assert torch.equal(features[0], features[2])
+    alone = warp.features(prompts, HALF, warp.encoder(texts[1:2]), one_task(texts[1:2]))
+    assert torch.allclose(features[1:2], alone, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("template", ["{text}", "{text} {prompt:2}", "{prompt:1} {text}"])
+def test_texts_that_hold_special_tokens_are_not_taken_for_one_another(tiny, template):
+    warp, _ = tiny_model(tiny, template=template, read_out="mean")
+    texts = ["alarm", "alarm [PAD]", "alarm [SEP]", "alarm [PAD] [PAD]", "alarm [SEP] [PAD]"]
+    prompts = prompts_of(warp, 1)
+    together = warp.features(prompts, None, warp.encoder(texts), one_task(texts))
+    for text, feature in zip(texts, together, strict=True):
+        alone = warp.features(prompts, None, warp.encoder([text]), one_task([text]))
+        assert torch.allclose(feature, alone[0], rtol=0, atol=1e-12), text
+
+
+def test_padding_changes_nothing(tiny):
+    warp, _ = tiny_model(tiny)
+    prompts = prompts_of(warp, 1)
+    short = warp._features(prompts, HALF, warp.encoder(["the alarm"]), one_task([0]))
+    padded = warp._features(prompts, HALF, warp.encoder(["the alarm", " ".join(["rain"] * 50)]), one_task([0, 0]))
+    assert torch.allclose(padded[:1], short, rtol=0, atol=1e-12)
+
+
+# Classes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("inner", LOOPS.values(), ids=LOOPS)
+@pytest.mark.parametrize("rows", ["names", "support", "mix"])
+def test_relabelling_the_classes_permutes_the_logits(tiny, rows, inner):
+    warp, state = tiny_model(tiny, inner, rows=rows)
+    (episode,) = tiny_episodes(1, n_way=4)
+    order = [2, 0, 3, 1]  # class c of the new episode is class order[c] of the old one
+    new_label = torch.tensor(order).argsort().numpy()
+    relabelled = Episode(
+        episode.corpus,
+        episode.class_indices[order],
+        episode.support,
+        new_label[episode.support_labels],
+        episode.query,
+        new_label[episode.query_labels],
+    )
+    (before,), (after,) = (query_logits(warp, state, [e], inner) for e in (episode, relabelled))
+    assert torch.allclose(after, before[:, order], rtol=0, atol=1e-12)
+    assert not torch.allclose(after, before, atol=1e-3)
+
+
+# Read-outs and similarities -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backbone", ["tiny", "tiny_mlm"])
+def test_read_outs_are_the_feature_at_mask_the_mean_over_the_text_and_their_mix(backbone, request):
+    backbone = request.getfixturevalue(backbone)
+    text, template = "set the alarm", "{mask} {prompt:1} {text}"
+    ids = backbone.tokenizer(text, add_special_tokens=False)["input_ids"]
+    first, last, mask = (backbone.tokenizer.convert_tokens_to_ids(t) for t in ("[CLS]", "[SEP]", "[MASK]"))
+    warp, _ = tiny_model(backbone, template=template)
+    prompts = prompts_of(warp, 1)
+    words = backbone.word_embeddings[[first, mask, *ids, last]]
+    embeddings = torch.cat([words[:2], prompts[0], words[2:]])[None]
+    hidden = backbone.hidden_states(embeddings, torch.ones(embeddings.shape[:2]))[0]
+    at_mask = backbone.mask_features(hidden[1])
+    mean = hidden[[0, *range(3, 3 + len(ids)), -1]].mean(0)
+
+    def found(similarity, read_out, mix=None):
+        model, _ = tiny_model(backbone, template=template, read_out=read_out, similarity=similarity)
+        return model.features(prompts, mix, model.encoder([text]), one_task([text]))[0]
+
+    def unit(vector):
+        return vector / vector.norm()
+
+    g = torch.tensor(0.3, dtype=torch.float64)
+    assert torch.allclose(found("dot", "mask"), at_mask, rtol=0, atol=1e-12)
+    assert torch.allclose(found("dot", "mean"), mean, rtol=0, atol=1e-12)
+    assert torch.allclose(found("dot", "mix", g), 0.7 * mean + 0.3 * at_mask, rtol=0, atol=1e-12)
+    assert torch.allclose(found("cosine", "mask"), unit(at_mask), rtol=0, atol=1e-12)
+    assert torch.allclose(found("cosine", "mean"), unit(mean), rtol=0, atol=1e-12)
+    assert torch.allclose(found("cosine", "mix", g), unit(0.7 * unit(mean) + 0.3 * unit(at_mask)), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+@pytest.mark.parametrize(("g", "read_out"), [(0.0, "mean"), (1.0, "mask")])
+def test_the_ends_of_the_mix_are_its_parts(tiny_mlm, similarity, g, read_out):
+    warp, _ = tiny_model(tiny_mlm, read_out="mix", similarity=similarity)
+    part, _ = tiny_model(tiny_mlm, read_out=read_out, similarity=similarity)
+    prompts, batch = prompts_of(warp, 1), warp.encoder(TEXTS)
+    mixed = warp.features(prompts, torch.tensor(g, dtype=torch.float64), batch, one_task(TEXTS))
+    assert torch.allclose(mixed, part.features(prompts, None, batch, one_task(TEXTS)), rtol=0, atol=1e-12)
+
+
+def test_without_prompt_the_mean_read_out_is_the_sentence_embedding(minilm):
+    warp = Warp(minilm, WarpConfig(template="{text}", read_out="mean"))
+    encoded = minilm.tokenizer(TEXTS, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        hidden = minilm.model(**encoded).last_hidden_state
+        found = warp.features(torch.zeros(1, 0, 384), None, warp.encoder(TEXTS), one_task(TEXTS))
+    weights = encoded["attention_mask"][..., None]
+    expected = torch.nn.functional.normalize((hidden * weights).sum(1) / weights.sum(1), dim=-1)
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
+def test_logits_are_scaled_cosines_or_dot_products(tiny):
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(4, 32, generator=generator, dtype=torch.float64)
+    rows = torch.randn(3, 32, generator=generator, dtype=torch.float64)
+    scale = torch.tensor(7.0, dtype=torch.float64)
+    cosine, _ = tiny_model(tiny, similarity="cosine")
+    dot, _ = tiny_model(tiny, similarity="dot")
+    assert torch.allclose(dot.logits(features, rows, scale), 7 * features @ rows.T)
+    expected = 7 * torch.cosine_similarity(features[:, None], rows[None], dim=-1)
+    assert torch.allclose(cosine.logits(cosine.unit(features), rows, scale), expected)
+    assert torch.allclose(cosine.logits(cosine.unit(features), 100 * rows, scale), expected)
+
+
+def test_a_lower_precision_backbone_keeps_prompts_and_features_in_fp32(tmp_path):
+    exact, low = (tiny_backbone(tmp_path / dtype, dtype=dtype) for dtype in ("float32", "bfloat16"))
+    found = []
+    for backbone in (exact, low):
+        warp, state = tiny_model(backbone)
+        assert state["prompt"].dtype == torch.float32
+        prompt = prompts_of(warp, 1).requires_grad_()
+        features = warp.features(prompt, HALF, warp.encoder(TEXTS), one_task(TEXTS))
+        assert features.dtype == torch.float32
+        assert torch.autograd.grad(features.sum(), prompt)[0].isfinite().all()
+        found.append(features)
+    assert (torch.cosine_similarity(*found, dim=-1) > 0.98).all()
+
+
+# Configuration ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "choices"),
+    [
+        ("read_out", "mask, mean, mix"),
+        ("rows", "names, support, mix, random"),
+        ("name_source", "template, embeddings"),
+        ("similarity", "cosine, dot"),
+        ("prompt_start", "mask, vocabulary, normal"),
+    ],
+)
+def test_an_unknown_choice_names_the_known_ones(name, choices):
+    with refused(f"{name} is 'other'; it can be {choices}."):
+        WarpConfig(**{name: "other"})
+
+
+@pytest.mark.parametrize("max_length", [0, -5, 3])
+def test_a_length_without_room_for_text_is_refused(tiny, max_length):
+    with pytest.raises(InputError, match=f"leaves no room for text; an input has {max_length} tokens at most"):
+        Warp(tiny, WarpConfig(template="{text} {mask}", max_length=max_length))
+
+
+def test_encoded_tasks_can_be_read_by_any_warp_of_the_same_template(tiny):
+    warp, state = tiny_model(tiny)
+    tasks = TaskBatch.encode(tiny_episodes(1), warp.encoder)
+    features = warp.features(state["prompt"][None], HALF, tasks.query.batch, tasks.query.task)
+    assert features.shape == (len(tasks.query), 32)

@@ -1,0 +1,136 @@
+"""Tiny random backbones, built on the spot: every model type that metawarp knows, small enough for float64."""
+
+import string
+from pathlib import Path
+
+import torch
+import transformers
+from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
+from tokenizers.models import WordPiece
+
+from episodes import Corpus, EpisodeSampler
+from metawarp.adaptation import InnerLoop, read, task_logits, trajectory
+from metawarp.backbone import Backbone
+from metawarp.initialization import Init
+from metawarp.tasks import TaskBatch
+from metawarp.warp import Warp, WarpConfig
+
+NO_STEPS = InnerLoop(0, ())
+
+WORDS = """
+the a my is was it about topic to of and in on for with please i you we not how what where when do can set turn play
+alarm music light weather rain sun bank card money pay bill order parcel refund flight train hotel book doctor pain
+password screen printer email news game team market film food good bad great slow fast late cold warm red blue today
+""".split()  # noqa: SIM905
+
+BERT_SPECIALS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+# RoBERTa has its padding at id 1 and counts positions from there; the order of this dict is that of the ids.
+ROBERTA_SPECIALS = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "<unk>", "mask": "<mask>"}
+
+MODELS = {
+    "bert": (transformers.BertConfig, transformers.BertModel, transformers.BertForMaskedLM),
+    "camembert": (transformers.CamembertConfig, transformers.CamembertModel, transformers.CamembertForMaskedLM),
+    "distilbert": (transformers.DistilBertConfig, transformers.DistilBertModel, transformers.DistilBertForMaskedLM),
+    "roberta": (transformers.RobertaConfig, transformers.RobertaModel, transformers.RobertaForMaskedLM),
+    "xlm-roberta": (transformers.XLMRobertaConfig, transformers.XLMRobertaModel, transformers.XLMRobertaForMaskedLM),
+}
+
+
+def tiny_tokenizer(specials=None):
+    """A lower-casing WordPiece tokenizer: some words, and every printable ASCII character on its own."""
+    specials = specials or BERT_SPECIALS
+    characters = sorted(set(string.printable.lower()) - set(string.whitespace))
+    pieces = [*characters, *(f"##{c}" for c in characters), *(word for word in WORDS if len(word) > 1)]
+    vocabulary = {piece: i for i, piece in enumerate([*specials.values(), *dict.fromkeys(pieces)])}
+    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token=specials["unk"]))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    first, last = specials["cls"], specials["sep"]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{first} $A {last}", special_tokens=[(token, vocabulary[token]) for token in (first, last)]
+    )
+    named = {f"{name}_token": token for name, token in specials.items()}
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named)
+
+
+def tiny_folder(folder, model_type="bert", *, head=False, seed=0, hidden=32, layers=2, positions=160):
+    """Config, random weights and tokenizer of a tiny model, as `Backbone.load` takes them; returns the folder."""
+    config_class, encoder_class, head_class = MODELS[model_type]
+    is_bert = model_type in ("bert", "distilbert")
+    tokenizer = tiny_tokenizer(BERT_SPECIALS if is_bert else ROBERTA_SPECIALS)
+    if model_type == "distilbert":
+        sizes = {"dim": hidden, "hidden_dim": 2 * hidden, "n_layers": layers, "n_heads": 2}
+    else:
+        sizes = {
+            "hidden_size": hidden,
+            "intermediate_size": 2 * hidden,
+            "num_hidden_layers": layers,
+            "num_attention_heads": 2,
+        }
+    # Wide enough weights for attention to be far from uniform: what depends on the text must be seen to.
+    config = config_class(
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.cls_token_id,
+        eos_token_id=tokenizer.sep_token_id,
+        max_position_embeddings=positions,
+        initializer_range=0.2,
+        **sizes,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = (head_class if head else encoder_class)(config)
+        with torch.no_grad():  # Biases and the decoder's bias start at zero, which would hide their absence.
+            for name, parameter in model.named_parameters():
+                if name.endswith("bias"):
+                    parameter.normal_(std=0.1)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return Path(folder)
+
+
+def tiny_backbone(folder, model_type="bert", *, dtype="float64", **settings):
+    """A tiny random backbone, written to a folder and loaded from it."""
+    return Backbone.load(tiny_folder(folder, model_type, **settings), dtype=dtype)
+
+
+def tiny_corpus(n_classes=6, n_texts=12, seed=0, name="tiny"):
+    """Random sentences of `WORDS`, each class with favourite words of its own; class names are words too."""
+    generator = torch.Generator().manual_seed(seed)
+    texts, labels = {}, []
+    for c in range(n_classes):
+        favourites = WORDS[30 + 5 * c : 35 + 5 * c]
+        while len(labels) < (c + 1) * n_texts:
+            length = int(torch.randint(3, 9, (1,), generator=generator))
+            pool = favourites if torch.rand(1, generator=generator) < 0.5 else WORDS
+            some = [pool[int(i)] for i in torch.randint(len(pool), (length,), generator=generator)]
+            text = " ".join([favourites[len(labels) % 5], *some])
+            if text not in texts:
+                texts[text] = c
+                labels.append(c)
+    return Corpus(tuple(texts), labels, tuple(WORDS[30 + 5 * c] for c in range(n_classes)), name)
+
+
+def tiny_model(backbone, inner=NO_STEPS, *, learn=False, rates=None, **config):
+    """A small WARP model on a backbone and a fresh state in the backbone's dtype.
+
+    With `learn` the state's tensors require gradients, as the trainer's do.
+    """
+    settings = {"template": "{prompt:2} {text} {prompt:1} {mask}", "prompt_start": "normal", **config}
+    warp = Warp(backbone, WarpConfig(**settings))
+    state = Init.start(warp, inner, rates=rates).to(backbone)
+    return warp, {name: tensor.clone().requires_grad_(learn) for name, tensor in state.items()}
+
+
+def tiny_episodes(number=3, n_way=3, k_shot=2, n_query=3, seed=0, balanced=True):
+    """Episodes from one tiny corpus, so that some texts stand in several of them."""
+    sampler = EpisodeSampler(tiny_corpus(), n_way, k_shot, n_query, seed, balanced=balanced)
+    return [sampler[i] for i in range(number)]
+
+
+def query_logits(warp, state, episodes, inner=NO_STEPS):
+    """Logits of the queries of adapted tasks, one (Q, C) tensor for each episode, without padded classes."""
+    tasks = TaskBatch.encode(episodes, warp.encoder)
+    adapted = trajectory(warp, state, tasks, inner)[-1]
+    logits = task_logits(warp, adapted, read(warp, adapted, tasks.query), tasks.query, tasks)
+    return [logits[tasks.query.task == i, : episode.n_way].detach() for i, episode in enumerate(episodes)]
