@@ -18,7 +18,7 @@ from metawarp.initialization import InnerRates
 from metawarp.meta_gradients import METHODS
 from metawarp.plots import draw_learning_curve, plots_available
 from metawarp.protocol import Range
-from metawarp.training import TrainingConfig
+from metawarp.training_config import TrainingConfig
 from metawarp.warp import WarpConfig
 
 

@@ -13,7 +13,7 @@ from episodes import Corpus, EpisodeSampler, InputError
 from episodes.errors import listing
 from episodes.reading import read_table
 from episodes.splits import PARTS
-from metawarp import baselines, storage
+from metawarp import baseline_table, storage
 from metawarp.adaptation import InnerLoop
 from metawarp.backbone import Backbone
 from metawarp.checkpoint import FILE as CHECKPOINT
@@ -22,7 +22,8 @@ from metawarp.evaluation import compare, metawarp_predictor
 from metawarp.initialization import Init, InnerRates
 from metawarp.meta_gradients import METHODS
 from metawarp.protocol import SPLITS, Range, class_split, tested_classes, validation_sampler
-from metawarp.training import Trainer, TrainingConfig
+from metawarp.training import Trainer
+from metawarp.training_config import TrainingConfig
 from metawarp.warp import Warp, WarpConfig
 
 
@@ -59,8 +60,8 @@ def train(
     if method not in METHODS:
         raise InputError(f"method {method!r} is not known; known: {listing(METHODS)}.")
     if not resume:
-        for marker in ("init.safetensors", CHECKPOINT, "config.json", "README.md"):
-            storage.claim_folder(folder, marker, overwrite=overwrite)
+        files = ("init.safetensors", CHECKPOINT, "config.json", "README.md")
+        storage.claim_folder(folder, files, kind="init", overwrite=overwrite)
     loaded = Corpus.load(corpus, text_column, label_column)
     split = class_split(loaded, splits, seed)
     sampler = EpisodeSampler(split.train, n_way, k_shot, n_query, seed)
@@ -133,7 +134,7 @@ def evaluate(
         raise InputError(f"episodes is {episodes}; 1 or more are needed.")
     file = None if output is None else Path(output)
     if file is not None:
-        storage.claim_folder(file.parent, file.name, overwrite=overwrite)
+        storage.claim_folder(file.parent, [file.name], overwrite=overwrite)
     started = init if isinstance(init, Init) else Init.load(init)
     loaded = Corpus.load(corpus, text_column, label_column)
     parts, tested = tested_classes(loaded, splits, split, seed)
@@ -143,14 +144,14 @@ def evaluate(
     warp = started.bind(backbone)
     warp.encoder.require_known(tested.class_names)
     low, high = k_shot if isinstance(k_shot, tuple) else (k_shot, k_shot)
-    bench = baselines.Bench(
+    bench = baseline_table.Bench(
         warp,
         started,
         range(low, high + 1),
         None if parts is None else lambda shots: validation_sampler(parts, n_way, shots, n_query, seed),
         seed=seed,
     )
-    others, chosen = baselines.build(baselines.named(baselines_, low), bench)
+    others, chosen = baseline_table.build(baseline_table.named(baselines_, low), bench)
     predictors = {"metawarp": metawarp_predictor(warp, started.to(backbone), started.inner), **others}
     protocol = {
         "corpus": corpus,
@@ -193,8 +194,7 @@ def fit(
     Raises:
         InputError: neither data nor class names; data, init or output cannot be used.
     """
-    for marker in ("task.safetensors", "config.json"):
-        storage.claim_folder(Path(output), marker, overwrite=overwrite)
+    storage.claim_folder(Path(output), ("task.safetensors", "config.json"), kind="task", overwrite=overwrite)
     texts: list[str] = []
     labels: list[str] = []
     if data is not None:
@@ -242,6 +242,6 @@ def write_predictions(output: str, predictions: Iterator[Mapping[str, Any]], *, 
         InputError: the file is there already, or its folder cannot be written.
     """
     file = Path(output)
-    storage.claim_folder(file.parent, file.name, overwrite=overwrite)
+    storage.claim_folder(file.parent, [file.name], overwrite=overwrite)
     lines = [json.dumps(prediction, ensure_ascii=False) + "\n" for prediction in predictions]
     storage.write_text(file, "".join(lines))

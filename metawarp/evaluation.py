@@ -20,7 +20,9 @@ from metawarp.warp import State, Warp
 Predictor = Callable[[Sequence[Episode]], list[np.ndarray]]
 """From episodes to the predicted class (0 … N-1) of each query, episode by episode."""
 
-EPISODES_A_PASS = 64
+EPISODES_A_PASS = 300
+"""Episodes of one call of a predictor: texts that several of them hold are read once."""
+
 TASKS_A_PASS = 8
 """Tasks whose prompts are adapted at the same time: each keeps a graph through the backbone."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -97,22 +97,31 @@ def write_text(file: Path, text: str) -> None:
     os.replace(_part(file), file)
 
 
-def claim_folder(folder: Path, marker: str, *, overwrite: bool = False) -> None:
-    """Make sure that a run may write into a folder; what another one wrote is kept.
+def claim_folder(folder: Path, files: Sequence[str], *, kind: str | None = None, overwrite: bool = False) -> None:
+    """Make sure that a run may write into a folder; what it did not write is kept.
 
     Args:
         folder: made where it is missing.
-        marker: the file that a finished or interrupted run of the same kind has left there.
-        overwrite: whether such a run may be written over. Other files are never touched.
+        files: names of the files that are going to be written; other files are never touched.
+        kind: what is going to be saved there with `save`, if anything is.
+        overwrite: whether files of the same kind of run may be written over.
 
     Raises:
-        InputError: a run is there already, or the folder cannot be written.
+        InputError: the files are there already; they are of another kind; or the folder cannot be written.
     """
-    if (folder / marker).is_dir():
-        raise InputError(f"output {str(folder / marker)!r} is a folder; name a file.")
-    if (folder / marker).exists() and not overwrite:
+    there = [name for name in files if (folder / name).exists()]
+    folders = [name for name in there if (folder / name).is_dir()]
+    if folders:
+        raise InputError(f"output {str(folder / folders[0])!r} is a folder; name a file.")
+    if there and not overwrite:
         raise InputError(
-            f"output folder {str(folder)!r} holds another run ({marker}); choose another folder, or --overwrite."
+            f"output folder {str(folder)!r} holds another run ({there[0]}); choose another folder, or --overwrite."
+        )
+    foreign = [name for name in there if name in ("config.json", "README.md")]
+    if kind and foreign and not _holds(folder, kind):
+        raise InputError(
+            f"{foreign[0]} in the output folder {str(folder)!r} is not of a metawarp-{kind}, so --overwrite leaves it "
+            "alone; choose another folder."
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -121,6 +130,13 @@ def claim_folder(folder: Path, marker: str, *, overwrite: bool = False) -> None:
         probe.unlink()
     except OSError as error:
         raise InputError(f"output folder {str(folder)!r} cannot be written: {error.strerror}.") from error
+
+
+def _holds(folder: Path, kind: str) -> bool:
+    try:
+        return json.loads((folder / "config.json").read_text(encoding="utf-8"))["format"] == f"metawarp-{kind}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _part(file: Path) -> Path:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,69 +21,10 @@ from metawarp.evaluation import metawarp_predictor, score
 from metawarp.initialization import Init
 from metawarp.meta_gradients import METHODS, MetaGradient, multi_step_weights
 from metawarp.tasks import TaskBatch
+from metawarp.training_config import TrainingConfig
 from metawarp.warp import State, Warp
 
 LOG = "log.jsonl"
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """Settings of the outer loop.
-
-    Args:
-        steps: outer steps.
-        meta_batch: tasks T whose meta-gradients are averaged in one step.
-        lr: AdamW's learning rate for the prompt (and the rows of `multitask`).
-        scalar_lr: the same for logit scale, mixes and inner learning rates, which have another scale.
-        weight_decay: AdamW's decoupled decay, toward the start of the init and not toward zero (L2-SP, Li et al. 2018).
-        warmup: share of the steps in which the learning rate rises from 0; it then falls to 0 along a cosine.
-        clip: largest norm of a meta-gradient; longer ones are shortened to it.
-        multi_step_loss: MAML++'s loss over all inner steps, annealed to the last over the first half of the steps.
-        validate_every: steps between two validations.
-        validation_episodes: episodes of each validation, always the same ones.
-        patience: validations without a better one after which training stops.
-        checkpoint_every: steps between two checkpoints.
-    """
-
-    steps: int = 400
-    meta_batch: int = 4
-    lr: float = 3e-3
-    scalar_lr: float = 1e-2
-    weight_decay: float = 0.01
-    warmup: float = 0.05
-    clip: float = 1.0
-    multi_step_loss: bool = False
-    validate_every: int = 25
-    validation_episodes: int = 60
-    patience: int = 10
-    checkpoint_every: int = 25
-
-    def __post_init__(self) -> None:
-        for name in (
-            "steps",
-            "meta_batch",
-            "validate_every",
-            "validation_episodes",
-            "patience",
-            "checkpoint_every",
-        ):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be 1 at least.")
-        for name in ("lr", "scalar_lr", "clip"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise InputError(f"{name} is {value}; it must be a positive number.")
-        if not 0 <= self.warmup < 1:
-            raise InputError(f"warmup is {self.warmup}; it is a share of the steps, from 0 to below 1.")
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise InputError(f"weight_decay is {self.weight_decay}; it cannot be negative.")
-
-    def rate(self, step: int) -> float:
-        """Factor of the learning rates at a step, 0 to 1: linear warm-up, then a cosine to 0."""
-        warm = self.warmup * self.steps
-        if step < warm:
-            return (step + 1) / (warm + 1)
-        return 0.5 * (1 + math.cos(math.pi * (step - warm) / (self.steps - warm)))
 
 
 class DivergenceError(InputError):

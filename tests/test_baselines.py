@@ -13,14 +13,11 @@ from tiny import tiny_corpus
 from episodes import Episode, EpisodeSampler
 from metawarp import Init, Warp, WarpConfig
 from metawarp.adaptation import InnerLoop
+from metawarp.baseline_table import BASELINES, Bench, build, named
 from metawarp.baselines import (
-    BASELINES,
-    Bench,
     SentenceEncoder,
-    build,
     fallback_weight,
     logistic_regression,
-    named,
     prototypes,
     prototypes_and_names,
     setfit,

@@ -2,7 +2,6 @@
 
 import json
 import math
-import time
 
 import numpy as np
 import pandas
@@ -67,29 +66,6 @@ def test_names_alone_make_a_classifier(minilm):
         [], [], ["delivery of a parcel", "refund of money", "bug in the software"]
     )
     assert model.predict(FRESH).tolist() == ["delivery of a parcel", "refund of money", "bug in the software"]
-
-
-def test_fitting_and_predicting_take_seconds(minilm):
-    model, began = WarpClassifier(backbone=minilm), time.process_time()
-    model.fit(TEXTS * 4, LABELS * 4)
-    assert time.process_time() - began < 10
-
-
-@pytest.mark.slow
-def test_a_thousand_short_texts_take_less_than_half_a_minute(minilm, everyday):
-    torch.set_num_threads(2)
-    try:
-        corpus = everyday.train
-        texts = (corpus.texts * 2)[:1000]
-        init = Init.start(Warp(minilm, WarpConfig()), InnerLoop(5, ("prompt", "rows")))
-        began = time.perf_counter()
-        model = WarpClassifier(init, minilm).fit(corpus.texts[:100], corpus.labels[:100].tolist())
-        assert time.perf_counter() - began < 60  # 100 texts; 10 s for 25 of them
-        began = time.perf_counter()
-        model.predict(texts)
-        assert time.perf_counter() - began < 30
-    finally:
-        torch.set_num_threads(1)
 
 
 # Labels and names -----------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Folders of learned numbers: what goes in comes out, and nothing else comes out."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from running import refused
 from safetensors.torch import save_file
 
+from episodes import InputError
 from metawarp import storage
 
 TENSORS = {
@@ -158,16 +160,16 @@ def test_a_folder_that_cannot_be_written_to_is_refused():
 
 
 def test_a_claimed_folder_is_made_and_left_empty(tmp_path):
-    storage.claim_folder(tmp_path / "a" / "b", "marker")
+    storage.claim_folder(tmp_path / "a" / "b", ["marker"])
     assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
 def test_another_run_is_written_over_on_request_only(tmp_path):
     (tmp_path / "marker").write_text("theirs")
     with refused(f"output folder '{tmp_path}' holds another run (marker); choose another folder, or --overwrite."):
-        storage.claim_folder(tmp_path, "marker")
-    storage.claim_folder(tmp_path, "marker", overwrite=True)
-    storage.claim_folder(tmp_path, "other marker")
+        storage.claim_folder(tmp_path, ["marker"])
+    storage.claim_folder(tmp_path, ["marker"], overwrite=True)
+    storage.claim_folder(tmp_path, ["other marker"])
     assert (tmp_path / "marker").read_text() == "theirs"
 
 
@@ -186,3 +188,13 @@ def test_no_source_reads_or_writes_pickle():
     forbidden = ("torch.save", "torch.load", "import pickle", "from pickle", "joblib", "cloudpickle", "allow_pickle")
     found = [(file.name, word) for file in sources for word in forbidden if word in file.read_text(encoding="utf-8")]
     assert found == []
+
+
+def test_what_another_kind_of_run_wrote_is_kept_in_spite_of_overwrite(tmp_path):
+    (tmp_path / "config.json").write_text('{"format": "something else"}', encoding="utf-8")
+    message = (
+        f"config.json in the output folder {str(tmp_path)!r} is not of a metawarp-task, so --overwrite leaves it "
+        "alone; choose another folder."
+    )
+    with pytest.raises(InputError, match=re.escape(message)):
+        storage.claim_folder(tmp_path, ["config.json"], kind="task", overwrite=True)

@@ -23,7 +23,8 @@ from metawarp.cli import main
 from metawarp.evaluation import metawarp_predictor, score
 from metawarp.initialization import InnerRates
 from metawarp.meta_gradients import METHODS
-from metawarp.training import DivergenceError, Trainer, TrainingConfig
+from metawarp.training import DivergenceError, Trainer
+from metawarp.training_config import TrainingConfig
 
 CONFIG = WarpConfig(template="{prompt:2} {text} {mask}")
 FEW = TrainingConfig(steps=4, meta_batch=2, validate_every=2, validation_episodes=3, checkpoint_every=2)
