@@ -3,10 +3,9 @@
 numpy and datasets; never torch.
 """
 
-from episodes.corpus import Corpus
+from episodes.corpus import ClassSplit, Corpus
 from episodes.episode import Episode
 from episodes.errors import InputError
 from episodes.sampler import EpisodeSampler, MixtureSampler
-from episodes.splits import ClassSplit
 
 __all__ = ["ClassSplit", "Corpus", "Episode", "EpisodeSampler", "InputError", "MixtureSampler"]

@@ -16,7 +16,7 @@ import numpy as np
 from episodes.cleaning import refuse_unusable_texts, rows_without_copies, usable_labels
 from episodes.errors import InputError, listing
 from episodes.reading import read_table
-from episodes.splits import PARTS, ClassSplit, class_partition
+from episodes.splits import PARTS, class_partition, refuse_overlap
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -186,3 +186,39 @@ class Corpus:
         names = class_partition(self.class_names, recipe, seed, self.name)
         train, validation, test = (self.select_classes(names[part], name=f"{self.name}[{part}]") for part in PARTS)
         return ClassSplit(train, validation, test)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassSplit:
+    """Three corpora that share no class name; `split["test"]` is `split.test`.
+
+    Attributes:
+        train: the classes to meta-train on.
+        validation: the classes to choose settings on.
+        test: the classes to report on.
+
+    Raises:
+        InputError: a class name stands in two parts.
+    """
+
+    train: Corpus
+    validation: Corpus
+    test: Corpus
+
+    def __post_init__(self) -> None:
+        """Refuse a class in two parts: an accuracy on classes seen in training would mean nothing."""
+        refuse_overlap(self.names())
+
+    def __getitem__(self, part: str) -> Corpus:
+        """One of the parts "train", "validation" and "test"; InputError for any other name."""
+        if part not in PARTS:
+            raise InputError(f"A split has the parts {listing(PARTS)}; {part!r} is none of them.")
+        return getattr(self, part)
+
+    def names(self) -> dict[str, list[str]]:
+        """The class names of each part, in the corpus's order."""
+        return {part: list(self[part].class_names) for part in PARTS}
+
+    def to_json(self, path: str | Path) -> None:
+        """Write the class names as a splits.json that `Corpus.split_classes` takes."""
+        Path(path).write_text(json.dumps(self.names(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

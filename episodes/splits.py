@@ -1,59 +1,19 @@
-"""Class-disjoint splits: which classes an init is trained on, validated on, tested on."""
+"""Which classes an init is trained on, validated on, tested on: disjoint lists of class names."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from episodes.errors import InputError, listing
 from episodes.reading import BUNDLED
 
-if TYPE_CHECKING:
-    from episodes.corpus import Corpus
-
 PARTS = ("train", "validation", "test")
-
-
-@dataclass(frozen=True, eq=False)
-class ClassSplit:
-    """Three corpora that share no class name; `split["test"]` is `split.test`.
-
-    Attributes:
-        train: the classes to meta-train on.
-        validation: the classes to choose settings on.
-        test: the classes to report on.
-
-    Raises:
-        InputError: a class name stands in two parts.
-    """
-
-    train: Corpus
-    validation: Corpus
-    test: Corpus
-
-    def __post_init__(self) -> None:
-        """Refuse a class in two parts: an accuracy on classes seen in training would mean nothing."""
-        _refuse_overlap(self.names())
-
-    def __getitem__(self, part: str) -> Corpus:
-        """One of the parts "train", "validation" and "test"; InputError for any other name."""
-        if part not in PARTS:
-            raise InputError(f"A split has the parts {listing(PARTS)}; {part!r} is none of them.")
-        return getattr(self, part)
-
-    def names(self) -> dict[str, list[str]]:
-        """The class names of each part, in the corpus's order."""
-        return {part: list(self[part].class_names) for part in PARTS}
-
-    def to_json(self, path: str | Path) -> None:
-        """Write the class names as a splits.json that `Corpus.split_classes` takes."""
-        Path(path).write_text(json.dumps(self.names(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def class_partition(
@@ -79,7 +39,7 @@ def class_partition(
         names = _named_parts(recipe, "The split")
     else:
         return _drawn_parts(class_names, recipe, seed, corpus_name)
-    _refuse_overlap(names)
+    refuse_overlap(names)
     assigned = {name for part in PARTS for name in names[part]}
     unknown = [name for part in PARTS for name in names[part] if name not in class_names]
     if unknown:
@@ -147,7 +107,12 @@ def _named_parts(content: Any, name: str) -> dict[str, list[str]]:
     return {part: [str(class_name).strip() for class_name in content[part]] for part in PARTS}
 
 
-def _refuse_overlap(names: Mapping[str, Sequence[str]]) -> None:
+def refuse_overlap(names: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a class name that stands in two of the `PARTS`.
+
+    Raises:
+        InputError: lists the names in question.
+    """
     everything = [name for part in PARTS for name in names[part]]
     twice = [name for i, name in enumerate(everything) if name in everything[:i]]
     if twice:

@@ -168,8 +168,11 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         try:
             warp_config, remembered = WarpConfig(**config["warp"]), config["backbone"]
             classes, names = config["classes"], config["class_names"]
+            held = {len(tensors["rows"]), len(names), len(classes)}
         except (KeyError, TypeError) as error:
-            raise InputError(f"config.json in {str(folder)!r} does not describe a task ({error}).") from error
+            raise InputError(f"{str(folder)!r} does not hold a whole task ({error}).") from error
+        if len(held) > 1:
+            raise InputError(f"the rows, classes and class names in {str(folder)!r} are not of one number: {held}.")
         model = cls(backbone=backbone, any_backbone=any_backbone, device=device)
         found = model._backbone(remembered["name"])
         check_backbone(remembered, found, any_backbone=any_backbone)
@@ -231,7 +234,8 @@ def _classes(labels: list[Any], class_names: Any) -> tuple[list[Any], list[str] 
         classes = list(range(len(names))) if labels and isinstance(labels[0], int) else names
     else:
         classes = sorted(set(labels))
-        names = classes if classes and isinstance(classes[0], str) else None
+        # "0" and "1", as a .csv file has integers, say no more than 0 and 1.
+        names = classes if any(isinstance(label, str) and not label.isdigit() for label in classes) else None
     unknown = sorted(set(labels) - set(classes))
     if unknown:
         raise InputError(f"labels {unknown} are not among the class names given: {classes}.")

@@ -50,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         # Whoever read our output has seen enough (`metawarp predict … | head`).
         sys.stderr.close()
+    except OSError as error:  # a full disk, a file that somebody took away: nothing that a traceback explains
+        _fail(f"{error.strerror or error}: {error.filename or 'no file named'}.")
 
 
 def _fail(message: str) -> NoReturn:

@@ -68,7 +68,7 @@ def train(
     validation = validation_sampler(split, n_way, k_shot, n_query, seed)
     inner = METHODS[method].inner
     if inner_steps is not None:
-        inner = InnerLoop(inner_steps, inner.groups)
+        inner = InnerLoop(inner_steps, inner.groups if inner_steps else ())
     model = Warp(Backbone.load(backbone, device=device), warp or WarpConfig())
     model.encoder.require_known(loaded.class_names)
     init = Init.start(model, inner, method=method, seed=seed, rates=inner_lr)
@@ -200,7 +200,7 @@ def fit(
     if data is not None:
         corpus = Corpus.load(data, text_column, label_column)
         texts, labels = list(corpus.texts), [corpus.class_names[label] for label in corpus.labels]
-    names = sorted({*labels, *class_name})
+    names = sorted({*labels, *class_name}) if class_name else None
     model = WarpClassifier(init, backbone, device=device).fit(texts, labels, names)
     model.save(output)
     return model

@@ -128,7 +128,7 @@ class Init:
                 WarpConfig(**config["warp"]),
                 inner,
                 config["method"],
-                config["backbone"],
+                {key: config["backbone"][key] for key in ("name", "fingerprint", "embedding_size", "feature_size")},
                 config["training"],
                 config["sha256"],
             )

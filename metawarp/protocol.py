@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 
-from episodes import Corpus, EpisodeSampler, InputError
+from episodes import ClassSplit, Corpus, EpisodeSampler, InputError
 from episodes.errors import listing
 from episodes.reading import BUNDLED
-from episodes.splits import PARTS, ClassSplit
+from episodes.splits import PARTS
 
 logger = logging.getLogger(__name__)
 

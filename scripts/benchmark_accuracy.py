@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import transformers
+
 from metawarp import Backbone, Init, evaluate, train
 from metawarp.storage import write_text
 from metawarp.training_config import TrainingConfig
@@ -37,6 +39,7 @@ def main() -> None:
     parser.add_argument("--table", nargs="+", type=Path, help="only print the tables of these files")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
+    transformers.utils.logging.disable_progress_bar()  # of loading weights: a second
     if options.table:
         for file in options.table:
             print(table(json.loads(file.read_text(encoding="utf-8"))))

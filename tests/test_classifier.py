@@ -331,7 +331,7 @@ def test_a_config_that_describes_no_task_is_refused(tiny, model, labelled, tmp_p
     config = json.loads((tmp_path / "config.json").read_text())
     del config["classes"]
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with refused(f"config.json in '{tmp_path}' does not describe a task ('classes')."):
+    with refused(f"{str(tmp_path)!r} does not hold a whole task ('classes')."):
         WarpClassifier.load(tmp_path, tiny)
 
 
