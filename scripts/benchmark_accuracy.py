@@ -2,7 +2,7 @@
 
     python scripts/benchmark_accuracy.py --name everyday --corpus everyday --methods anil,prototypical
     python scripts/benchmark_accuracy.py --name huffpost --corpus data.jsonl --splits splits.json
-    python scripts/benchmark_accuracy.py --table benchmarks/everyday.json benchmarks/huffpost.json
+    python scripts/benchmark_accuracy.py --readme     # writes the tables of benchmarks/*.json into README.md
 
 Every method trains with the same settings and is tested on the same episodes. An init that is in runs/ already is not
 trained again.
@@ -24,6 +24,7 @@ from metawarp.storage import write_text
 from metawarp.training_config import TrainingConfig
 
 RIVAL = "prototypes+names"
+MARK = "<!-- tables of benchmarks/*.json, written by scripts/benchmark_accuracy.py --readme -->"
 
 
 def main() -> None:
@@ -36,13 +37,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=TrainingConfig.steps, help="outer steps of each training")
     parser.add_argument("--shots", type=int, nargs="+", default=[0, 1, 5], help="shots to test at")
     parser.add_argument("--episodes", type=int, default=600, help="test episodes of each setting")
-    parser.add_argument("--table", nargs="+", type=Path, help="only print the tables of these files")
+    parser.add_argument("--readme", action="store_true", help="only write the tables that are there into README.md")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     transformers.utils.logging.disable_progress_bar()  # of loading weights: a second
-    if options.table:
-        for file in options.table:
-            print(table(json.loads(file.read_text(encoding="utf-8"))))
+    if options.readme:
+        write_readme(
+            Path("README.md"), [Path("benchmarks") / f"{name}.json" for name in ("huffpost", "hwu64", "everyday")]
+        )
         return
     found = benchmark(options)
     file = Path("benchmarks") / f"{options.name}.json"
@@ -90,6 +92,14 @@ def benchmark(options: argparse.Namespace) -> dict[str, Any]:
                 setting["methods"].setdefault(rename.get(name, name), kept)
             setting["paired"][f"metawarp ({method})"] = results["paired"][f"metawarp - {RIVAL}"]
     return {"name": options.name, "trainings": trainings, "settings": settings}
+
+
+def write_readme(readme: Path, files: list[Path]) -> None:
+    """Put the tables of these results between the marks of the README."""
+    before, _, rest = readme.read_text(encoding="utf-8").partition(MARK)
+    _, _, after = rest.partition(MARK)
+    tables = [table(json.loads(file.read_text(encoding="utf-8"))) for file in files if file.exists()]
+    write_text(readme, "\n".join([before + MARK, "", "\n\n".join(tables), "", MARK + after]))
 
 
 def table(found: dict[str, Any]) -> str:
