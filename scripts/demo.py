@@ -31,16 +31,16 @@ FEW = {
         "my toddler tore two pages out of the dinosaur book, what now",
         "I cannot find the DVD anywhere, I think I left it on the train.",
     ],
-    "suggest a purchase": [
-        "It would be great if you had more graphic novels for adults.",
-        "Could you get the new biography of Ada Lovelace?",
+    "book a room": [
+        "Our reading group would like to meet in the small hall on Tuesdays.",
+        "is the study room free next thursday evening?",
     ],
 }
 FRESH = [
-    "the audiobook is due tomorrow and i have only heard half of it",
+    "the audiobook is due tomorrow, may I keep it until the weekend",
     "Coffee spilled over the atlas. I am so sorry. Shall I pay for it?",
     "is anybody there on christmas eve in the morning",
-    "have you thought about lending board games? we'd love that",
+    "could the chess club have a place for twelve people every other friday",
 ]
 
 
