@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from episodes import Episode
 from metawarp.backbone import Backbone
 from metawarp.evaluation import Predictor, metawarp_predictor
-from metawarp.initialization import NAME_WEIGHT, Init, untrained
+from metawarp.initialization import NAME_WEIGHT, Init, InnerRates, untrained
 from metawarp.warp import Warp
 
 BATCH = 64
@@ -144,5 +144,6 @@ def setfit_library() -> Any:
 def untrained_warp(warp: Warp, init: Init, prompt_start: str, seed: int) -> Predictor:
     """The init's own model and inner loop from a fresh start: [MASK] embeddings, or normal noise."""
     fresh = Warp(warp.backbone, replace(warp.config, prompt_start=prompt_start))
-    start = Init.start(fresh, init.inner, seed=seed)
+    rates = InnerRates(**init.training.get("inner_lr", {}))
+    start = Init.start(fresh, init.inner, seed=seed, rates=rates)
     return metawarp_predictor(fresh, start.to(warp.backbone), init.inner)

@@ -35,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: as on the command line, without the program's name; None: those of this process.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.getLogger("episodes").setLevel(logging.INFO)  # says what was dropped from a corpus
     transformers.utils.logging.disable_progress_bar()
     parser = _Parser(prog="metawarp", description="Few-shot text classification from meta-learned WARP prompts.")
     subcommands = parser.add_subcommands()
@@ -105,7 +106,7 @@ def _evaluate_parser() -> ArgumentParser:
 
 def _evaluate(options: Namespace) -> None:
     arguments = _given(options)
-    arguments["baselines_"] = [name.strip() for name in arguments.pop("baselines").split(",")]
+    arguments["baselines"] = [name.strip() for name in arguments["baselines"].split(",")]
     print(format_results(commands.evaluate(**arguments)))
 
 

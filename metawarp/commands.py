@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from episodes import Corpus, EpisodeSampler, InputError
+from episodes.cleaning import refuse_unusable_texts, rows_without_copies, usable_labels
 from episodes.errors import listing
 from episodes.reading import read_table
 from episodes.splits import PARTS
@@ -22,9 +23,12 @@ from metawarp.evaluation import compare, metawarp_predictor
 from metawarp.initialization import Init, InnerRates
 from metawarp.meta_gradients import METHODS
 from metawarp.protocol import SPLITS, Range, class_split, tested_classes, validation_sampler
-from metawarp.training import Trainer
+from metawarp.training import LOG, Trainer
 from metawarp.training_config import TrainingConfig
 from metawarp.warp import Warp, WarpConfig
+
+OWN_INIT = ("init.safetensors", "config.json", "README.md")
+CURVE = "learning_curve.png"
 
 
 def train(
@@ -60,15 +64,12 @@ def train(
     if method not in METHODS:
         raise InputError(f"method {method!r} is not known; known: {listing(METHODS)}.")
     if not resume:
-        files = ("init.safetensors", CHECKPOINT, "config.json", "README.md")
-        storage.claim_folder(folder, files, kind="init", overwrite=overwrite)
+        storage.claim_folder(folder, [*OWN_INIT, CHECKPOINT, SPLITS, LOG, CURVE], kind="init", overwrite=overwrite)
     loaded = Corpus.load(corpus, text_column, label_column)
     split = class_split(loaded, splits, seed)
     sampler = EpisodeSampler(split.train, n_way, k_shot, n_query, seed)
     validation = validation_sampler(split, n_way, k_shot, n_query, seed)
-    inner = METHODS[method].inner
-    if inner_steps is not None:
-        inner = InnerLoop(inner_steps, inner.groups if inner_steps else ())
+    inner = _inner_loop(method, inner_steps, training)
     model = Warp(Backbone.load(backbone, device=device), warp or WarpConfig())
     model.encoder.require_known(loaded.class_names)
     init = Init.start(model, inner, method=method, seed=seed, rates=inner_lr)
@@ -97,6 +98,8 @@ def train(
         description=description,
     )
     if not resume:
+        for name in OWN_INIT:  # an old init beside the new split would be tested on classes that it has seen
+            (folder / name).unlink(missing_ok=True)
         split.to_json(folder / SPLITS)
     trained = trainer.run(resume=resume)
     return replace(trained, fingerprint=trained.save(folder))
@@ -118,7 +121,7 @@ def evaluate(
     n_query: int = 10,
     episodes: int = 600,
     seed: int = 0,
-    baselines_: Sequence[str] = ("all",),
+    baselines: Sequence[str] = ("all",),
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Measure an init on episodes beside the baselines; the arguments are those of `metawarp evaluate`.
@@ -151,7 +154,9 @@ def evaluate(
         None if parts is None else lambda shots: validation_sampler(parts, n_way, shots, n_query, seed),
         seed=seed,
     )
-    others, chosen = baseline_table.build(baseline_table.named(baselines_, low), bench)
+    others, chosen = baseline_table.build(
+        baseline_table.named([baselines] if isinstance(baselines, str) else baselines, low), bench
+    )
     predictors = {"metawarp": metawarp_predictor(warp, started.to(backbone), started.inner), **others}
     protocol = {
         "corpus": corpus,
@@ -198,8 +203,15 @@ def fit(
     texts: list[str] = []
     labels: list[str] = []
     if data is not None:
-        corpus = Corpus.load(data, text_column, label_column)
-        texts, labels = list(corpus.texts), [corpus.class_names[label] for label in corpus.labels]
+        # Not a corpus: that has two classes at least, and here one of them may be a name alone.
+        table = read_table(data, text_column, label_column, None, None)
+        refuse_unusable_texts(table.texts, table.name)
+        found = usable_labels(table.labels, table.name)
+        kept = rows_without_copies(table.texts, found, table.name, refuse_conflicts=False)
+        texts, labels = [table.texts[row] for row in kept], [found[row] for row in kept]
+        if len({*labels, *class_name}) < 2:
+            only = listing(map(repr, {*labels, *class_name}))
+            raise InputError(f"{table.name} needs at least 2 classes; its classes are: {only}.")
     names = sorted({*labels, *class_name}) if class_name else None
     model = WarpClassifier(init, backbone, device=device).fit(texts, labels, names)
     model.save(output)
@@ -225,7 +237,9 @@ def predict(
     """
     given = list(texts)
     if data is not None:
-        given += read_table(data, text_column, text_column, None, None).texts
+        table = read_table(data, text_column, text_column, None, None)
+        refuse_unusable_texts(table.texts, table.name)
+        given += table.texts
     if not given:
         raise InputError("there is nothing to predict; give --text or --data.")
     model = WarpClassifier.load(task, backbone, device=device)
@@ -245,3 +259,17 @@ def write_predictions(output: str, predictions: Iterator[Mapping[str, Any]], *, 
     storage.claim_folder(file.parent, [file.name], overwrite=overwrite)
     lines = [json.dumps(prediction, ensure_ascii=False) + "\n" for prediction in predictions]
     storage.write_text(file, "".join(lines))
+
+
+def _inner_loop(method: str, steps: int | None, training: TrainingConfig) -> InnerLoop:
+    """The method's inner loop with the steps asked for; settings that would do nothing are refused."""
+    inner = METHODS[method].inner
+    if steps and not inner.groups:
+        raise InputError(f"method {method!r} has no inner loop; leave out the inner steps, or choose another method.")
+    if steps == 0 and method == "reptile":
+        raise InputError("method 'reptile' learns from its inner steps; give it 1 at least.")
+    if training.multi_step_loss and (method in ("reptile", "multitask") or not inner.groups):
+        raise InputError(f"method {method!r} has no multi-step loss; it is for maml, fomaml and anil.")
+    if steps is None:
+        return inner
+    return InnerLoop(steps, inner.groups if steps else ())

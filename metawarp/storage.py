@@ -34,9 +34,13 @@ def save(folder: Path, kind: str, tensors: Mapping[str, Tensor], config: Mapping
         sha256 (hex digits) of the safetensors file.
 
     Raises:
-        InputError: the folder cannot be written.
+        InputError: the folder holds something of another kind, or cannot be written.
     """
     file = folder / f"{kind}.safetensors"
+    if (folder / "config.json").exists() and not _holds(folder, kind):
+        raise InputError(
+            f"folder {str(folder)!r} holds a config.json of another kind; save the {kind} in another folder."
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Not `save_file`: where a folder cannot be written it raises no OSError, and its files are the owner's alone.

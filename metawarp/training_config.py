@@ -37,7 +37,7 @@ class TrainingConfig:
     multi_step_loss: bool = False
     validate_every: int = 25
     validation_episodes: int = 60
-    patience: int = 10
+    patience: int = 4
     checkpoint_every: int = 25
 
     def __post_init__(self) -> None:

@@ -41,6 +41,8 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     transformers.utils.logging.disable_progress_bar()  # of loading weights: a second
+    if not (options.readme or options.name):
+        parser.error("--name is needed: what the corpus is called in files and tables")
     if options.readme:
         write_readme(
             Path("README.md"), [Path("benchmarks") / f"{name}.json" for name in ("huffpost", "hwu64", "everyday")]
@@ -83,7 +85,7 @@ def benchmark(options: argparse.Namespace) -> dict[str, Any]:
                 backbone=backbone,
                 k_shot=shots,
                 episodes=options.episodes,
-                baselines_=("all",) if not setting["methods"] else (RIVAL,),
+                baselines=("all",) if not setting["methods"] else (RIVAL,),
             )
             setting.setdefault("protocol", results["protocol"])
             rename = {"metawarp": f"metawarp ({method})"}

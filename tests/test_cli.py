@@ -276,3 +276,25 @@ def test_a_wrong_command_line_is_refused_in_one_line(capsys, arguments, part):
     message = failure(capsys, *arguments)
     assert re.search(part, message)
     assert re.search(r"\(see metawarp( (train|evaluate|fit|predict))? --help\)$", message)
+
+
+def test_a_class_with_texts_and_one_with_a_name_alone_make_a_task(folder, tmp_path):
+    (tmp_path / "one.csv").write_text("text,label\nplay the music,music\nsome music please,music\n")
+    paths = [f"--init={folder}/init", f"--data={tmp_path}/one.csv", f"--output={tmp_path}/task"]
+    main(["fit", *paths, "--class-name=weather"])
+    assert WarpClassifier.load(tmp_path / "task").classes_.tolist() == ["music", "weather"]
+
+
+INNER = {
+    "--method=prototypical --inner-steps=3": "method 'prototypical' has no inner loop; leave out the inner steps, or "
+    "choose another method.",
+    "--method=reptile --inner-steps=0": "method 'reptile' learns from its inner steps; give it 1 at least.",
+    "--method=multitask --training.multi_step_loss=true": "method 'multitask' has no multi-step loss; it is for maml, "
+    "fomaml and anil.",
+}
+
+
+@pytest.mark.parametrize("options", INNER)
+def test_settings_of_the_inner_loop_that_would_do_nothing_are_refused(capsys, folder, tmp_path, options):
+    corpus, output = f"--corpus={folder}/tiny.jsonl", f"--output={tmp_path}/run"
+    assert failure(capsys, "train", corpus, output, *SMALL, *options.split()) == INNER[options]

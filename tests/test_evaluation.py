@@ -210,7 +210,7 @@ def test_the_hash_in_the_protocol_is_that_of_the_saved_init(tiny, file, tmp_path
     init = untrained(tiny)
     digest = init.save(tmp_path)
     found = evaluate(
-        str(tmp_path), str(file), backbone=tiny, split="all", n_way=2, episodes=1, n_query=2, baselines_=["none"]
+        str(tmp_path), str(file), backbone=tiny, split="all", n_way=2, episodes=1, n_query=2, baselines=["none"]
     )
     assert found["protocol"]["init_sha256"] == digest
     assert list(found["methods"]) == ["metawarp"]

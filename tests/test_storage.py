@@ -198,3 +198,11 @@ def test_what_another_kind_of_run_wrote_is_kept_in_spite_of_overwrite(tmp_path):
     )
     with pytest.raises(InputError, match=re.escape(message)):
         storage.claim_folder(tmp_path, ["config.json"], kind="task", overwrite=True)
+
+
+def test_nothing_is_saved_over_something_of_another_kind(tmp_path):
+    storage.save(tmp_path, "init", {"prompt": torch.zeros(1)}, {})
+    before = (tmp_path / "config.json").read_bytes()
+    with refused(f"folder {str(tmp_path)!r} holds a config.json of another kind; save the task in another folder."):
+        storage.save(tmp_path, "task", {"rows": torch.zeros(1)}, {})
+    assert (tmp_path / "config.json").read_bytes() == before

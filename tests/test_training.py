@@ -123,7 +123,7 @@ def test_every_method_trains_saves_loads_and_is_evaluated(files, tmp_path, metho
         assert {"log_scale", "name_weight", "read_out_mix", "log_inner_lr.rows"} <= moved
     found = evaluate(
         str(tmp_path), files["corpus"], splits=str(tmp_path / "splits.json"), n_way=2, n_query=2, episodes=2,
-        baselines_=["none"],
+        baselines=["none"],
     )  # fmt: skip
     assert len(found["methods"]["metawarp"]["per_episode"]) == 2
     model = WarpClassifier(str(tmp_path)).fit(["play the music", "rain today"], ["music", "rain"])
