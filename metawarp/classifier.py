@@ -161,6 +161,8 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
     ) -> WarpClassifier:
         """A fitted classifier from what `save` wrote.
 
+        It predicts. To fit it anew, say what from: its `init` is "untrained" until `set_params(init=…)`.
+
         Raises:
             InputError: files missing, damaged or of an unknown version; another backbone than it was fitted on.
         """
