@@ -28,6 +28,25 @@ def refuse_unusable_texts(texts: Sequence[Any], name: str) -> None:
     _refuse_rows(texts, f"{name}: texts must be strings that are not empty")
 
 
+def usable_rows(
+    texts: Sequence[Any], labels: Sequence[Any], name: str, refuse_conflicts: bool
+) -> tuple[list[str], list[int]]:
+    """The class name of each row, and the rows to keep: every check of this module, in its order.
+
+    Args:
+        texts: n cells that should be texts.
+        labels: n cells that should be strings or whole numbers.
+        name: what messages call their source.
+        refuse_conflicts: whether a text under two labels is an error.
+
+    Raises:
+        InputError: see `refuse_unusable_texts`, `usable_labels` and `rows_without_copies`.
+    """
+    refuse_unusable_texts(texts, name)
+    names = usable_labels(labels, name)
+    return names, rows_without_copies(texts, names, name, refuse_conflicts)
+
+
 def usable_labels(labels: Sequence[Any], name: str) -> list[str]:
     """The class name of each row: whole numbers as their digits, strings without surrounding white space.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from episodes.cleaning import refuse_unusable_texts, rows_without_copies, usable_labels
+from episodes.cleaning import refuse_unusable_texts, usable_rows
 from episodes.errors import InputError, listing
 from episodes.reading import read_table
 from episodes.splits import PARTS, class_partition, refuse_overlap
@@ -106,9 +106,7 @@ class Corpus:
         if conflicts not in ("drop", "refuse"):
             raise InputError(f"conflicts must be 'drop' or 'refuse'; it is {conflicts!r}.")
         table = read_table(source, text_column, label_column, subset, split)
-        refuse_unusable_texts(table.texts, table.name)
-        labels = usable_labels(table.labels, table.name)
-        kept = rows_without_copies(table.texts, labels, table.name, refuse_conflicts=conflicts == "refuse")
+        labels, kept = usable_rows(table.texts, table.labels, table.name, conflicts == "refuse")
         used = {labels[row] for row in kept}
         order = table.class_order or sorted(set(labels))
         names = tuple(name for name in order if name in used)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from episodes import Corpus, EpisodeSampler, InputError
-from episodes.cleaning import refuse_unusable_texts, rows_without_copies, usable_labels
+from episodes.cleaning import refuse_unusable_texts, usable_rows
 from episodes.errors import listing
 from episodes.reading import read_table
 from episodes.splits import PARTS
@@ -205,9 +205,7 @@ def fit(
     if data is not None:
         # Not a corpus: that has two classes at least, and here one of them may be a name alone.
         table = read_table(data, text_column, label_column, None, None)
-        refuse_unusable_texts(table.texts, table.name)
-        found = usable_labels(table.labels, table.name)
-        kept = rows_without_copies(table.texts, found, table.name, refuse_conflicts=False)
+        found, kept = usable_rows(table.texts, table.labels, table.name, refuse_conflicts=False)
         texts, labels = [table.texts[row] for row in kept], [found[row] for row in kept]
         if len({*labels, *class_name}) < 2:
             only = listing(map(repr, {*labels, *class_name}))
