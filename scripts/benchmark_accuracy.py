@@ -4,8 +4,8 @@
     python scripts/benchmark_accuracy.py --name huffpost --corpus data.jsonl --splits splits.json
     python scripts/benchmark_accuracy.py --readme     # writes the tables of benchmarks/*.json into README.md
 
-Every method trains with the same settings and is tested on the same episodes. An init that is in runs/ already is not
-trained again.
+Every method trains with the same settings and is tested on the same episodes. Methods that benchmarks/NAME.json holds
+are not run again, and a training that was stopped is resumed.
 """
 
 from __future__ import annotations
@@ -13,17 +13,20 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import time
 from pathlib import Path
 from typing import Any
 
 import transformers
 
-from metawarp import Backbone, Init, evaluate, train
+from metawarp import Backbone, evaluate, train
+from metawarp.checkpoint import FILE as CHECKPOINT
 from metawarp.storage import write_text
+from metawarp.training import LOG
 from metawarp.training_config import TrainingConfig
 
 RIVAL = "prototypes+names"
+SAME = ("corpus_fingerprint", "classes", "n_way", "k_shot", "n_query", "episodes", "seed")
+"""What results in one table have in common."""
 MARK = "<!-- tables of benchmarks/*.json, written by scripts/benchmark_accuracy.py --readme -->"
 
 
@@ -48,38 +51,37 @@ def main() -> None:
             Path("README.md"), [Path("benchmarks") / f"{name}.json" for name in ("huffpost", "hwu64", "everyday")]
         )
         return
-    found = benchmark(options)
     file = Path("benchmarks") / f"{options.name}.json"
     file.parent.mkdir(exist_ok=True)
-    write_text(file, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-    print(table(found))
+    print(table(benchmark(options, file)))
 
 
-def benchmark(options: argparse.Namespace) -> dict[str, Any]:
-    """Results by setting ("5-way 1-shot"), and by method within it."""
+def benchmark(options: argparse.Namespace, file: Path) -> dict[str, Any]:
+    """Results by setting ("5-way 1-shot"), and by method within it; in the file after each method."""
     backbone = Backbone.load("minilm")
-    settings: dict[str, Any] = {}
-    trainings: dict[str, Any] = {}
+    found: dict[str, Any] = {"name": options.name, "trainings": {}, "settings": {}}
+    if file.exists():
+        found = json.loads(file.read_text(encoding="utf-8"))
+    trainings, settings = found["trainings"], found["settings"]
     for method in options.methods.split(","):
+        if method in trainings:
+            continue
         folder = Path("runs") / "benchmark" / options.name / method
-        if not (folder / "init.safetensors").exists():
-            began = time.perf_counter()
-            train(
-                options.corpus,
-                str(folder),
-                splits=options.splits,
-                method=method,
-                training=TrainingConfig(steps=options.steps),
-                overwrite=True,
-            )
-            write_text(folder / "seconds.txt", f"{time.perf_counter() - began:.0f}\n")
-        learned = Init.load(folder).training
-        trainings[method] = {key: learned[key] for key in ("steps_run", "best_step", "validation_accuracy")}
-        trainings[method]["seconds"] = int((folder / "seconds.txt").read_text())
+        init = train(
+            options.corpus,
+            str(folder),
+            splits=options.splits,
+            method=method,
+            training=TrainingConfig(steps=options.steps),
+            resume=(folder / CHECKPOINT).exists(),
+        )
+        trainings[method] = {key: init.training[key] for key in ("steps_run", "best_step", "validation_accuracy")}
+        log = [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]
+        trainings[method]["seconds"] = round(sum(TrainingConfig.meta_batch / step["tasks_per_second"] for step in log))
         for shots in options.shots:
             setting = settings.setdefault(f"5-way {shots}-shot", {"methods": {}, "paired": {}})
             results = evaluate(
-                str(folder),
+                init,
                 options.corpus,
                 splits=options.splits,
                 backbone=backbone,
@@ -87,13 +89,18 @@ def benchmark(options: argparse.Namespace) -> dict[str, Any]:
                 episodes=options.episodes,
                 baselines=("all",) if not setting["methods"] else (RIVAL,),
             )
-            setting.setdefault("protocol", results["protocol"])
+            protocol = setting.setdefault("protocol", results["protocol"])
+            if differing := [key for key in SAME if protocol[key] != results["protocol"][key]]:
+                raise SystemExit(
+                    f"{file} was measured with another {', '.join(differing)}; remove it or take a new name."
+                )
             rename = {"metawarp": f"metawarp ({method})"}
             for name, scores in results["methods"].items():
                 kept = {key: round(value, 5) for key, value in scores.items() if key != "per_episode"}
                 setting["methods"].setdefault(rename.get(name, name), kept)
             setting["paired"][f"metawarp ({method})"] = results["paired"][f"metawarp - {RIVAL}"]
-    return {"name": options.name, "trainings": trainings, "settings": settings}
+        write_text(file, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    return found
 
 
 def write_readme(readme: Path, files: list[Path]) -> None:
