@@ -66,8 +66,8 @@ def trajectory(
         batches: texts that the steps take in turn; default the support texts alone.
 
     Returns:
-        S + 1 states with "prompt" (T, K, d), "rows" (T, C, d), "scale" and "read_out_mix". Gradients run from
-        each of them to the tensors of `state`.
+        S + 1 states with "prompt" (T, K, d), or (1, K, d) where no step moves it, "rows" (T, C, d), "scale" and
+        "read_out_mix". Gradients run from each of them to the tensors of `state`.
     """
     batches = [batch for batch in batches or (tasks.support,) if len(batch)]
     with twice_differentiable(second_order and moves_prompt(inner)):
@@ -128,10 +128,9 @@ def start(warp: Warp, state: State, tasks: TaskBatch, groups: Sequence[str] = ()
         tasks: T tasks.
         groups: what is going to be differentiated by the inner loop, whether or not the init is being learned.
     """
-    prompts = state["prompt"].expand(len(tasks), *state["prompt"].shape)
+    prompts = state["prompt"][None]
     if "prompt" in groups:
-        # A prompt of its own for each task, or a text that several tasks hold would be read once for all of them.
-        prompts = _differentiable(prompts.contiguous())
+        prompts = _differentiable(prompts.repeat(len(tasks), 1, 1))
     current = {"prompt": prompts, "scale": state["log_scale"].exp()}
     if "read_out_mix" in state:
         current["read_out_mix"] = state["read_out_mix"]

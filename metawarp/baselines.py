@@ -17,6 +17,7 @@ from episodes import Episode
 from metawarp.backbone import Backbone
 from metawarp.evaluation import Predictor, metawarp_predictor
 from metawarp.initialization import NAME_WEIGHT, Init, InnerRates, untrained
+from metawarp.verbalizer import name_weight
 from metawarp.warp import Warp
 
 BATCH = 64
@@ -87,7 +88,7 @@ def prototypes_and_names(
 
 def fallback_weight(shots: int) -> float:
     """Weight of the name where no validation classes are at hand to choose it on."""
-    return float(1 / (1 + shots * np.exp(NAME_WEIGHT)))
+    return float(name_weight(torch.tensor(shots), torch.tensor(NAME_WEIGHT)))
 
 
 def logistic_regression(encode: SentenceEncoder, strength: float, episodes: Sequence[Episode]) -> list[np.ndarray]:

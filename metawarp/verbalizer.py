@@ -20,8 +20,7 @@ def initial_rows(warp: Warp, state: State, tasks: TaskBatch, names: Tensor | Non
 
     Args:
         warp: the model; its config says which recipe.
-        state: holds "name_weight", m (a scalar), for the recipe "mix": w = 1 / (1 + K·e^m) at K shots, so that
-            a class without examples is its name and one with many is their mean.
+        state: holds "name_weight", m (a scalar), for the recipe "mix" (see `name_weight`).
         tasks: T tasks of at most C classes.
         names: (T·C', d) features of the class names; None where the recipe needs none.
         support: (B, d) features of the support texts; None where there are none.
@@ -44,8 +43,16 @@ def initial_rows(warp: Warp, state: State, tasks: TaskBatch, names: Tensor | Non
     by_name = by_name.index_put((tasks.names.task, tasks.names.label), warp.unit(names))
     if recipe == "names" or means is None:
         return by_name
-    weight = 1 / (1 + tasks.shots.to(names.dtype) * state["name_weight"].exp())
+    weight = name_weight(tasks.shots.to(names.dtype), state["name_weight"])
     return warp.unit(weight[..., None] * by_name + (1 - weight[..., None]) * means)
+
+
+def name_weight(shots: Tensor, m: Tensor) -> Tensor:
+    """Weight w = 1 / (1 + K·e^m) of a class's name beside the mean of its K texts, of the shape of `shots`.
+
+    A class without texts is its name, one with many is their mean.
+    """
+    return 1 / (1 + shots * m.exp())
 
 
 def class_means(features: Tensor, texts: LabelledTexts, shots: Tensor) -> Tensor:

@@ -92,7 +92,8 @@ class Warp:
         """Read-out f(x) of each text under its own task's prompt.
 
         Args:
-            prompts: (T, K, d), one prompt a task.
+            prompts: (T, K, d), one prompt a task; or (1, K, d), the same for all, and a text that several tasks hold is
+                read once.
             mix: weight g of [MASK] in the "mix" read-out, a scalar; None for the other read-outs.
             batch: B encoded texts.
             task: (B,) which task each text belongs to.
@@ -100,12 +101,11 @@ class Warp:
         Returns:
             (B, d) features; unit length under cosine similarity.
         """
-        if prompts.stride(0) == 0 or len(prompts) == 1:
-            # One prompt for all tasks: a text that several tasks hold is read once.
-            _, copies = torch.unique(batch.input_ids, dim=0, return_inverse=True)
-            first = torch.zeros(int(copies.max()) + 1, dtype=torch.long).scatter_(0, copies, torch.arange(len(batch)))
-            return self._by_length(prompts, mix, batch.select(first), task[first])[copies]
-        return self._by_length(prompts, mix, batch, task)
+        if len(prompts) > 1:
+            return self._by_length(prompts, mix, batch, task)
+        _, copies = torch.unique(batch.input_ids, dim=0, return_inverse=True)
+        first = torch.zeros(int(copies.max()) + 1, dtype=torch.long).scatter_(0, copies, torch.arange(len(batch)))
+        return self._by_length(prompts, mix, batch.select(first), torch.zeros_like(task[first]))[copies]
 
     def _by_length(self, prompts: Tensor, mix: Tensor | None, batch: EncodedBatch, task: Tensor) -> Tensor:
         """Features in passes of texts of about the same length, so that little padding is computed."""

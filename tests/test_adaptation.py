@@ -38,7 +38,7 @@ def test_no_steps_leave_the_start(tiny):
     assert len(states) == 1
     for name in ("prompt", "rows", "scale", "read_out_mix"):
         assert torch.equal(states[0][name], expected[name]), name
-    assert torch.equal(states[0]["prompt"], state["prompt"].expand(3, -1, -1))
+    assert torch.equal(states[0]["prompt"], state["prompt"][None])
 
 
 def test_a_step_on_the_rows_is_the_softmax_regression_step(tiny):
