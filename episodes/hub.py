@@ -1,8 +1,8 @@
-"""Data sets of the Hugging Face Hub."""
+"""The Hugging Face Hub: what stands in the way of it, and its data sets."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from episodes.errors import InputError, first_line
 
@@ -10,6 +10,33 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 _TIMEOUT = 10.0  # seconds to wait for the Hub's first answer
+
+
+def hub_refusal(kind: Literal["model", "data set"], name: str) -> str | None:
+    """Why the Hub does not hand out a model or a data set; None where it does.
+
+    One request tells at once. `from_pretrained` and `load_dataset` try for 24 s without a network (measured).
+    """
+    from huggingface_hub import HfApi, errors, is_offline_mode
+
+    # httpx's or httpx2's, as the client's release has it
+    http_error: type[Exception] = errors.HTTPError  # pyright: ignore[reportPrivateImportUsage]
+    if is_offline_mode():
+        return "HF_HUB_OFFLINE is set"
+    ask = HfApi().model_info if kind == "model" else HfApi().dataset_info
+    try:
+        ask(name, timeout=_TIMEOUT)
+    except errors.HFValidationError:
+        return "it is no Hub id such as 'owner/name'"
+    except errors.GatedRepoError:
+        return "the Hub wants its terms accepted: do so on its page, and log in with `hf auth login`"
+    except errors.RepositoryNotFoundError:
+        return f"the Hub has no public {kind} of this name (for a private one, log in with `hf auth login`)"
+    except errors.HfHubHTTPError as error:
+        return f"the Hub refuses for now ({first_line(error)})"
+    except (http_error, OSError) as error:
+        return f"the Hub could not be reached ({type(error).__name__})"
+    return None
 
 
 def load_hub_dataset(source: str, subset: str | None, split: str | None) -> Dataset:
@@ -21,8 +48,8 @@ def load_hub_dataset(source: str, subset: str | None, split: str | None) -> Data
         split: the split's name; "train" where it is None.
 
     Raises:
-        InputError: the name cannot be an id, the Hub cannot be reached or has no such data set, or the data
-            set has no such subset or split.
+        InputError: the name cannot be an id, the Hub cannot be reached or does not hand out such a data set, or the
+            data set has no such subset or split.
     """
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
@@ -33,28 +60,14 @@ def load_hub_dataset(source: str, subset: str | None, split: str | None) -> Data
         validate_repo_id(source)
     except HFValidationError:
         raise InputError(f"{source!r} is neither an existing file nor a Hub id such as 'owner/name'.") from None
-    _refuse_unreachable(source)
+    refusal = None if is_offline_mode() else hub_refusal("data set", source)  # offline, the cache may have it
+    if refusal:
+        raise InputError(
+            f"{source} is no local file, and {refusal}. Use a local file or 'everyday', or set HF_HUB_OFFLINE=1 if it "
+            "was downloaded before."
+        )
     try:
         return load_dataset(source, subset, split=split or "train")
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:
         advice = " (HF_HUB_OFFLINE is set; use a local file or 'everyday')" if is_offline_mode() else ""
         raise InputError(f"{source} could not be loaded from the Hub{advice}: {first_line(error)}") from error
-
-
-def _refuse_unreachable(source: str) -> None:
-    # Without a network `load_dataset` tries for 23 s (measured); one request tells at once.
-    from huggingface_hub import HfApi, errors, is_offline_mode
-
-    # httpx's or httpx2's, as the client's release has it
-    http_error: type[Exception] = errors.HTTPError  # pyright: ignore[reportPrivateImportUsage]
-    if is_offline_mode():
-        return  # `load_dataset` then looks into the cache alone
-    try:
-        HfApi().dataset_info(source, timeout=_TIMEOUT)
-    except errors.RepositoryNotFoundError:
-        raise InputError(f"There is no file {source}, and the Hub has no public data set of this name.") from None
-    except (http_error, OSError) as error:
-        raise InputError(
-            f"{source} is no local file, and the Hub could not be reached ({type(error).__name__}). "
-            "Offline, use a local file or 'everyday', or set HF_HUB_OFFLINE=1 if it was downloaded before."
-        ) from error

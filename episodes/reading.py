@@ -38,7 +38,7 @@ class Table:
         name: what messages call the source.
         texts: n cells of the text column, of any type.
         labels: n cells of the label column, of any type; ClassLabel numbers are already names, and None where
-            the number is -1 (unlabelled).
+            the number is -1 (unlabelled), or where no label column was asked for.
         class_order: the names of a ClassLabel column in their order; None where the source has no order.
     """
 
@@ -48,8 +48,14 @@ class Table:
     class_order: tuple[str, ...] | None = None
 
 
-def read_table(source: object, text_column: str, label_column: str, subset: str | None, split: str | None) -> Table:
-    """The two columns of a source; the arguments are those of `Corpus.load`.
+def read_table(
+    source: object,
+    text_column: str,
+    label_column: str | None = None,
+    subset: str | None = None,
+    split: str | None = None,
+) -> Table:
+    """The columns of a source; the arguments are those of `Corpus.load`, without a label column for texts alone.
 
     Raises:
         InputError: the source is of no known kind, does not exist, cannot be read, or lacks one of the
@@ -84,7 +90,7 @@ def _names_a_file(source: str | Path, path: Path) -> bool:
     return source.startswith((".", "/", "~")) or source.count("/") > 1 or "\\" in source
 
 
-def _read_bytes(data: bytes, path: Path, text_column: str, label_column: str) -> Table:
+def _read_bytes(data: bytes, path: Path, text_column: str, label_column: str | None) -> Table:
     suffix = path.suffix.lower() or ".jsonl"  # the bundled corpus goes by its name alone
     if suffix == ".parquet":
         return _columns_of(_parquet_dataset(data, path), str(path), text_column, label_column)
@@ -94,13 +100,15 @@ def _read_bytes(data: bytes, path: Path, text_column: str, label_column: str) ->
         line = data[: error.start].count(b"\n") + 1
         raise InputError(f"{path} is not UTF-8 text (line {line}); save it again with the encoding UTF-8.") from None
     if not text.strip():
-        raise InputError(f"{path} is empty; rows with {text_column!r} and {label_column!r} are needed.")
+        columns = " and ".join(map(repr, filter(None, (text_column, label_column))))
+        raise InputError(f"{path} is empty; rows with {columns} are needed.")
     if suffix in (".csv", ".tsv"):
         rows = _delimited_rows(text, path, "," if suffix == ".csv" else "\t")
     else:
         rows = _json_rows(text, path)
     _require_columns(str(path), dict.fromkeys(key for row in rows for key in row), text_column, label_column)
-    return Table(str(path), [row.get(text_column) for row in rows], [row.get(label_column) for row in rows])
+    labels = [None if label_column is None else row.get(label_column) for row in rows]
+    return Table(str(path), [row.get(text_column) for row in rows], labels)
 
 
 def _delimited_rows(text: str, path: Path, delimiter: str) -> list[dict[str, Any]]:
@@ -121,7 +129,7 @@ def _delimited_rows(text: str, path: Path, delimiter: str) -> list[dict[str, Any
                 'a cell that holds the separator needs "quotes" around it.'
             )
     if not rows:
-        raise InputError(f"{path} has a header ({listing(header)}) but no rows; labelled texts are needed.")
+        raise InputError(f"{path} has a header ({listing(header)}) but no rows; texts are needed.")
     return [dict(zip(header, cells, strict=True)) for cells in rows]
 
 
@@ -132,7 +140,7 @@ def _json_rows(text: str, path: Path) -> list[dict[str, Any]]:
         lines = enumerate(text.split("\n"), start=1)
         rows = [_json_value(line, path, number) for number, line in lines if line.strip()]
     if not rows:
-        raise InputError(f"{path} holds an empty list; labelled texts are needed.")
+        raise InputError(f"{path} holds an empty list; texts are needed.")
     wrong = [number for number, row in enumerate(rows, start=1) if not isinstance(row, dict)]
     if wrong:
         raise InputError(f'{path}: these rows are not objects such as {{"text": …}}: {listing(wrong)}.')
@@ -160,7 +168,9 @@ def _parquet_dataset(data: bytes, path: Path) -> Dataset:
         raise InputError(f"{path} is not a parquet file, or a damaged one; write it again.") from error
 
 
-def _read_object(source: object, text_column: str, label_column: str, subset: str | None, split: str | None) -> Table:
+def _read_object(
+    source: object, text_column: str, label_column: str | None, subset: str | None, split: str | None
+) -> Table:
     from datasets import Dataset, DatasetDict
 
     if subset is not None:
@@ -179,14 +189,17 @@ def _read_object(source: object, text_column: str, label_column: str, subset: st
     return _columns_of(source, "The data set", text_column, label_column)
 
 
-def _columns_of(dataset: Dataset, name: str, text_column: str, label_column: str) -> Table:
+def _columns_of(dataset: Dataset, name: str, text_column: str, label_column: str | None) -> Table:
     from datasets import ClassLabel
 
     _require_columns(name, dataset.column_names, text_column, label_column)
     if len(dataset) == 0:
-        raise InputError(f"{name} has no rows; labelled texts are needed.")
+        raise InputError(f"{name} has no rows; texts are needed.")
     dataset = dataset.with_format(None)  # a torch format would turn labels into tensors
-    texts, labels = dataset[text_column][:], dataset[label_column][:]
+    texts = dataset[text_column][:]
+    if label_column is None:
+        return Table(name, texts, [None] * len(texts))
+    labels = dataset[label_column][:]
     feature = dataset.features[label_column]
     if not isinstance(feature, ClassLabel):
         return Table(name, texts, labels)
@@ -195,11 +208,16 @@ def _columns_of(dataset: Dataset, name: str, text_column: str, label_column: str
     return Table(name, texts, names, order)
 
 
-def _require_columns(name: str, available: Iterable[str], *wanted: str) -> None:
+def _require_columns(name: str, available: Iterable[str], text_column: str, label_column: str | None) -> None:
     columns = list(available)
-    missing = [column for column in dict.fromkeys(wanted) if column not in columns]
+    wanted = (
+        {text_column: "text_column"}
+        if label_column is None
+        else {text_column: "text_column", label_column: "label_column"}
+    )
+    missing = [column for column in wanted if column not in columns]
     if missing:
         raise InputError(
-            f"{name} has no column {' and no column '.join(map(repr, missing))}; "
-            f"its columns are: {listing(columns)}. Name them with text_column and label_column."
+            f"{name} has no column {' and no column '.join(map(repr, missing))}; its columns are: {listing(columns)}. "
+            f"Name them with {' and '.join(wanted.values())}."
         )

@@ -2,8 +2,20 @@
 
 from metawarp.backbone import Backbone
 from metawarp.classifier import WarpClassifier
-from metawarp.commands import evaluate, train
-from metawarp.initialization import Init
+from metawarp.evaluate_init import evaluate
+from metawarp.initialization import Init, InnerRates
+from metawarp.train_init import train
+from metawarp.training_config import TrainingConfig
 from metawarp.warp import Warp, WarpConfig
 
-__all__ = ["Backbone", "Init", "Warp", "WarpClassifier", "WarpConfig", "evaluate", "train"]
+__all__ = [
+    "Backbone",
+    "Init",
+    "InnerRates",
+    "TrainingConfig",
+    "Warp",
+    "WarpClassifier",
+    "WarpConfig",
+    "evaluate",
+    "train",
+]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -17,10 +16,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from episodes import InputError
-from episodes.errors import listing
+from episodes.errors import first_line, listing
+from episodes.hub import hub_refusal
 from metawarp.architectures import ARCHITECTURES, Architecture, position_ids
-
-logger = logging.getLogger(__name__)
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """sha256 of model.safetensors of sentence-transformers/all-MiniLM-L6-v2, as published."""
@@ -79,8 +77,9 @@ class Backbone:
 
         dtype, device = _dtype(dtype), _device(device)
         source = _minilm_folder() if str(name) == "minilm" else str(name)
+        refusal = None if Path(source).is_dir() else hub_refusal("model", source)
+        local = Path(source).is_dir() or refusal is not None  # the local cache may have what the Hub does not hand out
         try:
-            local = Path(source).is_dir() or not _hub_answers(source)
             config = AutoConfig.from_pretrained(source, local_files_only=local)
             architecture = ARCHITECTURES.get(config.model_type)
             if architecture is None:
@@ -97,7 +96,7 @@ class Backbone:
         except (OSError, ValueError, SafetensorError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(_why_not_loaded(str(name), error)) from error
+            raise InputError(_why_not_loaded(str(name), refusal, error)) from error
         if tokenizer.mask_token_id is None:
             raise InputError(f"backbone {str(name)!r} has no mask token; a masked language model is needed.")
         if len(tokenizer) < config.vocab_size / 2:  # transformers makes up an empty one where the files are missing
@@ -192,23 +191,6 @@ def _minilm_folder() -> str:
     return str(folder)
 
 
-def _hub_answers(model_id: str) -> bool:
-    """Whether the Hub can be asked; one request tells, where `from_pretrained` would try for 24 s (measured)."""
-    from huggingface_hub import HfApi, errors, is_offline_mode
-
-    # httpx's or httpx2's, as the client's release has it
-    http_error: type[Exception] = errors.HTTPError  # pyright: ignore[reportPrivateImportUsage]
-    if is_offline_mode():
-        return False
-    try:
-        HfApi().model_info(model_id, timeout=10.0)
-    except errors.HfHubHTTPError:
-        return True  # it answered, if only to refuse: `from_pretrained` finds out why
-    except (http_error, OSError, ValueError):
-        return False  # no network, or no Hub id at all; the local cache may still have it
-    return True
-
-
 def _fingerprint(model: nn.Module, missing: set[str]) -> str:
     """Sha256 (16 hex digits) over the names and bytes of all weights: the same model by any road is the same."""
     digest = hashlib.sha256()
@@ -237,10 +219,12 @@ def _device(device: str | torch.device) -> torch.device:
     return found
 
 
-def _why_not_loaded(name: str, error: Exception) -> str:
+def _why_not_loaded(name: str, refusal: str | None, error: Exception) -> str:
     if Path(name).is_dir():
-        return f"backbone folder {name!r} could not be loaded: {str(error).splitlines()[0]}"
+        return f"backbone folder {name!r} could not be loaded: {first_line(error)}"
+    if refusal is None:
+        return f"backbone {name!r} could not be loaded from the Hub: {first_line(error)}"
     return (
-        f"backbone {name!r} is no folder here and could not be fetched from the Hugging Face Hub "
-        '(no network, or no such model); offline, use "minilm" or a folder with config.json, weights and tokenizer.'
+        f"backbone {name!r} is no folder here, and {refusal}; offline, "
+        'use "minilm" or a folder with config.json, weights and tokenizer.'
     )

@@ -54,13 +54,17 @@ def named(names: Sequence[str], shots: int) -> list[str]:
         shots: the smallest number of shots.
 
     Raises:
-        InputError: an unknown name; a baseline asked for by name that needs support texts at zero shots.
+        InputError: an unknown name; "all" or "none" beside others; a baseline asked for by name that needs support
+            texts at zero shots.
     """
     if list(names) == ["none"]:
         return []
     if list(names) == ["all"]:
         names = [name for name in BASELINES if shots or name not in NEED_SUPPORT]
         return [name for name in names if name != "setfit" or find_spec("setfit")]
+    for word in ("all", "none"):
+        if word in names:
+            raise InputError(f"{word!r} stands for every baseline or for no one, and has no other name beside it.")
     unknown = [name for name in names if name not in BASELINES]
     if unknown:
         raise InputError(f"unknown baselines {listing(unknown)}; known: all, none, {listing(BASELINES)}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -14,6 +14,7 @@ from datasets import Dataset
 from sklearn.linear_model import LogisticRegression
 
 from episodes import Episode
+from episodes.errors import first_line
 from metawarp.backbone import Backbone
 from metawarp.evaluation import Predictor, metawarp_predictor
 from metawarp.initialization import NAME_WEIGHT, Init, InnerRates, untrained
@@ -48,7 +49,7 @@ class SentenceEncoder:
         return np.stack([self.known[text] for text in texts])
 
 
-def prototypes(encode: SentenceEncoder, episodes: Sequence[Episode]) -> list[np.ndarray]:
+def prototypes(encode: SentenceEncoder, episodes: Sequence[Episode]) -> Iterator[np.ndarray]:
     """Nearest class mean by cosine (Snell et al., 2017, on frozen embeddings)."""
     return prototypes_and_names(encode, {}, episodes, default=0.0)
 
@@ -59,7 +60,7 @@ def prototypes_and_names(
     episodes: Sequence[Episode],
     *,
     default: float | None = None,
-) -> list[np.ndarray]:
+) -> Iterator[np.ndarray]:
     """Nearest row by cosine, row = w·name + (1 - w)·prototype; w = 1 for a class without support texts.
 
     Args:
@@ -69,7 +70,6 @@ def prototypes_and_names(
         default: w at numbers of shots that are not in `weights`; None: 1 / (1 + K·e^m) with the m that a
             fresh init starts from.
     """
-    predictions = []
     for episode in episodes:
         names = encode(episode.class_names)
         rows = names.copy()
@@ -82,8 +82,7 @@ def prototypes_and_names(
                     mean = support[episode.support_labels == label].mean(0)
                     rows[label] = w * names[label] + (1 - w) * mean / np.linalg.norm(mean)
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-        predictions.append((encode(episode.query_texts) @ rows.T).argmax(1))
-    return predictions
+        yield (encode(episode.query_texts) @ rows.T).argmax(1)
 
 
 def fallback_weight(shots: int) -> float:
@@ -91,7 +90,7 @@ def fallback_weight(shots: int) -> float:
     return float(name_weight(torch.tensor(shots), torch.tensor(NAME_WEIGHT)))
 
 
-def logistic_regression(encode: SentenceEncoder, strength: float, episodes: Sequence[Episode]) -> list[np.ndarray]:
+def logistic_regression(encode: SentenceEncoder, strength: float, episodes: Sequence[Episode]) -> Iterator[np.ndarray]:
     """Multinomial logistic regression on the embeddings.
 
     Args:
@@ -99,15 +98,13 @@ def logistic_regression(encode: SentenceEncoder, strength: float, episodes: Sequ
         strength: scikit-learn's C, the inverse of the L2 penalty.
         episodes: what to predict; each class needs one support text at least.
     """
-    predictions = []
     for episode in episodes:
         model = LogisticRegression(C=strength, max_iter=1000)
         model.fit(encode(episode.support_texts), episode.support_labels)
-        predictions.append(model.predict(encode(episode.query_texts)))
-    return predictions
+        yield np.asarray(model.predict(encode(episode.query_texts)))
 
 
-def setfit(backbone: Backbone, seed: int, episodes: Sequence[Episode]) -> list[np.ndarray]:
+def setfit(backbone: Backbone, seed: int, episodes: Sequence[Episode]) -> Iterator[np.ndarray]:
     """SetFit with its library's default settings: the encoder itself is tuned for each episode.
 
     References:
@@ -117,7 +114,6 @@ def setfit(backbone: Backbone, seed: int, episodes: Sequence[Episode]) -> list[n
         ImportError: the extra is not installed; the message has the command that installs it.
     """
     library = setfit_library()
-    predictions = []
     for episode in episodes:
         model = library.SetFitModel.from_pretrained(backbone.source)
         rows = {"text": list(episode.support_texts), "label": episode.support_labels.tolist()}
@@ -126,20 +122,21 @@ def setfit(backbone: Backbone, seed: int, episodes: Sequence[Episode]) -> list[n
                 output_dir=folder, seed=seed, save_strategy="no", report_to="none", show_progress_bar=False
             )
             library.Trainer(model, args=settings, train_dataset=Dataset.from_dict(rows)).train()
-        predictions.append(np.asarray(model.predict(list(episode.query_texts), show_progress_bar=False)))
-    return predictions
+        yield np.asarray(model.predict(list(episode.query_texts), show_progress_bar=False))
 
 
 def setfit_library() -> Any:
     """The library, imported.
 
     Raises:
-        ImportError: the extra is not installed; the message has the command that installs it.
+        ImportError: it is not installed, or not whole; the message has the command that installs it.
     """
     try:
         return import_module("setfit")
     except ImportError as error:
-        raise ImportError('baseline "setfit" is in an extra: pip install "metawarp[setfit]"') from error
+        missing = isinstance(error, ModuleNotFoundError) and error.name == "setfit"
+        why = "is in an extra" if missing else f"could not be imported ({first_line(error)})"
+        raise ImportError(f'baseline "setfit" {why}: pip install "metawarp[setfit]"') from error
 
 
 def untrained_warp(warp: Warp, init: Init, prompt_start: str, seed: int) -> Predictor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,16 @@ from episodes.cleaning import refuse_unusable_texts
 from metawarp import storage
 from metawarp.adaptation import InnerLoop, trajectory
 from metawarp.backbone import Backbone
-from metawarp.initialization import Init, check_backbone, identity, untrained
+from metawarp.initialization import Init, untrained
 from metawarp.tasks import TaskBatch
-from metawarp.warp import State, Warp, WarpConfig
+from metawarp.warp import State
 
 NO_NAMES = 50.0
 """m of w = 1 / (1 + K·e^m) at which names count for nothing: what labels such as 0 and 1 are called says nothing."""
+
+
+INIT = "init"
+"""Folder, in that of a saved task, of the init that it was fitted from."""
 
 
 class WarpClassifier(ClassifierMixin, BaseEstimator):
@@ -40,6 +43,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
     Attributes:
         classes_: (C,) labels, sorted, or in the order of `class_names` where that is a list.
         class_names_: their names, in the same order.
+        init_: the init that it was fitted from.
         task_: the adapted state: "prompt" (K, d), "rows" (C, d), "scale", "read_out_mix".
 
     Example:
@@ -110,7 +114,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
             name: (tensor[0] if name in ("prompt", "rows") else tensor).detach() for name, tensor in adapted.items()
         }
         self.warp_ = warp
-        self.init_fingerprint_ = init.fingerprint
+        self.init_ = init
         return self
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
@@ -135,18 +139,17 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         return self.classes_[best]
 
     def save(self, folder: str | Path) -> None:
-        """Write the adapted task into a folder (kilobytes): what it learned, not the backbone.
+        """Write the adapted task and the init that it came from into a folder (kilobytes), not the backbone.
 
         Raises:
-            InputError: the folder cannot be written.
+            InputError: the folder cannot be written, or holds something else.
         """
         check_is_fitted(self, "task_")
         config = {
-            "backbone": identity(self.warp_.backbone),
-            "warp": asdict(self.warp_.config),
             "classes": self.classes_.tolist(),
             "class_names": list(self.class_names_),
-            "init_sha256": self.init_fingerprint_,
+            "init_sha256": self.init_.save(Path(folder) / INIT),
+            "steps": None if self.steps is None else int(self.steps),
         }
         storage.save(Path(folder), "task", self.task_, config)
 
@@ -159,29 +162,30 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         any_backbone: bool = False,
         device: str = "cpu",
     ) -> WarpClassifier:
-        """A fitted classifier from what `save` wrote.
-
-        It predicts. To fit it anew, say what from: its `init` is "untrained" until `set_params(init=…)`.
+        """A fitted classifier from what `save` wrote; it predicts, and can be fitted anew from the same init.
 
         Raises:
             InputError: files missing, damaged or of an unknown version; another backbone than it was fitted on.
         """
         tensors, config = storage.load(Path(folder), "task")
+        init = Init.load(Path(folder) / INIT)
         try:
-            warp_config, remembered = WarpConfig(**config["warp"]), config["backbone"]
-            classes, names = config["classes"], config["class_names"]
+            classes, names, steps = config["classes"], config["class_names"], config["steps"]
             held = {len(tensors["rows"]), len(names), len(classes)}
+            kin = set(tensors) == {"prompt", "rows", "scale", *({"read_out_mix"} & set(init.tensors))}
+            kin = kin and tensors["prompt"].shape == init.tensors["prompt"].shape
+            kin = kin and config["init_sha256"] == init.fingerprint
         except (KeyError, TypeError) as error:
             raise InputError(f"{str(folder)!r} does not hold a whole task ({error}).") from error
         if len(held) > 1:
             raise InputError(f"the rows, classes and class names in {str(folder)!r} are not of one number: {held}.")
-        model = cls(backbone=backbone, any_backbone=any_backbone, device=device)
-        found = model._backbone(remembered["name"])
-        check_backbone(remembered, found, any_backbone=any_backbone)
-        model.classes_, model.class_names_ = np.array(classes), tuple(names)
+        if not kin:
+            raise InputError(f"the task in {str(folder)!r} was not made from the init in it; fit it anew.")
+        model = cls(init, backbone, steps=steps, any_backbone=any_backbone, device=device)
+        found = model._backbone(init.backbone["name"])
+        model.warp_ = init.bind(found, any_backbone=any_backbone)
+        model.classes_, model.class_names_, model.init_ = np.array(classes), tuple(names), init
         model.task_ = {name: tensor.to(found.device) for name, tensor in tensors.items()}
-        model.warp_ = Warp(found, warp_config)
-        model.init_fingerprint_ = config["init_sha256"]
         return model
 
     def _resolve(self) -> tuple[Init, Backbone]:

@@ -7,17 +7,19 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import transformers
 from jsonargparse import ArgumentParser, Namespace
 
-from episodes import InputError
-from metawarp import commands
+from episodes import Corpus, InputError
+from metawarp import reuse_init
+from metawarp.evaluate_init import evaluate
 from metawarp.initialization import InnerRates
 from metawarp.meta_gradients import METHODS
 from metawarp.plots import draw_learning_curve, plots_available
 from metawarp.protocol import Range
+from metawarp.train_init import train
 from metawarp.training_config import TrainingConfig
 from metawarp.warp import WarpConfig
 
@@ -78,9 +80,9 @@ def _train_parser() -> ArgumentParser:
 
 
 def _train(options: Namespace) -> None:
-    arguments = _given(options)
+    arguments = _with_corpus(options)
     arguments["training"] = replace(arguments["training"], steps=arguments.pop("steps"))
-    init = commands.train(**arguments)
+    init = train(**arguments)
     if plots_available():
         draw_learning_curve(options.output)
     facts = init.training
@@ -96,6 +98,7 @@ def _evaluate_parser() -> ArgumentParser:
     parser.add_argument("--init", type=str, required=True, help="folder of the init")
     parser.add_argument("--split", type=str, default="test", help="classes to test: train, validation, test or all")
     parser.add_argument("--backbone", type=str | None, help="where the init's own is found, if not by its name")
+    parser.add_argument("--any-backbone", action="store_true", help="allow another one of the same widths")
     _episode_options(parser, k_shot=1)
     parser.add_argument("--episodes", type=int, default=600, help="number of episodes")
     parser.add_argument("--output", type=str | None, help="JSON file for protocol and results")
@@ -105,9 +108,9 @@ def _evaluate_parser() -> ArgumentParser:
 
 
 def _evaluate(options: Namespace) -> None:
-    arguments = _given(options)
+    arguments = _with_corpus(options)
     arguments["baselines"] = [name.strip() for name in arguments["baselines"].split(",")]
-    print(format_results(commands.evaluate(**arguments)))
+    print(format_results(evaluate(**arguments)))
 
 
 def _fit_parser() -> ArgumentParser:
@@ -120,13 +123,14 @@ def _fit_parser() -> ArgumentParser:
     parser.add_argument("--output", type=str, required=True, help="folder for the task")
     _column_options(parser)
     parser.add_argument("--backbone", type=str | None, help="where the init's own is found, if not by its name")
+    parser.add_argument("--any-backbone", action="store_true", help="allow another one of the same widths")
     parser.add_argument("--device", type=str, default="cpu", help="where the backbone runs")
     parser.add_argument("--overwrite", action="store_true", help="write over a task in the output folder")
     return parser
 
 
 def _fit(options: Namespace) -> None:
-    model = commands.fit(**_given(options))
+    model = reuse_init.fit(**_given(options))
     print(f"{options.output}: {len(model.classes_)} classes: {', '.join(model.class_names_)}")
 
 
@@ -140,6 +144,7 @@ def _predict_parser() -> ArgumentParser:
     parser.add_argument("--text-column", type=str, default="text", help="column of the texts")
     parser.add_argument("--output", type=str | None, help="file for the predictions (null: print them)")
     parser.add_argument("--backbone", type=str | None, help="where the task's own is found, if not by its name")
+    parser.add_argument("--any-backbone", action="store_true", help="allow another one of the same widths")
     parser.add_argument("--device", type=str, default="cpu", help="where the backbone runs")
     parser.add_argument("--overwrite", action="store_true", help="write over the output file")
     return parser
@@ -150,9 +155,9 @@ def _predict(options: Namespace) -> None:
     arguments["texts"] = arguments.pop("text")
     output, overwrite = arguments.pop("output"), arguments.pop("overwrite")
     if output is not None:
-        commands.write_predictions(output, commands.predict(**arguments), overwrite=overwrite)
+        reuse_init.write_predictions(output, reuse_init.predict(**arguments), overwrite=overwrite)
         return
-    for prediction in commands.predict(**arguments):
+    for prediction in reuse_init.predict(**arguments):
         print(json.dumps(prediction, ensure_ascii=False))
 
 
@@ -169,8 +174,23 @@ def _corpus_options(description: str) -> ArgumentParser:
         "--splits", type=str | None, help='class names by part: {"train": […], "validation": …, "test": …}'
     )
     _column_options(parser)
+    parser.add_argument("--subset", type=str | None, help="of a Hub data set: its configuration")
+    parser.add_argument("--hub-split", type=str | None, help='of a Hub data set: its split (null: "train")')
+    parser.add_argument(
+        "--conflicts", type=Literal["drop", "refuse"], default="drop", help="texts that stand under two labels"
+    )
     parser.add_argument("--device", type=str, default="cpu", help="where the backbone runs")
     return parser
+
+
+def _with_corpus(options: Namespace) -> dict[str, Any]:
+    """The options given, with the corpus itself in the place of what it is loaded by."""
+    arguments = _given(options)
+    source, text, label, subset, split, conflicts = (
+        arguments.pop(name) for name in ("corpus", "text_column", "label_column", "subset", "hub_split", "conflicts")
+    )
+    arguments["corpus"] = Corpus.load(source, text, label, subset=subset, split=split, conflicts=conflicts)
+    return arguments
 
 
 def _column_options(parser: ArgumentParser) -> None:
@@ -190,7 +210,7 @@ def _given(options: Namespace) -> dict[str, Any]:
 
 
 def format_results(results: dict[str, Any]) -> str:
-    """Results of `commands.evaluate` as a table for people: percent ± half width of the 95 % interval."""
+    """Results of `evaluate` as a table for people: percent ± half width of the 95 % interval."""
     first = next(iter(results["methods"]))
     lines = [f"{'method':<22} {'accuracy':>14} {'macro-F1':>9}   {first} minus it"]
     for name, found in results["methods"].items():

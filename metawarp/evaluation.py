@@ -17,11 +17,11 @@ from metawarp.adaptation import InnerLoop, moves_prompt, read, task_logits, traj
 from metawarp.tasks import TaskBatch
 from metawarp.warp import State, Warp
 
-Predictor = Callable[[Sequence[Episode]], list[np.ndarray]]
-"""From episodes to the predicted class (0 … N-1) of each query, episode by episode."""
+Predictor = Callable[[Sequence[Episode]], Iterator[np.ndarray]]
+"""From episodes to the predicted class (0 … N-1) of each query; one array for each episode, in their order."""
 
 EPISODES_A_PASS = 300
-"""Episodes of one call of a predictor: texts that several of them hold are read once."""
+"""Tasks that share one prompt and are read at the same time: texts that several of them hold are read once."""
 
 TASKS_A_PASS = 8
 """Tasks whose prompts are adapted at the same time: each keeps a graph through the backbone."""
@@ -54,61 +54,57 @@ class Scores:
 
 def metawarp_predictor(warp: Warp, state: State, inner: InnerLoop) -> Predictor:
     """The predictor that adapts an init's state to each episode's support set."""
-
     frozen = {name: tensor.detach() for name, tensor in state.items()}
     at_once = TASKS_A_PASS if moves_prompt(inner) else EPISODES_A_PASS
 
-    def predict(episodes: Sequence[Episode]) -> list[np.ndarray]:
-        if len(episodes) > at_once:
-            return predict(episodes[:at_once]) + predict(episodes[at_once:])
-        tasks = TaskBatch.encode(episodes, warp.encoder, warp.backbone.device)
-        with torch.set_grad_enabled(inner.steps > 0):
-            adapted = trajectory(warp, frozen, tasks, inner)[-1]
-        with torch.no_grad():
-            logits = task_logits(warp, adapted, read(warp, adapted, tasks.query), tasks.query, tasks)
-        classes = logits.argmax(-1)
-        return [classes[tasks.query.task == task].cpu().numpy() for task in range(len(episodes))]
+    def predict(episodes: Sequence[Episode]) -> Iterator[np.ndarray]:
+        for first in range(0, len(episodes), at_once):
+            tasks = TaskBatch.encode(episodes[first : first + at_once], warp.encoder, warp.backbone.device)
+            with torch.set_grad_enabled(inner.steps > 0):
+                adapted = trajectory(warp, frozen, tasks, inner)[-1]
+            with torch.no_grad():
+                logits = task_logits(warp, adapted, read(warp, adapted, tasks.query), tasks.query, tasks)
+            classes = logits.argmax(-1)
+            yield from (classes[tasks.query.task == task].cpu().numpy() for task in range(len(tasks)))
 
     return predict
 
 
-def score(predictor: Predictor, sampler: Sampler, episodes: int, *, label: str = "") -> Scores:
+def score(predictor: Predictor, sampler: Sampler, n_episodes: int, *, label: str = "") -> Scores:
     """Run one method over episodes 0 … E-1 of a sampler.
 
     Args:
         predictor: the method.
         sampler: where the episodes come from.
-        episodes: their number E.
+        n_episodes: their number E.
         label: of the progress bar (there is none without a terminal).
     """
     accuracy: list[float] = []
     macro_f1: list[float] = []
-    bar = tqdm(total=episodes, desc=label or None, unit="episode", disable=None if label else True, leave=False)
-    with bar:
-        for batch in _batches(sampler, episodes):
-            for episode, predicted in zip(batch, predictor(batch), strict=True):
-                accuracy.append(float((predicted == episode.query_labels).mean()))
-                labels = list(range(episode.n_way))
-                macro_f1.append(
-                    float(f1_score(episode.query_labels, predicted, labels=labels, average="macro", zero_division=0.0))  # pyright: ignore
-                )
-            bar.update(len(batch))
+    episodes = [sampler[i] for i in range(n_episodes)]
+    bar = tqdm(episodes, desc=label or None, unit="episode", disable=None if label else True, leave=False)
+    for episode, predicted in zip(bar, predictor(episodes), strict=True):
+        accuracy.append(float((predicted == episode.query_labels).mean()))
+        labels = list(range(episode.n_way))
+        macro_f1.append(
+            float(f1_score(episode.query_labels, predicted, labels=labels, average="macro", zero_division=0.0))  # pyright: ignore
+        )
     return Scores(np.array(accuracy), np.array(macro_f1))
 
 
-def compare(predictors: Mapping[str, Predictor], sampler: Sampler, episodes: int) -> dict[str, Any]:
+def compare(predictors: Mapping[str, Predictor], sampler: Sampler, n_episodes: int) -> dict[str, Any]:
     """Run every method on the same episodes.
 
     Args:
         predictors: by name; the first is compared with each of the others.
         sampler: where the episodes come from.
-        episodes: their number E.
+        n_episodes: their number E.
 
     Returns:
         "methods": the summary of each; "paired": for each other method, the first one's accuracy minus its
         own, episode by episode: mean "difference" and the half width "ci95" of its 95 % interval.
     """
-    scores = {name: score(predictor, sampler, episodes, label=name) for name, predictor in predictors.items()}
+    scores = {name: score(predictor, sampler, n_episodes, label=name) for name, predictor in predictors.items()}
     first, *others = scores
     differences = {name: scores[first].accuracy - scores[name].accuracy for name in others}
     return {
@@ -123,8 +119,3 @@ def compare(predictors: Mapping[str, Predictor], sampler: Sampler, episodes: int
 def interval(values: np.ndarray) -> float:
     """Half width of the 95 % interval of a mean over E episodes: 1.96·s/√E, 0 for a single one."""
     return float(Z95 * values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
-
-
-def _batches(sampler: Sampler, episodes: int) -> Iterator[list[Episode]]:
-    for first in range(0, episodes, EPISODES_A_PASS):
-        yield [sampler[i] for i in range(first, min(first + EPISODES_A_PASS, episodes))]

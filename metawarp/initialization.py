@@ -15,6 +15,7 @@ from episodes import InputError
 from metawarp import storage
 from metawarp.adaptation import GROUPS, InnerLoop
 from metawarp.backbone import Backbone
+from metawarp.model_card import model_card
 from metawarp.warp import State, Warp, WarpConfig
 
 LOGIT_SCALE = 10.0
@@ -99,9 +100,8 @@ class Init:
         """Write init.safetensors, config.json and a model card; returns the sha256 of the tensors.
 
         Raises:
-            InputError: the folder cannot be written.
+            InputError: the folder cannot be written, or holds a config.json or README.md of something else.
         """
-        folder = Path(folder)
         config = {
             "backbone": dict(self.backbone),
             "warp": asdict(self.warp),
@@ -109,9 +109,8 @@ class Init:
             "method": self.method,
             "training": dict(self.training),
         }
-        digest = storage.save(folder, "init", self.tensors, config)
-        storage.write_text(folder / "README.md", _model_card(self))
-        return digest
+        numbers = sum(tensor.numel() for tensor in self.tensors.values())
+        return storage.save(Path(folder), "init", self.tensors, config, card=model_card(config, numbers))
 
     @classmethod
     def load(cls, folder: str | Path) -> Init:
@@ -157,12 +156,24 @@ class Init:
 
         Args:
             backbone: it must be the one that the init was trained on.
-            any_backbone: allow another one of the same width.
+            any_backbone: allow another one of the same widths.
 
         Raises:
             InputError: another backbone, or one of another width; the template does not fit.
         """
-        check_backbone(self.backbone, backbone, any_backbone=any_backbone)
+        remembered, found = self.backbone, identity(backbone)
+        for size in ("embedding_size", "feature_size"):
+            if remembered[size] != found[size]:
+                raise InputError(
+                    f"this init belongs to the {size} {remembered[size]}; backbone {backbone.name!r} has "
+                    f"{found[size]}: load {remembered['name']!r}."
+                )
+        if remembered["fingerprint"] != backbone.fingerprint and not any_backbone:
+            raise InputError(
+                f"this init was trained on backbone {remembered['name']!r} ({remembered['fingerprint']}), not on "
+                f"{backbone.name!r} ({backbone.fingerprint}); load that one, or allow another with --any-backbone "
+                "(any_backbone=True)."
+            )
         warp = Warp(backbone, self.warp)
         if len(self.tensors["prompt"]) != warp.encoder.prompt_length:
             raise InputError(
@@ -185,24 +196,6 @@ def identity(backbone: Backbone) -> dict[str, Any]:
         "embedding_size": backbone.embedding_size,
         "feature_size": backbone.feature_size,
     }
-
-
-def check_backbone(remembered: Mapping[str, Any], backbone: Backbone, *, any_backbone: bool = False) -> None:
-    """Refuse a backbone that learned numbers do not belong to.
-
-    Raises:
-        InputError: another width; or another model, unless `any_backbone`.
-    """
-    if remembered["embedding_size"] != backbone.embedding_size:
-        raise InputError(
-            f"these prompts have the width {remembered['embedding_size']}; backbone {backbone.name!r} has the width "
-            f"{backbone.embedding_size}: load {remembered['name']!r}."
-        )
-    if remembered["fingerprint"] != backbone.fingerprint and not any_backbone:
-        raise InputError(
-            f"these prompts were trained on backbone {remembered['name']!r} ({remembered['fingerprint']}), not on "
-            f"{backbone.name!r} ({backbone.fingerprint}); load that one, or allow another with any_backbone."
-        )
 
 
 def untrained(backbone: Backbone) -> Init:
@@ -228,24 +221,3 @@ def _start_prompt(warp: Warp, seed: int) -> Tensor:
         if word is not None:
             prompt[row] = embeddings[word]
     return prompt
-
-
-def _model_card(init: Init) -> str:
-    facts = "\n".join(f"| {key} | {value} |" for key, value in init.training.items())
-    count = sum(tensor.numel() for tensor in init.tensors.values())
-    return f"""# A metawarp init
-
-{count:,} numbers for the frozen backbone `{init.backbone["name"]}` ({init.backbone["fingerprint"]}),
-learned by `{init.method}`.
-Template `{init.warp.template}`, read-out `{init.warp.read_out}`, verbalizer rows from `{init.warp.rows}`;
-adapts in {init.inner.steps} steps on {", ".join(init.inner.groups) or "nothing"}.
-
-```python
-from metawarp import WarpClassifier
-classifier = WarpClassifier(init="this folder").fit(texts, labels)
-```
-
-| training | |
-|---|---|
-{facts}
-"""

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from episodes import InputError
+from episodes.errors import listing
 from metawarp.adaptation import InnerLoop, read, start, task_logits, task_losses, trajectory
 from metawarp.tasks import TaskBatch
 from metawarp.warp import State, Warp
@@ -166,24 +168,50 @@ class Method:
         gradient: the meta-gradient.
         inner: the inner loop that it trains, and tasks are adapted with.
         class_rows: whether it learns one verbalizer row for each meta-training class beside the init.
+        multi_step_loss: whether MAML++'s loss over all inner steps means anything to it.
+        least_steps: inner steps without which it learns nothing.
     """
 
     gradient: Gradient
     inner: InnerLoop
     class_rows: bool = False
+    multi_step_loss: bool = False
+    least_steps: int = 0
 
 
 BOTH = ("prompt", "rows")
 
 METHODS: dict[str, Method] = {
-    "maml": Method(maml, InnerLoop(3, BOTH)),
-    "fomaml": Method(fomaml, InnerLoop(3, BOTH)),
-    "reptile": Method(reptile, InnerLoop(4, BOTH)),
+    "maml": Method(maml, InnerLoop(3, BOTH), multi_step_loss=True),
+    "fomaml": Method(fomaml, InnerLoop(3, BOTH), multi_step_loss=True),
+    "reptile": Method(reptile, InnerLoop(4, BOTH), least_steps=1),
     # Raghu, Raghu, Bengio, Vinyals (2020), "Rapid Learning or Feature Reuse? Towards Understanding the
     # Effectiveness of MAML", ICLR, sec. 4: only the head moves in the inner loop.
-    "anil": Method(maml, InnerLoop(5, ("rows",))),
+    "anil": Method(maml, InnerLoop(5, ("rows",)), multi_step_loss=True),
     # Snell, Swersky, Zemel (2017), "Prototypical Networks for Few-shot Learning", NeurIPS, eq. 1 and 2: no inner
     # loop at all; the rows are a function of the support set, and the outer loop moves the prompt.
     "prototypical": Method(maml, InnerLoop(0, ())),
     "multitask": Method(multitask, InnerLoop(3, BOTH), class_rows=True),
 }
+
+
+def inner_loop(name: str, steps: int | None = None) -> InnerLoop:
+    """A method's inner loop, with another number of steps where one is given.
+
+    Args:
+        name: of the method.
+        steps: inner steps; None: the method's own.
+
+    Raises:
+        InputError: an unknown method; steps that it has no use for, or fewer than it needs.
+    """
+    if name not in METHODS:
+        raise InputError(f"method {name!r} is not known; known: {listing(METHODS)}.")
+    method = METHODS[name]
+    if steps is None:
+        return method.inner
+    if steps and not method.inner.groups:
+        raise InputError(f"method {name!r} has no inner loop; leave out the inner steps, or choose another method.")
+    if 0 <= steps < method.least_steps:
+        raise InputError(f"method {name!r} learns from its inner steps; give it {method.least_steps} at least.")
+    return InnerLoop(steps, method.inner.groups if steps else ())

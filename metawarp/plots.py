@@ -44,7 +44,7 @@ def draw_accuracies(results: Mapping[str, Mapping[str, Any]], file: str | Path) 
     """Draw accuracies with their 95 % intervals as grouped bars.
 
     Args:
-        results: results of `commands.evaluate` by the name of their setting, such as "5-way 1-shot".
+        results: results of `evaluate` by the name of their setting, such as "5-way 1-shot".
         file: the PNG to write.
 
     Raises:

@@ -28,14 +28,13 @@ def class_split(corpus: Corpus, splits: str | None, seed: int) -> ClassSplit:
     return corpus.split_classes(BUNDLED if corpus.name == BUNDLED else FRACTIONS, seed)
 
 
-def tested_classes(corpus: Corpus, splits: str | None, part: str, seed: int) -> tuple[ClassSplit | None, Corpus]:
+def tested_classes(corpus: Corpus, splits: str | None, part: str) -> tuple[ClassSplit | None, Corpus]:
     """The class split, where it leaves validation classes to choose by, and the classes that are tested.
 
     Args:
         corpus: all classes.
         splits: path of a splits.json; None: none is known but for the bundled corpus.
         part: "train", "validation", "test", or "all" for every class.
-        seed: see `class_split`.
 
     Raises:
         InputError: an unknown part, or one of a split that is not known.
@@ -49,7 +48,7 @@ def tested_classes(corpus: Corpus, splits: str | None, part: str, seed: int) -> 
             f"split {part!r} of {corpus.name} is not known; give --splits FILE "
             f"(training writes one as {SPLITS}), or --split all for every class."
         )
-    split = class_split(corpus, splits, seed)
+    split = corpus.split_classes(splits or BUNDLED)
     return split, split[part]
 
 

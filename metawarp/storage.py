@@ -21,7 +21,14 @@ from episodes import InputError
 FORMAT_VERSION = 1
 
 
-def save(folder: Path, kind: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
+def save(
+    folder: Path,
+    kind: str,
+    tensors: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    *,
+    card: str | None = None,
+) -> str:
     """Write `<kind>.safetensors` and config.json into a folder, each whole or not at all.
 
     Args:
@@ -29,6 +36,7 @@ def save(folder: Path, kind: str, tensors: Mapping[str, Tensor], config: Mapping
         kind: what the numbers are, such as "init"; the name of the file and part of its format.
         tensors: by name; stored in their own dtype.
         config: whatever JSON can hold; the format, the versions and the hash of the tensors are added.
+        card: text of the folder's README.md; None writes none.
 
     Returns:
         sha256 (hex digits) of the safetensors file.
@@ -37,10 +45,7 @@ def save(folder: Path, kind: str, tensors: Mapping[str, Tensor], config: Mapping
         InputError: the folder holds something of another kind, or cannot be written.
     """
     file = folder / f"{kind}.safetensors"
-    if (folder / "config.json").exists() and not _holds(folder, kind):
-        raise InputError(
-            f"folder {str(folder)!r} holds a config.json of another kind; save the {kind} in another folder."
-        )
+    _refuse_foreign(folder, kind, ["config.json"] if card is None else ["config.json", "README.md"])
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Not `save_file`: where a folder cannot be written it raises no OSError, and its files are the owner's alone.
@@ -55,6 +60,8 @@ def save(folder: Path, kind: str, tensors: Mapping[str, Tensor], config: Mapping
             "sha256": digest,
         }
         write_text(folder / "config.json", json.dumps({**header, **config}, indent=2, ensure_ascii=False) + "\n")
+        if card is not None:
+            write_text(folder / "README.md", card)
     except OSError as error:
         raise InputError(f"folder {str(folder)!r} cannot be written: {error.strerror}.") from error
     return digest
@@ -101,32 +108,47 @@ def write_text(file: Path, text: str) -> None:
     os.replace(_part(file), file)
 
 
-def claim_folder(folder: Path, files: Sequence[str], *, kind: str | None = None, overwrite: bool = False) -> None:
-    """Make sure that a run may write into a folder; what it did not write is kept.
+def claim_folder(
+    folder: Path,
+    files: Sequence[str],
+    *,
+    kind: str,
+    overwrite: bool = False,
+    advice: str = "choose another folder, or --overwrite",
+) -> None:
+    """Make sure, before the work begins, that its files can be written into a folder and that none is lost.
 
     Args:
         folder: made where it is missing.
         files: names of the files that are going to be written; other files are never touched.
-        kind: what is going to be saved there with `save`, if anything is.
+        kind: what is going to be saved there with `save`.
         overwrite: whether files of the same kind of run may be written over.
+        advice: what can be done where there is a run already.
 
     Raises:
         InputError: the files are there already; they are of another kind; or the folder cannot be written.
     """
     there = [name for name in files if (folder / name).exists()]
-    folders = [name for name in there if (folder / name).is_dir()]
-    if folders:
-        raise InputError(f"output {str(folder / folders[0])!r} is a folder; name a file.")
     if there and not overwrite:
-        raise InputError(
-            f"output folder {str(folder)!r} holds another run ({there[0]}); choose another folder, or --overwrite."
-        )
-    foreign = [name for name in there if name in ("config.json", "README.md")]
-    if kind and foreign and not _holds(folder, kind):
-        raise InputError(
-            f"{foreign[0]} in the output folder {str(folder)!r} is not of a metawarp-{kind}, so --overwrite leaves it "
-            "alone; choose another folder."
-        )
+        raise InputError(f"output folder {str(folder)!r} holds another run ({there[0]}); {advice}.")
+    _refuse_foreign(folder, kind, there)
+    _require_writable(folder)
+
+
+def claim_file(file: Path, *, overwrite: bool = False) -> None:
+    """Make sure, before the work begins, that a file can be written and that none is lost.
+
+    Raises:
+        InputError: the file is there already, or is a folder; or its folder cannot be written.
+    """
+    if file.is_dir():
+        raise InputError(f"output {str(file)!r} is a folder; name a file.")
+    if file.exists() and not overwrite:
+        raise InputError(f"output file {str(file)!r} exists already; choose another name, or --overwrite.")
+    _require_writable(file.parent)
+
+
+def _require_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".metawarp-probe"
@@ -134,6 +156,16 @@ def claim_folder(folder: Path, files: Sequence[str], *, kind: str | None = None,
         probe.unlink()
     except OSError as error:
         raise InputError(f"output folder {str(folder)!r} cannot be written: {error.strerror}.") from error
+
+
+def _refuse_foreign(folder: Path, kind: str, files: Sequence[str]) -> None:
+    """Refuse to write over a config.json or README.md that belongs to something else, --overwrite or not."""
+    foreign = [name for name in ("config.json", "README.md") if name in files and (folder / name).exists()]
+    if foreign and not _holds(folder, kind):
+        raise InputError(
+            f"{foreign[0]} in the folder {str(folder)!r} is not of a metawarp-{kind} and is left alone; "
+            "choose another folder."
+        )
 
 
 def _holds(folder: Path, kind: str) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from episodes import InputError
+from episodes.errors import listing
 from episodes.sampler import Sampler
 from metawarp.checkpoint import FILE as CHECKPOINT
 from metawarp.checkpoint import load_checkpoint, save_checkpoint
@@ -42,6 +43,7 @@ class Trainer:
         config: settings of the outer loop.
         folder: where log and checkpoint are written; it must exist.
         classes: names of all meta-training classes (for the method `multitask`).
+        seed: of the rows that `multitask` starts them from.
         description: whatever else a resumed run must have in common with the one it continues.
     """
 
@@ -55,14 +57,18 @@ class Trainer:
         folder: Path,
         *,
         classes: Sequence[str] = (),
+        seed: int = 0,
         description: Mapping[str, Any] | None = None,
     ) -> None:
         self.init, self.warp, self.sampler, self.validation = init, warp, sampler, validation
         self.config, self.folder, self.classes = config, folder, classes
         self.method = METHODS[init.method]
+        if config.multi_step_loss and not self.method.multi_step_loss:
+            having = [name for name, method in METHODS.items() if method.multi_step_loss]
+            raise InputError(f"method {init.method!r} has no multi-step loss; it is for {listing(having)}.")
         self.start = init.to(warp.backbone)
         if self.method.class_rows:
-            generator = torch.Generator().manual_seed(0)
+            generator = torch.Generator().manual_seed(seed)
             rows = torch.randn(len(classes), warp.backbone.feature_size, generator=generator)
             self.start["class_rows"] = warp.unit(rows).to(self.start["prompt"])
         # What AdamW sees is the way from the start, so that its weight decay pulls back to the start.
@@ -144,7 +150,7 @@ class Trainer:
             raise DivergenceError(
                 f"training diverged at step {self.step + 1} (loss {float(found.losses.mean()):.3g}, norm of the "
                 f"meta-gradient {float(norm):.3g}); lower --training.lr, --inner_lr.prompt or --inner_lr.rows. "
-                f"The last checkpoint in {str(self.folder)!r} is kept."
+                f"Then start anew with --overwrite. The last checkpoint in {str(self.folder)!r} is kept until then."
             )
         for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * config.rate(self.step)

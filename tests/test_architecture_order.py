@@ -19,6 +19,7 @@ METAWARP = [
     "adaptation",
     "meta_gradients",
     "storage",
+    "model_card",
     "initialization",
     "evaluation",
     "checkpoint",
@@ -29,7 +30,9 @@ METAWARP = [
     "baseline_table",
     "classifier",
     "protocol",
-    "commands",
+    "train_init",
+    "evaluate_init",
+    "reuse_init",
     "cli",
 ]
 CONTENTS_PAGE = ["__init__", "__main__"]

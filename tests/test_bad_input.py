@@ -50,7 +50,7 @@ def fit(folder, data, *more):
 
 BAD_DATA = {
     "empty.csv": (b"", "{} is empty; rows with 'text' and 'label' are needed."),
-    "header.csv": (b"text,label\n", "{} has a header (text, label) but no rows; labelled texts are needed."),
+    "header.csv": (b"text,label\n", "{} has a header (text, label) but no rows; texts are needed."),
     "columns.csv": (
         b"body,topic\na,b\n",
         "{} has no column 'text' and no column 'label'; its columns are: body, topic. "
@@ -297,13 +297,16 @@ def test_an_init_of_another_backbone_is_refused(capsys, folder):
     other, wide = tiny_folder(folder / "other", seed=1), tiny_folder(folder / "wide", hidden=48)
     for arguments in using(folder):
         assert re.fullmatch(
-            rf"these prompts were trained on backbone '{remembered['name']}' \({remembered['fingerprint']}\), not on "
-            rf"'{other}' \([0-9a-f]{{16}}\); load that one, or allow another with any_backbone\.",
+            rf"this init was trained on backbone '{remembered['name']}' \({remembered['fingerprint']}\), not on "
+            rf"'{other}' \([0-9a-f]{{16}}\); load that one, or allow another with --any-backbone "
+            r"\(any_backbone=True\)\.",
             failure(capsys, *arguments, f"--backbone={other}"),
         )
         assert failure(capsys, *arguments, f"--backbone={wide}") == (
-            f"these prompts have the width 32; backbone '{wide}' has the width 48: load '{remembered['name']}'."
+            f"this init belongs to the embedding_size 32; backbone '{wide}' has 48: load '{remembered['name']}'."
         )
+        main([*arguments, f"--backbone={other}", "--any-backbone"])
+        capsys.readouterr()
 
 
 def test_a_task_is_no_init(capsys, folder):
@@ -345,18 +348,33 @@ def test_another_run_in_the_output_is_kept(capsys, made, folder):
     main(fit(folder, folder / "tiny.jsonl"))
     capsys.readouterr()
     before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-    refusal = f"output folder '{folder}{{}}' holds another run ({{}}); choose another folder, or --overwrite."
-    for arguments, where, name in (
-        (train(made, folder / "tiny.jsonl", f"--output={folder}/init"), "/init", "init.safetensors"),
-        (evaluate(folder, f"--output={folder}/results.json"), "", "results.json"),
-        (fit(folder, folder / "tiny.jsonl"), "/task", "task.safetensors"),
+    a_task = ["fit", f"--init={folder}/init", "--class-name=a", "--class-name=b", f"--output={folder}/init"]
+    for arguments, refusal in (
         (
-            ["fit", f"--init={folder}/init", "--class-name=a", "--class-name=b", f"--output={folder}/init"],
-            "/init",
-            "config.json",
+            train(made, folder / "tiny.jsonl", f"--output={folder}/init"),
+            f"output folder '{folder}/init' holds another run (init.safetensors); choose another folder, go on with it "
+            "by --resume, or --overwrite.",
+        ),
+        (
+            evaluate(folder, f"--output={folder}/results.json"),
+            f"output file '{folder}/results.json' exists already; choose another name, or --overwrite.",
+        ),
+        (
+            fit(folder, folder / "tiny.jsonl"),
+            f"output folder '{folder}/task' holds another run (task.safetensors); choose another folder, or "
+            "--overwrite.",
+        ),
+        (
+            a_task,
+            f"output folder '{folder}/init' holds another run (config.json); choose another folder, or --overwrite.",
+        ),
+        (
+            [*a_task, "--overwrite"],
+            f"config.json in the folder '{folder}/init' is not of a metawarp-task and is left alone; choose another "
+            "folder.",
         ),
     ):
-        assert failure(capsys, *arguments) == refusal.format(where, name)
+        assert failure(capsys, *arguments) == refusal
     assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
 
 
@@ -388,11 +406,11 @@ def test_without_a_network_a_hub_id_is_given_up_at_once(made, folder):
     corpus = evaluate(folder, corpus="owner/name")
     backbone = train(made, folder / "tiny.jsonl", f"--output={folder}/run", "--backbone=owner/name")
     assert several(corpus, backbone, **offline) == [
-        "metawarp: error: owner/name is no local file, and the Hub could not be reached (ConnectError). Offline, use a "
+        "metawarp: error: owner/name is no local file, and the Hub could not be reached (ConnectError). Use a "
         "local file or 'everyday', or set HF_HUB_OFFLINE=1 if it was downloaded before.",
         "2",
-        "metawarp: error: backbone 'owner/name' is no folder here and could not be fetched from the Hugging Face Hub "
-        '(no network, or no such model); offline, use "minilm" or a folder with config.json, weights and tokenizer.',
+        "metawarp: error: backbone 'owner/name' is no folder here, and the Hub could not be reached (ConnectError); "
+        'offline, use "minilm" or a folder with config.json, weights and tokenizer.',
         "2",
     ]
 

@@ -1,5 +1,6 @@
 """What somebody would pick instead: each baseline against its own words, computed by hand."""
 
+import sys
 from functools import partial
 from importlib.util import find_spec
 
@@ -84,7 +85,7 @@ def test_prototypes_are_class_means_compared_by_cosine(encode, sampler):
         means = np.stack([support[episode.support_labels == c].mean(0) for c in range(4)])
         expected = np.argmax(query @ unit(means).T, axis=1)
         assert len(set(expected.tolist())) > 1
-        assert prototypes(encode, [episode])[0].tolist() == expected.tolist()
+        assert next(prototypes(encode, [episode])).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("w", [0.0, 0.3, 1.0])
@@ -94,9 +95,9 @@ def test_a_row_is_w_of_the_name_and_the_rest_of_the_prototype(encode, sampler, w
         names, support, query = (encode(t) for t in (episode.class_names, episode.support_texts, episode.query_texts))
         means = np.stack([support[episode.support_labels == c].mean(0) for c in range(4)])
         expected = np.argmax(query @ unit(w * names + (1 - w) * unit(means)).T, axis=1)
-        assert prototypes_and_names(encode, {}, [episode], default=w)[0].tolist() == expected.tolist()
+        assert next(prototypes_and_names(encode, {}, [episode], default=w)).tolist() == expected.tolist()
         if w == 0:
-            assert expected.tolist() == prototypes(encode, [episode])[0].tolist()
+            assert expected.tolist() == next(prototypes(encode, [episode])).tolist()
 
 
 def test_each_class_takes_the_weight_of_its_own_number_of_shots(encode):
@@ -111,14 +112,14 @@ def test_each_class_takes_the_weight_of_its_own_number_of_shots(encode):
         names[2],  # no text: its name alone
     ]
     expected = np.argmax(query @ unit(np.stack(rows)).T, axis=1)
-    assert prototypes_and_names(encode, {1: 0.9, 2: 0.2}, [episode])[0].tolist() == expected.tolist()
+    assert next(prototypes_and_names(encode, {1: 0.9, 2: 0.2}, [episode])).tolist() == expected.tolist()
 
 
 def test_without_support_texts_names_are_left(encode):
     sampler = EpisodeSampler(tiny_corpus(), n_way=4, k_shot=0, n_query=5)
     episode = sampler[0]
     expected = np.argmax(encode(episode.query_texts) @ encode(episode.class_names).T, axis=1)
-    assert prototypes_and_names(encode, {}, [episode])[0].tolist() == expected.tolist()
+    assert next(prototypes_and_names(encode, {}, [episode])).tolist() == expected.tolist()
 
 
 def test_the_weight_without_validation_classes_falls_with_the_shots():
@@ -149,8 +150,8 @@ def test_the_weight_is_chosen_on_validation_episodes_for_each_number_of_shots(ti
     test = EpisodeSampler(corpus, 4, (0, 3), 5, balanced=False)
     expected = partial(prototypes_and_names, encode, {int(k): w for k, w in weights.items()})
     for i in range(5):
-        found = predictors["prototypes+names"]([test[i]])[0]
-        assert found.tolist() == expected([test[i]])[0].tolist()
+        found = next(predictors["prototypes+names"]([test[i]]))
+        assert found.tolist() == next(expected([test[i]])).tolist()
 
 
 def test_without_validation_classes_nothing_is_chosen(tiny):
@@ -167,7 +168,7 @@ def test_without_validation_classes_nothing_is_chosen(tiny):
 def test_logistic_regression_is_that_of_sklearn_on_the_embeddings(encode, sampler):
     episode = sampler[1]
     model = LogisticRegression(C=3.0, max_iter=1000).fit(encode(episode.support_texts), episode.support_labels)
-    found = logistic_regression(encode, 3.0, [episode])[0]
+    found = next(logistic_regression(encode, 3.0, [episode]))
     assert found.tolist() == model.predict(encode(episode.query_texts)).tolist()
     assert len(set(found.tolist())) > 1
 
@@ -198,14 +199,14 @@ def test_untrained_twins_start_from_mask_and_from_noise(tiny, sampler):
     bench = bench_of(tiny, inner=InnerLoop(2, ("prompt", "rows")), seed=3)
     predictors, _ = build(["warp-mask", "warp-random"], bench)
     episodes = [sampler[i] for i in range(20)]
-    found = {name: np.concatenate(predict(episodes)) for name, predict in predictors.items()}
+    found = {name: np.concatenate(list(predict(episodes))) for name, predict in predictors.items()}
     assert not np.array_equal(found["warp-mask"], found["warp-random"])
     fresh = metawarp_predictor(bench.warp, bench.init.to(tiny), bench.init.inner)  # starts from [MASK] too
-    assert np.array_equal(found["warp-mask"], np.concatenate(fresh(episodes)))
+    assert np.array_equal(found["warp-mask"], np.concatenate(list(fresh(episodes))))
     again, _ = build(["warp-random"], bench)
-    assert np.array_equal(found["warp-random"], np.concatenate(again["warp-random"](episodes)))
+    assert np.array_equal(found["warp-random"], np.concatenate(list(again["warp-random"](episodes))))
     other, _ = build(["warp-random"], bench_of(tiny, inner=bench.init.inner, seed=4))
-    assert not np.array_equal(found["warp-random"], np.concatenate(other["warp-random"](episodes)))
+    assert not np.array_equal(found["warp-random"], np.concatenate(list(other["warp-random"](episodes))))
 
 
 def test_the_twins_know_nothing_of_what_the_init_has_learned(tiny, sampler):
@@ -215,7 +216,7 @@ def test_the_twins_know_nothing_of_what_the_init_has_learned(tiny, sampler):
     trained = Bench(fresh.warp, Init(learned, fresh.init.warp, inner, "maml", fresh.init.backbone), range(1, 2), None)
     episodes = [sampler[i] for i in range(10)]
     for name in ("warp-mask", "warp-random"):
-        one, other = (build([name], bench)[0][name](episodes) for bench in (fresh, trained))
+        one, other = (list(build([name], bench)[0][name](episodes)) for bench in (fresh, trained))
         assert np.array_equal(np.concatenate(one), np.concatenate(other))
 
 
@@ -241,6 +242,12 @@ def test_unknown_baselines_are_named():
         named(["prototypes", "protonets", "knn"], 1)
 
 
+@pytest.mark.parametrize("word", ["all", "none"])
+def test_all_and_none_stand_alone(word):
+    with refused(f"'{word}' stands for every baseline or for no one, and has no other name beside it."):
+        named([word, "setfit"], 1)
+
+
 def test_what_needs_support_texts_is_refused_at_zero_shots():
     with refused(
         "at zero shots there is nothing that prototypes, logistic-regression could learn from; leave them out."
@@ -252,8 +259,16 @@ def test_what_needs_support_texts_is_refused_at_zero_shots():
 def test_setfit_without_its_extra_says_how_to_get_it(tiny, sampler):
     message = 'baseline "setfit" is in an extra: pip install "metawarp[setfit]"'
     with refused(message, ImportError):
-        setfit(tiny, 0, [sampler[0]])
+        next(setfit(tiny, 0, [sampler[0]]))
     with refused(message, ImportError):  # before the other methods have run for an hour
+        build(["setfit"], bench_of(tiny))
+
+
+def test_a_setfit_that_does_not_import_says_why(tiny, tmp_path, monkeypatch):
+    (tmp_path / "setfit.py").write_text("from transformers import no_such_name")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "setfit", raising=False)
+    with pytest.raises(ImportError, match=r"setfit. could not be imported \(cannot import name 'no_such_name'.*pip"):
         build(["setfit"], bench_of(tiny))
 
 

@@ -2,6 +2,8 @@
 
 import json
 import math
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas
@@ -298,8 +300,9 @@ def test_a_saved_task_is_kilobytes_and_finds_its_backbone_by_name(minilm, tmp_pa
     init = Init.start(Warp(minilm, WarpConfig()), InnerLoop(1, ("prompt", "rows")), method="maml")
     model = WarpClassifier(init, minilm).fit(TEXTS, LABELS)
     model.save(tmp_path)
-    files = {file.name: file.stat().st_size for file in tmp_path.iterdir()}
-    assert files.keys() == {"config.json", "task.safetensors"}
+    files = {str(file.relative_to(tmp_path)): file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()}
+    of_the_init = {"init/config.json", "init/init.safetensors", "init/README.md"}
+    assert files.keys() == {"config.json", "task.safetensors", *of_the_init}
     assert sum(files.values()) < 100_000
     loaded = WarpClassifier.load(tmp_path)  # "minilm"
     assert loaded.warp_.backbone.fingerprint == minilm.fingerprint
@@ -310,11 +313,33 @@ def test_a_task_of_another_backbone_is_refused(tiny, model, labelled, tmp_path):
     model.fit(*labelled).save(tmp_path)
     other = tiny_backbone(tmp_path / "other", seed=1)
     with refused(
-        f"these prompts were trained on backbone {tiny.name!r} ({tiny.fingerprint}), not on {other.name!r} "
-        f"({other.fingerprint}); load that one, or allow another with any_backbone."
+        f"this init was trained on backbone {tiny.name!r} ({tiny.fingerprint}), not on {other.name!r} "
+        f"({other.fingerprint}); load that one, or allow another with --any-backbone (any_backbone=True)."
     ):
         WarpClassifier.load(tmp_path, other)
     assert WarpClassifier.load(tmp_path, other, any_backbone=True).predict(["a"]).shape == (1,)
+
+
+def test_a_loaded_task_is_fitted_anew_from_its_init(tiny, init, labelled, tmp_path):
+    texts, labels = labelled
+    model = WarpClassifier(init, tiny, steps=2).fit(texts, labels)
+    expected = model.predict_proba(texts)
+    model.save(tmp_path)
+    loaded = WarpClassifier.load(tmp_path, tiny)
+    assert loaded.steps == 2
+    refitted = clone(loaded).fit(texts, labels)
+    assert np.array_equal(refitted.predict_proba(texts), expected)
+    untrained = WarpClassifier(backbone=tiny).fit(texts, labels)
+    assert not np.allclose(untrained.predict_proba(texts), expected)
+
+
+def test_a_task_and_an_init_of_two_saves_are_refused(tiny, init, labelled, tmp_path):
+    for name, start in (("one", init), ("other", replace(init, tensors={k: t + 1 for k, t in init.tensors.items()}))):
+        WarpClassifier(start, tiny).fit(*labelled).save(tmp_path / name)
+    shutil.rmtree(tmp_path / "one" / "init")
+    shutil.copytree(tmp_path / "other" / "init", tmp_path / "one" / "init")
+    with refused(f"the task in {str(tmp_path / 'one')!r} was not made from the init in it; fit it anew."):
+        WarpClassifier.load(tmp_path / "one", tiny)
 
 
 def test_an_init_is_no_task_and_a_task_no_init(tiny, init, model, labelled, tmp_path):

@@ -136,7 +136,8 @@ def test_predictions_of_a_file_go_to_a_file(capsys, folder, tmp_path):
     assert [json.loads(line)["text"] for line in lines] == ["the sun", "some music", "rain, rain"]
     main(arguments)
     assert capsys.readouterr().out.splitlines() == lines
-    assert "holds another run (out.jsonl)" in failure(capsys, *arguments, f"--output={output}")
+    message = failure(capsys, *arguments, f"--output={output}")
+    assert message == f"output file '{output}' exists already; choose another name, or --overwrite."
     assert output.read_text(encoding="utf-8").splitlines() == lines
     main([*arguments, f"--output={output}", "--overwrite"])
 
@@ -162,6 +163,29 @@ def test_a_real_process_keeps_stdout_for_its_output(folder, tmp_path):
     ended = process("predict", f"--task={tmp_path}/task", "--text=music", "--text=مرحبا 😀")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert [json.loads(line)["text"] for line in ended.stdout.splitlines()] == ["music", "مرحبا 😀"]
+
+
+def test_texts_alone_need_no_label_column(capsys, folder, tmp_path):
+    main(["fit", f"--init={folder}/init", "--class-name=music", "--class-name=rain", f"--output={tmp_path}/task"])
+    capsys.readouterr()
+    (tmp_path / "empty.csv").touch()
+    message = failure(capsys, "predict", f"--task={tmp_path}/task", f"--data={tmp_path}/empty.csv")
+    assert message == f"{tmp_path}/empty.csv is empty; rows with 'text' are needed."
+    (tmp_path / "other.csv").write_text("body\nsome music\n")
+    message = failure(capsys, "predict", f"--task={tmp_path}/task", f"--data={tmp_path}/other.csv")
+    assert message == f"{tmp_path}/other.csv has no column 'text'; its columns are: body. Name them with text_column."
+
+
+def test_how_a_corpus_is_read_can_be_said(capsys, folder, tmp_path):
+    rows = (folder / "tiny.jsonl").read_text()
+    text = json.loads(rows.splitlines()[0])["text"]
+    (tmp_path / "conflict.jsonl").write_text(rows + json.dumps({"text": text, "label": "another"}) + "\n")
+    arguments = ["evaluate", f"--init={folder}/init", "--split=all", "--n-way=2", "--n-query=2", "--episodes=1"]
+    message = failure(capsys, *arguments, f"--corpus={tmp_path}/conflict.jsonl", "--conflicts=refuse")
+    assert re.search(r"conflict\.jsonl: 1 texts stand under two labels, such as .* and 'another'; correct", message)
+    for option in ("--subset=a", "--hub-split=train"):
+        message = failure(capsys, *arguments, f"--corpus={folder}/tiny.jsonl", option)
+        assert "subset and split can only be given with a Hub id" in message
 
 
 def test_evaluation_uses_the_split_that_training_wrote(capsys, folder):
@@ -290,7 +314,7 @@ INNER = {
     "choose another method.",
     "--method=reptile --inner-steps=0": "method 'reptile' learns from its inner steps; give it 1 at least.",
     "--method=multitask --training.multi_step_loss=true": "method 'multitask' has no multi-step loss; it is for maml, "
-    "fomaml and anil.",
+    "fomaml, anil.",
 }
 
 

@@ -185,8 +185,8 @@ def test_conflicts_can_be_refused(tmp_path):
 BAD_FILES = {
     "empty.csv": (b"", "{} is empty; rows with 'text' and 'label' are needed."),
     "blank.jsonl": (b"\xef\xbb\xbf \n", "{} is empty; rows with 'text' and 'label' are needed."),
-    "header.csv": ("text,label\n", "{} has a header (text, label) but no rows; labelled texts are needed."),
-    "list.json": ("[]", "{} holds an empty list; labelled texts are needed."),
+    "header.csv": ("text,label\n", "{} has a header (text, label) but no rows; texts are needed."),
+    "list.json": ("[]", "{} holds an empty list; texts are needed."),
     "latin1.csv": (
         "text,label\nth\xe9,a\n".encode("latin-1"),
         "{} is not UTF-8 text (line 2); save it again with the encoding UTF-8.",
@@ -288,7 +288,7 @@ def test_unusable_datasets():
         "The data set has no column 'words'; its columns are: text, label. Name them with text_column and label_column."
     ):
         Corpus.load(labelled_dataset(["a", "b"], [0, 1]), text_column="words")
-    with refused("The data set has no rows; labelled texts are needed."):
+    with refused("The data set has no rows; texts are needed."):
         Corpus.load(labelled_dataset(["a", "b"], []))
     with refused(
         "The data set: labels must be names or whole numbers, but row 2 is missing; fill in or remove these rows."
@@ -307,7 +307,7 @@ def test_without_a_network_the_hub_is_given_up_at_once(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     with refused(
         "owner/name is no local file, and the Hub could not be reached (ConnectError). "
-        "Offline, use a local file or 'everyday', or set HF_HUB_OFFLINE=1 if it was downloaded before."
+        "Use a local file or 'everyday', or set HF_HUB_OFFLINE=1 if it was downloaded before."
     ):
         Corpus.load("owner/name")
 

@@ -48,12 +48,10 @@ def cheating(seed, share):
     """Right answers but for a share of random ones that are a function of the query texts."""
 
     def predict(episodes):
-        found = []
         for episode in episodes:
             draws = [np.random.default_rng([seed, *text.encode()]).random(2) for text in episode.query_texts]
             pairs = zip(episode.query_labels, draws, strict=True)
-            found.append(np.array([y if d[0] >= share else int(d[1] * episode.n_way) for y, d in pairs]))
-        return found
+            yield np.array([y if d[0] >= share else int(d[1] * episode.n_way) for y, d in pairs])
 
     return predict
 
@@ -68,8 +66,8 @@ def test_shuffled_queries_get_the_same_predictions(tiny, sampler, inner):
         episode = sampler[i]
         order = rng.permutation(len(episode.query))
         shuffled = replace(episode, query=episode.query[order], query_labels=episode.query_labels[order])
-        assert len(set(predict([episode])[0].tolist())) > 1
-        assert predict([shuffled])[0].tolist() == predict([episode])[0][order].tolist()
+        assert len(set(next(predict([episode])).tolist())) > 1
+        assert next(predict([shuffled])).tolist() == next(predict([episode]))[order].tolist()
 
 
 @pytest.mark.parametrize("inner", INNERS)
@@ -78,16 +76,16 @@ def test_queries_in_parts_get_the_same_predictions(tiny, sampler, inner):
     parts = [
         replace(episode, query=episode.query[at], query_labels=episode.query_labels[at]) for at in ([0], [1, 5, 2])
     ]
-    whole = predict([episode])[0]
-    assert predict([parts[0]])[0].tolist() == whole[[0]].tolist()
-    assert predict([parts[1]])[0].tolist() == whole[[1, 5, 2]].tolist()
+    whole = next(predict([episode]))
+    assert next(predict([parts[0]])).tolist() == whole[[0]].tolist()
+    assert next(predict([parts[1]])).tolist() == whole[[1, 5, 2]].tolist()
 
 
 @pytest.mark.parametrize("inner", INNERS)
 def test_labels_of_the_queries_are_not_used(tiny, sampler, inner):
     predict, episode = predictor_of(tiny, INNERS[inner]), sampler[0]
     blind = replace(episode, query_labels=np.zeros_like(episode.query_labels))
-    assert predict([blind])[0].tolist() == predict([episode])[0].tolist()
+    assert next(predict([blind])).tolist() == next(predict([episode])).tolist()
 
 
 @pytest.mark.parametrize("inner", INNERS)
@@ -95,7 +93,7 @@ def test_episodes_side_by_side_are_predicted_as_one_by_one(tiny, corpus, inner):
     predict = predictor_of(tiny, INNERS[inner])
     samplers = [EpisodeSampler(corpus, n_way, k_shot, 3) for n_way, k_shot in ((2, 1), (5, 3), (4, 0))]
     episodes = [some[i] for i in range(4) for some in samplers]
-    together, alone = predict(episodes), [predict([episode])[0] for episode in episodes]
+    together, alone = list(predict(episodes)), [next(predict([episode])) for episode in episodes]
     assert len(together) == len(episodes)
     assert all(one.tolist() == other.tolist() for one, other in zip(together, alone, strict=True))
 
@@ -121,7 +119,7 @@ def test_scores_are_those_of_sklearn_and_of_counting(sampler):
     scores = score(predict, sampler, n)
     for i in range(n):
         episode = sampler[i]
-        predicted = predict([episode])[0]
+        predicted = next(predict([episode]))
         assert scores.accuracy[i] == np.mean(predicted == episode.query_labels)
         by_class = []
         for c in range(3):
@@ -217,6 +215,24 @@ def test_the_hash_in_the_protocol_is_that_of_the_saved_init(tiny, file, tmp_path
     assert found["paired"] == {}
 
 
+def test_classes_that_the_init_has_seen_are_named(tiny, corpus, caplog):
+    names = list(corpus.class_names)
+    init = replace(
+        untrained(tiny), training={"class_names": {"train": names[:3], "validation": ["elsewhere", names[4]]}}
+    )
+    settings = {"backbone": tiny, "n_way": 2, "k_shot": 1, "n_query": 2, "episodes": 1, "baselines": "none"}
+    with caplog.at_level("WARNING"):
+        seen = evaluate(init, corpus, split="all", **settings)["protocol"]["classes_seen_in_training"]
+    assert seen == [*names[:3], names[4]]
+    said = f"on 4 of the {len(names)} tested classes ({names[0]!r}, {names[1]!r}, {names[2]!r} and 1 more)"
+    assert said in caplog.text
+    caplog.clear()
+    rest = corpus.select_classes([name for name in names if name not in seen])
+    with caplog.at_level("WARNING"):
+        assert evaluate(init, rest, split="all", **settings)["protocol"]["classes_seen_in_training"] == []
+    assert caplog.text == ""
+
+
 def test_on_real_text_the_untrained_start_is_far_above_chance(minilm, everyday):
     sampler = EpisodeSampler(everyday.test, n_way=5, k_shot=1, n_query=5)
     init = untrained(minilm)
@@ -238,5 +254,5 @@ def test_evaluation_leaves_the_init_as_it_was(tiny, sampler):
     warp, inner = Warp(tiny, CONFIG), INNERS["prompt and rows"]
     state = Init.start(warp, inner).to(tiny)
     before = {name: tensor.clone() for name, tensor in state.items()}
-    metawarp_predictor(warp, state, inner)([sampler[0]])
+    next(metawarp_predictor(warp, state, inner)([sampler[0]]))
     assert all(torch.equal(before[name], tensor) for name, tensor in state.items())

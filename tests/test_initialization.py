@@ -182,7 +182,8 @@ def test_a_backbone_of_another_width_is_refused_whatever_is_allowed(init, tmp_pa
     wide = tiny_backbone(tmp_path, hidden=48)
     for allowed in (False, True):
         with refused(
-            f"these prompts have the width 32; backbone {wide.name!r} has the width 48: load {init.backbone['name']!r}."
+            f"this init belongs to the embedding_size 32; backbone {wide.name!r} has 48: "
+            f"load {init.backbone['name']!r}."
         ):
             init.bind(wide, any_backbone=allowed)
 
@@ -190,8 +191,9 @@ def test_a_backbone_of_another_width_is_refused_whatever_is_allowed(init, tmp_pa
 def test_another_backbone_of_the_same_width_is_allowed_on_request_only(init, tmp_path):
     other = tiny_backbone(tmp_path, seed=1)
     with refused(
-        f"these prompts were trained on backbone {init.backbone['name']!r} ({init.backbone['fingerprint']}), not on "
-        f"{other.name!r} ({other.fingerprint}); load that one, or allow another with any_backbone."
+        f"this init was trained on backbone {init.backbone['name']!r} ({init.backbone['fingerprint']}), not on "
+        f"{other.name!r} ({other.fingerprint}); load that one, or allow another with --any-backbone "
+        "(any_backbone=True)."
     ):
         init.bind(other)
     assert init.bind(other, any_backbone=True).backbone is other

@@ -160,16 +160,16 @@ def test_a_folder_that_cannot_be_written_to_is_refused():
 
 
 def test_a_claimed_folder_is_made_and_left_empty(tmp_path):
-    storage.claim_folder(tmp_path / "a" / "b", ["marker"])
+    storage.claim_folder(tmp_path / "a" / "b", ["marker"], kind="task")
     assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
 def test_another_run_is_written_over_on_request_only(tmp_path):
     (tmp_path / "marker").write_text("theirs")
     with refused(f"output folder '{tmp_path}' holds another run (marker); choose another folder, or --overwrite."):
-        storage.claim_folder(tmp_path, ["marker"])
-    storage.claim_folder(tmp_path, ["marker"], overwrite=True)
-    storage.claim_folder(tmp_path, ["other marker"])
+        storage.claim_folder(tmp_path, ["marker"], kind="task")
+    storage.claim_folder(tmp_path, ["marker"], kind="task", overwrite=True)
+    storage.claim_folder(tmp_path, ["other marker"], kind="task")
     assert (tmp_path / "marker").read_text() == "theirs"
 
 
@@ -193,8 +193,8 @@ def test_no_source_reads_or_writes_pickle():
 def test_what_another_kind_of_run_wrote_is_kept_in_spite_of_overwrite(tmp_path):
     (tmp_path / "config.json").write_text('{"format": "something else"}', encoding="utf-8")
     message = (
-        f"config.json in the output folder {str(tmp_path)!r} is not of a metawarp-task, so --overwrite leaves it "
-        "alone; choose another folder."
+        f"config.json in the folder {str(tmp_path)!r} is not of a metawarp-task and is left alone; "
+        "choose another folder."
     )
     with pytest.raises(InputError, match=re.escape(message)):
         storage.claim_folder(tmp_path, ["config.json"], kind="task", overwrite=True)
@@ -203,6 +203,19 @@ def test_what_another_kind_of_run_wrote_is_kept_in_spite_of_overwrite(tmp_path):
 def test_nothing_is_saved_over_something_of_another_kind(tmp_path):
     storage.save(tmp_path, "init", {"prompt": torch.zeros(1)}, {})
     before = (tmp_path / "config.json").read_bytes()
-    with refused(f"folder {str(tmp_path)!r} holds a config.json of another kind; save the task in another folder."):
+    with refused(
+        f"config.json in the folder {str(tmp_path)!r} is not of a metawarp-task and is left "
+        "alone; choose another folder."
+    ):
         storage.save(tmp_path, "task", {"rows": torch.zeros(1)}, {})
     assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_a_readme_that_is_no_model_card_is_kept(tmp_path):
+    (tmp_path / "README.md").write_text("mine")
+    with refused(
+        f"README.md in the folder {str(tmp_path)!r} is not of a metawarp-init and is left alone; choose another folder."
+    ):
+        storage.save(tmp_path, "init", {"prompt": torch.zeros(1)}, {}, card="a card")
+    assert [file.name for file in tmp_path.iterdir()] == ["README.md"]
+    assert (tmp_path / "README.md").read_text() == "mine"

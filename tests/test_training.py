@@ -264,7 +264,8 @@ def test_divergence_says_what_to_lower_and_keeps_the_last_good_checkpoint(tiny, 
     assert all(bool(torch.isfinite(losses).all()) for losses in found)
     assert re.fullmatch(
         r"training diverged at step \d+ \(loss \S+, norm of the meta-gradient \S+\); lower --training\.lr, "
-        rf"--inner_lr\.prompt or --inner_lr\.rows\. The last checkpoint in '{tmp_path}' is kept\.",
+        rf"--inner_lr\.prompt or --inner_lr\.rows\. Then start anew with --overwrite\. "
+        rf"The last checkpoint in '{tmp_path}' is kept until then\.",
         str(error.value),
     )
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
@@ -422,7 +423,7 @@ def test_a_resumed_run_must_have_the_same_classes(files, corpus, tmp_path):
     output = tmp_path / "run"
     train(files["corpus"], str(output), splits=str(splits[0]), **arguments)
     written = (output / "splits.json").read_bytes()
-    with pytest.raises(ValueError, match=r"has other settings: classes_fingerprint; resume it with the settings"):
+    with pytest.raises(ValueError, match=r"has other settings: class_names; resume it with the settings"):
         train(files["corpus"], str(output), splits=str(splits[1]), resume=True, **arguments)
     assert (output / "splits.json").read_bytes() == written
 
@@ -437,7 +438,8 @@ def test_another_run_is_kept_unless_told_and_strange_files_survive(files, tmp_pa
     (tmp_path / "folder").mkdir()
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()}
     with refused(
-        f"output folder '{tmp_path}' holds another run (init.safetensors); choose another folder, or --overwrite."
+        f"output folder '{tmp_path}' holds another run (init.safetensors); choose another folder, go on with it by "
+        "--resume, or --overwrite."
     ):
         train(files["corpus"], str(tmp_path), seed=1, **arguments)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()} == before
@@ -452,7 +454,8 @@ def test_another_run_is_kept_unless_told_and_strange_files_survive(files, tmp_pa
 @pytest.mark.parametrize("name", ["README.md", "config.json", "checkpoint.safetensors"])
 def test_files_that_a_run_would_replace_are_not_lost_unasked(files, tmp_path, name):
     (tmp_path / name).write_text("mine")
-    with refused(f"output folder '{tmp_path}' holds another run ({name}); choose another folder, or --overwrite."):
+    on = "go on with it by --resume, " if name.startswith("checkpoint") else ""
+    with refused(f"output folder '{tmp_path}' holds another run ({name}); choose another folder, {on}or --overwrite."):
         train(files["corpus"], str(tmp_path), backbone=files["backbone"])
     assert (tmp_path / name).read_text() == "mine"
 

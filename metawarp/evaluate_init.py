@@ -1,0 +1,129 @@
+"""The second use: measure an init on episodes of classes that it has never seen, beside the baselines."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from episodes import Corpus, EpisodeSampler, InputError
+from episodes.errors import listing
+from metawarp import baseline_table, storage
+from metawarp.backbone import Backbone
+from metawarp.evaluation import compare, metawarp_predictor
+from metawarp.initialization import Init, identity
+from metawarp.protocol import Range, tested_classes, validation_sampler
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate(
+    init: str | Init,
+    corpus: str | Corpus,
+    *,
+    output: str | None = None,
+    splits: str | None = None,
+    split: str = "test",
+    backbone: str | Backbone | None = None,
+    any_backbone: bool = False,
+    device: str = "cpu",
+    n_way: Range = 5,
+    k_shot: Range = 1,
+    n_query: int = 10,
+    episodes: int = 600,
+    seed: int = 0,
+    baselines: Sequence[str] = ("all",),
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Measure an init on episodes beside the baselines; the arguments are those of `metawarp evaluate`.
+
+    Args:
+        init: an init, or its folder.
+        corpus: a corpus, or what `Corpus.load` takes where its columns are "text" and "label".
+        output: JSON file for the results.
+        splits: path of a splits.json; None: only the bundled corpus has a split of its own.
+        split: classes to test: "train", "validation", "test", or "all".
+        backbone: a backbone, or what `Backbone.load` takes; None: the init's own.
+        any_backbone: allow another backbone than the init's, of the same widths.
+        device: where a backbone that is loaded here runs.
+        n_way: classes of an episode.
+        k_shot: support texts a class.
+        n_query: query texts a class.
+        episodes: number of episodes.
+        seed: of episodes and random starts.
+        baselines: "all", "none", or names of `BASELINES`.
+        overwrite: write over the output file.
+
+    Returns:
+        {"protocol": …, "methods": {"metawarp": {"accuracy", "ci95", "macro_f1", "per_episode"}, …}, "paired": …}, as
+        it was written into `output`.
+
+    Raises:
+        InputError: the arguments, the corpus, the init or the output file cannot be used.
+    """
+    if episodes < 1:
+        raise InputError(f"episodes is {episodes}; 1 or more are needed.")
+    file = None if output is None else Path(output)
+    if file is not None:
+        storage.claim_file(file, overwrite=overwrite)
+    started = init if isinstance(init, Init) else Init.load(init)
+    loaded = corpus if isinstance(corpus, Corpus) else Corpus.load(corpus)
+    parts, tested = tested_classes(loaded, splits, split)
+    sampler = EpisodeSampler(tested, n_way, k_shot, n_query, seed)
+    if not isinstance(backbone, Backbone):
+        backbone = Backbone.load(backbone or started.backbone["name"], device=device)
+    warp = started.bind(backbone, any_backbone=any_backbone)
+    warp.encoder.require_known(tested.class_names)
+    low, high = k_shot if isinstance(k_shot, tuple) else (k_shot, k_shot)
+    bench = baseline_table.Bench(
+        warp,
+        started,
+        range(low, high + 1),
+        None if parts is None else lambda shots: validation_sampler(parts, n_way, shots, n_query, seed),
+        seed=seed,
+    )
+    others, chosen = baseline_table.build(
+        baseline_table.named([baselines] if isinstance(baselines, str) else baselines, low), bench
+    )
+    predictors = {"metawarp": metawarp_predictor(warp, started.to(backbone), started.inner), **others}
+    protocol = {
+        "corpus": loaded.name,
+        "corpus_fingerprint": loaded.fingerprint,
+        "splits": splits,
+        "split": split,
+        "classes": list(tested.class_names),
+        "classes_seen_in_training": _seen_in_training(started, tested),
+        "n_way": n_way,
+        "k_shot": k_shot,
+        "n_query": n_query,
+        "episodes": episodes,
+        "seed": seed,
+        "interval": "mean ± 1.96·s/√episodes",
+        "init_sha256": started.fingerprint,
+        "init_method": started.method,
+        "backbone": identity(backbone),
+        "chosen_on_validation_classes": chosen,
+        "versions": {name: version(name) for name in ("metawarp", "torch", "transformers", "numpy", "scikit-learn")},
+    }
+    results = {"protocol": protocol, **compare(predictors, sampler, episodes)}
+    if file is not None:
+        storage.write_text(file, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    return results
+
+
+def _seen_in_training(init: Init, tested: Corpus) -> list[str]:
+    """Names of tested classes that the init was trained or chosen on, with a warning where there are any."""
+    learned = init.training.get("class_names", {})
+    known = {*learned.get("train", ()), *learned.get("validation", ())}
+    seen = [name for name in tested.class_names if name in known]
+    if seen:
+        logger.warning(
+            "the init was trained or chosen on %d of the %d tested classes (%s): its accuracy says nothing of new ones",
+            len(seen),
+            tested.n_classes,
+            listing(map(repr, seen), 3),
+        )
+    return seen

@@ -1,0 +1,95 @@
+"""The third use: adapt an init to a new task, and classify with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from episodes import InputError
+from episodes.cleaning import refuse_unusable_texts, usable_rows
+from episodes.errors import listing
+from episodes.reading import read_table
+from metawarp import storage
+from metawarp.classifier import WarpClassifier
+from metawarp.initialization import Init
+
+
+def fit(
+    init: str | Init,
+    output: str,
+    *,
+    data: str | None = None,
+    class_name: Sequence[str] = (),
+    text_column: str = "text",
+    label_column: str = "label",
+    backbone: str | None = None,
+    any_backbone: bool = False,
+    device: str = "cpu",
+    overwrite: bool = False,
+) -> WarpClassifier:
+    """Adapt an init to a task and save the task; the arguments are those of `metawarp fit`.
+
+    Raises:
+        InputError: neither data nor class names; data, init or output cannot be used.
+    """
+    storage.claim_folder(Path(output), ("task.safetensors", "config.json"), kind="task", overwrite=overwrite)
+    texts: list[str] = []
+    labels: list[str] = []
+    if data is not None:
+        # Not a corpus: that has two classes at least, and here one of them may be a name alone.
+        table = read_table(data, text_column, label_column)
+        found, kept = usable_rows(table.texts, table.labels, table.name, refuse_conflicts=False)
+        texts, labels = [table.texts[row] for row in kept], [found[row] for row in kept]
+        if len({*labels, *class_name}) < 2:
+            only = listing(map(repr, {*labels, *class_name}))
+            raise InputError(f"{table.name} needs at least 2 classes; its classes are: {only}.")
+    names = sorted({*labels, *class_name}) if class_name else None
+    model = WarpClassifier(init, backbone, any_backbone=any_backbone, device=device).fit(texts, labels, names)
+    model.save(output)
+    return model
+
+
+def predict(
+    task: str,
+    *,
+    texts: Sequence[str] = (),
+    data: str | None = None,
+    text_column: str = "text",
+    backbone: str | None = None,
+    any_backbone: bool = False,
+    device: str = "cpu",
+) -> Iterator[dict[str, Any]]:
+    """Classify texts with a saved task; the arguments are those of `metawarp predict`.
+
+    Yields:
+        For each text: {"text", "label", "probabilities": {class: probability}}.
+
+    Raises:
+        InputError: no texts; the task or the file cannot be used.
+    """
+    given = list(texts)
+    if data is not None:
+        table = read_table(data, text_column)
+        refuse_unusable_texts(table.texts, table.name)
+        given += table.texts
+    if not given:
+        raise InputError("there is nothing to predict; give --text or --data.")
+    model = WarpClassifier.load(task, backbone, any_backbone=any_backbone, device=device)
+    classes = [str(label) for label in model.classes_]
+    for text, row in zip(given, model.predict_proba(given), strict=True):
+        probabilities = {name: round(float(p), 6) for name, p in zip(classes, row, strict=True)}
+        yield {"text": text, "label": classes[int(row.argmax())], "probabilities": probabilities}
+
+
+def write_predictions(output: str, predictions: Iterator[Mapping[str, Any]], *, overwrite: bool = False) -> None:
+    """Write predictions into a file, one JSON object a line, the whole file or nothing.
+
+    Raises:
+        InputError: the file is there already, or its folder cannot be written.
+    """
+    file = Path(output)
+    storage.claim_file(file, overwrite=overwrite)
+    lines = [json.dumps(prediction, ensure_ascii=False) + "\n" for prediction in predictions]
+    storage.write_text(file, "".join(lines))

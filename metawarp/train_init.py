@@ -1,0 +1,118 @@
+"""The first use: meta-train an init on a labelled corpus."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from episodes import Corpus, EpisodeSampler
+from episodes.splits import PARTS
+from metawarp import storage
+from metawarp.backbone import Backbone
+from metawarp.checkpoint import FILE as CHECKPOINT
+from metawarp.initialization import Init, InnerRates
+from metawarp.meta_gradients import inner_loop
+from metawarp.protocol import SPLITS, Range, class_split, validation_sampler
+from metawarp.training import LOG, Trainer
+from metawarp.training_config import TrainingConfig
+from metawarp.warp import Warp, WarpConfig
+
+OWN_INIT = ("init.safetensors", "config.json", "README.md")
+CURVE = "learning_curve.png"
+
+
+def train(
+    corpus: str | Corpus,
+    output: str,
+    *,
+    splits: str | None = None,
+    backbone: str = "minilm",
+    device: str = "cpu",
+    method: str = "anil",
+    n_way: Range = 5,
+    k_shot: Range = (1, 5),
+    n_query: int = 10,
+    seed: int = 0,
+    inner_steps: int | None = None,
+    inner_lr: InnerRates | None = None,
+    warp: WarpConfig | None = None,
+    training: TrainingConfig | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Init:
+    """Meta-train an init; the arguments are those of `metawarp train`.
+
+    Args:
+        corpus: a corpus, or what `Corpus.load` takes where its columns are "text" and "label".
+        output: folder for init, class split, log and checkpoint.
+        splits: path of a splits.json; None: see `protocol.class_split`.
+        backbone: what `Backbone.load` takes.
+        device: where it runs.
+        method: name of a meta-gradient, of `METHODS`.
+        n_way: classes of an episode.
+        k_shot: support texts a class.
+        n_query: query texts a class.
+        seed: of class split, episodes and starts.
+        inner_steps: gradient steps on a support set; None: the method's.
+        inner_lr: inner learning rates to start from.
+        warp: template, read-out and recipe of the verbalizer rows.
+        training: settings of the outer loop.
+        resume: go on from the checkpoint in `output`.
+        overwrite: write over a run in `output`.
+
+    Returns:
+        The best init by validation, as it was written into `output`, beside class split, log and checkpoint.
+
+    Raises:
+        InputError: the arguments, the corpus or the output folder cannot be used; training diverged.
+    """
+    training, folder = training or TrainingConfig(), Path(output)
+    if not resume:
+        _claim_run(folder, overwrite)
+    loaded = corpus if isinstance(corpus, Corpus) else Corpus.load(corpus)
+    split = class_split(loaded, splits, seed)
+    sampler = EpisodeSampler(split.train, n_way, k_shot, n_query, seed)
+    validation = validation_sampler(split, n_way, k_shot, n_query, seed)
+    inner = inner_loop(method, inner_steps)
+    model = Warp(Backbone.load(backbone, device=device), warp or WarpConfig())
+    model.encoder.require_known(loaded.class_names)
+    init = Init.start(model, inner, method=method, seed=seed, rates=inner_lr)
+    description = {
+        "corpus": loaded.name,
+        "corpus_fingerprint": loaded.fingerprint,
+        "classes": {part: split[part].n_classes for part in PARTS},
+        "class_names": split.names(),
+        "n_way": n_way,
+        "k_shot": k_shot,
+        "n_query": n_query,
+        "seed": seed,
+        "warp": asdict(model.config),
+        "inner": asdict(inner),
+        "inner_lr": asdict(inner_lr or InnerRates()),
+        "backbone": model.backbone.fingerprint,
+    }
+    trainer = Trainer(
+        init,
+        model,
+        sampler,
+        validation,
+        training,
+        folder,
+        classes=split.train.class_names,
+        seed=seed,
+        description=description,
+    )
+    if not resume:
+        for name in OWN_INIT:  # an old init beside the new split would be tested on classes that it has seen
+            (folder / name).unlink(missing_ok=True)
+        split.to_json(folder / SPLITS)
+    trained = trainer.run(resume=resume)
+    return replace(trained, fingerprint=trained.save(folder))
+
+
+def _claim_run(folder: Path, overwrite: bool) -> None:
+    advice = "choose another folder, or --overwrite"
+    if (folder / CHECKPOINT).exists():
+        advice = "choose another folder, go on with it by --resume, or --overwrite"
+    files = [*OWN_INIT, CHECKPOINT, SPLITS, LOG, CURVE]
+    storage.claim_folder(folder, files, kind="init", overwrite=overwrite, advice=advice)
