@@ -69,7 +69,9 @@ class EpisodeSampler:
     def _refuse_infeasible(self) -> None:
         corpus, most_ways, most_shots = self.corpus, self.n_way[1], self.k_shot[1]
         if most_ways > corpus.n_classes:
-            raise InputError(f"n_way is {most_ways}, but {corpus.name} has only {corpus.n_classes} classes.")
+            raise InputError(
+                f"n_way is {most_ways}, but {corpus.name} has only {corpus.n_classes} classes; lower n_way."
+            )
         needed = most_shots + self.n_query
         counts = np.bincount(corpus.labels, minlength=corpus.n_classes)
         short = [f"{corpus.class_names[i]!r} has {counts[i]}" for i in np.flatnonzero(counts < needed)]

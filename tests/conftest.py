@@ -9,10 +9,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-from tiny import tiny_backbone
+from running import SMALL, write_rows
+from tiny import tiny_backbone, tiny_corpus, tiny_folder
 
 from episodes import Corpus
 from metawarp import Backbone
+from metawarp.cli import main
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +27,16 @@ def tiny(tmp_path_factory):
 def tiny_mlm(tmp_path_factory):
     """A tiny BERT with its masked-LM head, float64."""
     return tiny_backbone(tmp_path_factory.mktemp("tiny_mlm"), head=True)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """What the command line reads: tiny.jsonl, a backbone/, and an init/ trained on them."""
+    folder = tmp_path_factory.mktemp("made")
+    write_rows(folder / "tiny.jsonl", tiny_corpus())
+    tiny_folder(folder / "backbone")
+    main(["train", f"--corpus={folder}/tiny.jsonl", f"--backbone={folder}/backbone", *SMALL, f"--output={folder}/init"])
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,12 @@ import pytest
 from episodes import InputError
 from metawarp.cli import main
 
+SMALL = [
+    "--n-way=2", "--k-shot=1", "--n-query=2", "--steps=2", "--training.meta_batch=1", "--training.validate_every=2",
+    "--training.validation_episodes=2", "--warp.template={prompt:2} {text} {mask}",
+]  # fmt: skip
+"""Options of a training that takes a second on tiny texts."""
+
 
 def refused(message, error=InputError):
     """A context that expects an error with exactly this message."""

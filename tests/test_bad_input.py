@@ -5,24 +5,11 @@ import re
 import shutil
 
 import pytest
-from running import failure, one_line, process, write_rows
+from running import SMALL, failure, one_line, process
 from tiny import tiny_corpus, tiny_folder
 
 from metawarp import Init
 from metawarp.cli import main
-
-SMALL = ["--n-way=2", "--k-shot=1", "--n-query=2", "--steps=1", "--training.meta_batch=1",
-         "--training.validation_episodes=1", "--warp.template={prompt:2} {text} {mask}"]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """tiny.jsonl, backbone/ and an init/ trained on them."""
-    folder = tmp_path_factory.mktemp("bad_input")
-    write_rows(folder / "tiny.jsonl", tiny_corpus())
-    tiny_folder(folder / "backbone")
-    main(["train", f"--corpus={folder}/tiny.jsonl", f"--backbone={folder}/backbone", *SMALL, f"--output={folder}/init"])
-    return folder
 
 
 @pytest.fixture
@@ -119,10 +106,10 @@ def test_fewer_texts_than_shots_and_queries_are_refused(capsys, made, folder):
 
 def test_more_ways_than_classes_are_refused(capsys, made, folder):
     assert failure(capsys, *evaluate(folder, "--n-way=7")) == (
-        f"n_way is 7, but {folder}/tiny.jsonl has only 6 classes."
+        f"n_way is 7, but {folder}/tiny.jsonl has only 6 classes; lower n_way."
     )
     assert failure(capsys, *train(made, folder / "tiny.jsonl", "--n-way=[2,5]", f"--output={folder}/run")) == (
-        f"n_way is 5, but {folder}/tiny.jsonl[train] has only 2 classes."
+        f"n_way is 5, but {folder}/tiny.jsonl[train] has only 2 classes; lower n_way."
     )
 
 

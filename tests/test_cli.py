@@ -8,27 +8,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from running import failure, process, write_rows
-from tiny import tiny_corpus, tiny_folder
+from running import SMALL, failure, process
 
 from metawarp import Init, WarpClassifier
 from metawarp.cli import main
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
-SMALL = [
-    "--n-way=2", "--k-shot=1", "--n-query=2", "--steps=2", "--training.meta_batch=1", "--training.validate_every=2",
-    "--training.validation_episodes=2", "--warp.template={prompt:2} {text} {mask}",
-]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A corpus, a tiny backbone and an init trained on them: tiny.jsonl, backbone/, init/."""
-    folder = tmp_path_factory.mktemp("cli")
-    write_rows(folder / "tiny.jsonl", tiny_corpus())
-    tiny_folder(folder / "backbone")
-    main(["train", f"--corpus={folder}/tiny.jsonl", f"--backbone={folder}/backbone", *SMALL, f"--output={folder}/init"])
-    return folder
 
 
 def few(file):
@@ -124,8 +109,8 @@ def test_train_evaluate_fit_and_predict_on_real_text(capsys, tmp_path):
     assert answers[2]["label"] == "weather"
 
 
-def test_predictions_of_a_file_go_to_a_file(capsys, folder, tmp_path):
-    main(["fit", f"--init={folder}/init", f"--data={few(tmp_path / 'few.csv')}", f"--output={tmp_path}/task"])
+def test_predictions_of_a_file_go_to_a_file(capsys, made, tmp_path):
+    main(["fit", f"--init={made}/init", f"--data={few(tmp_path / 'few.csv')}", f"--output={tmp_path}/task"])
     data, output = tmp_path / "texts.csv", tmp_path / "new" / "out.jsonl"
     data.write_text('id,body\n1,some music\n2,"rain, rain"\n')
     arguments = ["predict", f"--task={tmp_path}/task", f"--data={data}", "--text-column=body", "--text=the sun"]
@@ -142,11 +127,11 @@ def test_predictions_of_a_file_go_to_a_file(capsys, folder, tmp_path):
     main([*arguments, f"--output={output}", "--overwrite"])
 
 
-def test_a_task_can_be_made_of_names_alone_and_of_both(capsys, folder, tmp_path):
-    main(["fit", f"--init={folder}/init", "--class-name=music", "--class-name=rain", f"--output={tmp_path}/names"])
+def test_a_task_can_be_made_of_names_alone_and_of_both(capsys, made, tmp_path):
+    main(["fit", f"--init={made}/init", "--class-name=music", "--class-name=rain", f"--output={tmp_path}/names"])
     assert capsys.readouterr().out == f"{tmp_path}/names: 2 classes: music, rain\n"
     data = few(tmp_path / "few.csv")
-    main(["fit", f"--init={folder}/init", f"--data={data}", "--class-name=flight", f"--output={tmp_path}/both"])
+    main(["fit", f"--init={made}/init", f"--data={data}", "--class-name=flight", f"--output={tmp_path}/both"])
     assert capsys.readouterr().out == f"{tmp_path}/both: 3 classes: flight, music, weather\n"
     assert WarpClassifier.load(tmp_path / "both").predict_proba(["a"]).shape == (1, 3)
 
@@ -158,15 +143,15 @@ def test_the_untrained_start_needs_no_training(capsys, tmp_path):
     assert json.loads(capsys.readouterr().out)["label"] == "weather"
 
 
-def test_a_real_process_keeps_stdout_for_its_output(folder, tmp_path):
-    main(["fit", f"--init={folder}/init", f"--data={few(tmp_path / 'few.csv')}", f"--output={tmp_path}/task"])
+def test_a_real_process_keeps_stdout_for_its_output(made, tmp_path):
+    main(["fit", f"--init={made}/init", f"--data={few(tmp_path / 'few.csv')}", f"--output={tmp_path}/task"])
     ended = process("predict", f"--task={tmp_path}/task", "--text=music", "--text=مرحبا 😀")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert [json.loads(line)["text"] for line in ended.stdout.splitlines()] == ["music", "مرحبا 😀"]
 
 
-def test_texts_alone_need_no_label_column(capsys, folder, tmp_path):
-    main(["fit", f"--init={folder}/init", "--class-name=music", "--class-name=rain", f"--output={tmp_path}/task"])
+def test_texts_alone_need_no_label_column(capsys, made, tmp_path):
+    main(["fit", f"--init={made}/init", "--class-name=music", "--class-name=rain", f"--output={tmp_path}/task"])
     capsys.readouterr()
     (tmp_path / "empty.csv").touch()
     message = failure(capsys, "predict", f"--task={tmp_path}/task", f"--data={tmp_path}/empty.csv")
@@ -176,22 +161,22 @@ def test_texts_alone_need_no_label_column(capsys, folder, tmp_path):
     assert message == f"{tmp_path}/other.csv has no column 'text'; its columns are: body. Name them with text_column."
 
 
-def test_how_a_corpus_is_read_can_be_said(capsys, folder, tmp_path):
-    rows = (folder / "tiny.jsonl").read_text()
+def test_how_a_corpus_is_read_can_be_said(capsys, made, tmp_path):
+    rows = (made / "tiny.jsonl").read_text()
     text = json.loads(rows.splitlines()[0])["text"]
     (tmp_path / "conflict.jsonl").write_text(rows + json.dumps({"text": text, "label": "another"}) + "\n")
-    arguments = ["evaluate", f"--init={folder}/init", "--split=all", "--n-way=2", "--n-query=2", "--episodes=1"]
+    arguments = ["evaluate", f"--init={made}/init", "--split=all", "--n-way=2", "--n-query=2", "--episodes=1"]
     message = failure(capsys, *arguments, f"--corpus={tmp_path}/conflict.jsonl", "--conflicts=refuse")
     assert re.search(r"conflict\.jsonl: 1 texts stand under two labels, such as .* and 'another'; correct", message)
     for option in ("--subset=a", "--hub-split=train"):
-        message = failure(capsys, *arguments, f"--corpus={folder}/tiny.jsonl", option)
+        message = failure(capsys, *arguments, f"--corpus={made}/tiny.jsonl", option)
         assert "subset and split can only be given with a Hub id" in message
 
 
-def test_evaluation_uses_the_split_that_training_wrote(capsys, folder):
-    arguments = ["evaluate", f"--init={folder}/init", f"--corpus={folder}/tiny.jsonl", "--n-way=2", "--n-query=2",
+def test_evaluation_uses_the_split_that_training_wrote(capsys, made):
+    arguments = ["evaluate", f"--init={made}/init", f"--corpus={made}/tiny.jsonl", "--n-way=2", "--n-query=2",
                  "--episodes=2", "--baselines=none"]  # fmt: skip
-    main([*arguments, f"--splits={folder}/init/splits.json"])
+    main([*arguments, f"--splits={made}/init/splits.json"])
     main([*arguments, "--split=all", "--n-way=5"])
     assert "metawarp" in capsys.readouterr().out
     assert "--split all for every class" in failure(capsys, *arguments)
@@ -237,10 +222,10 @@ def test_what_print_config_prints_config_reads(capsys, tmp_path, name):
     assert printed(f"--config={file}") == first
 
 
-def test_a_run_from_a_file_is_that_of_its_options_and_options_win(folder, tmp_path):
+def test_a_run_from_a_file_is_that_of_its_options_and_options_win(made, tmp_path):
     settings = {
-        "corpus": f"{folder}/tiny.jsonl",
-        "backbone": f"{folder}/backbone",
+        "corpus": f"{made}/tiny.jsonl",
+        "backbone": f"{made}/backbone",
         "n_way": 2,
         "k_shot": 1,
         "n_query": 2,
@@ -252,7 +237,7 @@ def test_a_run_from_a_file_is_that_of_its_options_and_options_win(folder, tmp_pa
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(settings))
     main(["train", f"--config={file}", "--steps=2"])
-    found, expected = Init.load(tmp_path / "run"), Init.load(folder / "init")
+    found, expected = Init.load(tmp_path / "run"), Init.load(made / "init")
     assert found.fingerprint == expected.fingerprint
     assert found.training == expected.training
 
@@ -302,9 +287,9 @@ def test_a_wrong_command_line_is_refused_in_one_line(capsys, arguments, part):
     assert re.search(r"\(see metawarp( (train|evaluate|fit|predict))? --help\)$", message)
 
 
-def test_a_class_with_texts_and_one_with_a_name_alone_make_a_task(folder, tmp_path):
+def test_a_class_with_texts_and_one_with_a_name_alone_make_a_task(made, tmp_path):
     (tmp_path / "one.csv").write_text("text,label\nplay the music,music\nsome music please,music\n")
-    paths = [f"--init={folder}/init", f"--data={tmp_path}/one.csv", f"--output={tmp_path}/task"]
+    paths = [f"--init={made}/init", f"--data={tmp_path}/one.csv", f"--output={tmp_path}/task"]
     main(["fit", *paths, "--class-name=weather"])
     assert WarpClassifier.load(tmp_path / "task").classes_.tolist() == ["music", "weather"]
 
@@ -319,6 +304,6 @@ INNER = {
 
 
 @pytest.mark.parametrize("options", INNER)
-def test_settings_of_the_inner_loop_that_would_do_nothing_are_refused(capsys, folder, tmp_path, options):
-    corpus, output = f"--corpus={folder}/tiny.jsonl", f"--output={tmp_path}/run"
+def test_settings_of_the_inner_loop_that_would_do_nothing_are_refused(capsys, made, tmp_path, options):
+    corpus, output = f"--corpus={made}/tiny.jsonl", f"--output={tmp_path}/run"
     assert failure(capsys, "train", corpus, output, *SMALL, *options.split()) == INNER[options]

@@ -161,8 +161,8 @@ def test_classes_with_too_few_texts_are_named():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_way": 9}, "n_way is 9, but corpus has only 8 classes."),
-        ({"n_way": (2, 10)}, "n_way is 10, but corpus has only 8 classes."),
+        ({"n_way": 9}, "n_way is 9, but corpus has only 8 classes; lower n_way."),
+        ({"n_way": (2, 10)}, "n_way is 10, but corpus has only 8 classes; lower n_way."),
         ({"n_way": 1}, "n_way must be a whole number of at least 2, or a range (low, high); it is 1."),
         (
             {"n_way": (5, 3)},
