@@ -25,8 +25,8 @@ from metawarp.training import LOG
 from metawarp.training_config import TrainingConfig
 
 RIVAL = "prototypes+names"
-SAME = ("corpus_fingerprint", "classes", "n_way", "k_shot", "n_query", "episodes", "seed")
-"""What results in one table have in common."""
+SAME = ("corpus_fingerprint", "classes", "n_way", "k_shot", "n_query", "seed")
+"""What results in one table have in common, beside what was asked for."""
 MARK = "<!-- tables of benchmarks/*.json, written by scripts/benchmark_accuracy.py --readme -->"
 
 
@@ -59,9 +59,12 @@ def main() -> None:
 def benchmark(options: argparse.Namespace, file: Path) -> dict[str, Any]:
     """Results by setting ("5-way 1-shot"), and by method within it; in the file after each method."""
     backbone = Backbone.load("minilm")
-    found: dict[str, Any] = {"name": options.name, "trainings": {}, "settings": {}}
+    asked = {"steps": options.steps, "shots": options.shots, "episodes": options.episodes}
+    found: dict[str, Any] = {"name": options.name, "asked": asked, "trainings": {}, "settings": {}}
     if file.exists():
         found = json.loads(file.read_text(encoding="utf-8"))
+        if found["asked"] != asked:
+            raise SystemExit(f"{file} was measured with {found['asked']}, not {asked}; take another --name.")
     trainings, settings = found["trainings"], found["settings"]
     for method in options.methods.split(","):
         if method in trainings:
@@ -98,7 +101,9 @@ def benchmark(options: argparse.Namespace, file: Path) -> dict[str, Any]:
             for name, scores in results["methods"].items():
                 kept = {key: round(value, 5) for key, value in scores.items() if key != "per_episode"}
                 setting["methods"].setdefault(rename.get(name, name), kept)
-            setting["paired"][f"metawarp ({method})"] = results["paired"][f"metawarp - {RIVAL}"]
+            setting["paired"][f"metawarp ({method})"] = {
+                name.removeprefix("metawarp - "): difference for name, difference in results["paired"].items()
+            }
         write_text(file, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     return found
 
@@ -119,7 +124,7 @@ def table(found: dict[str, Any]) -> str:
     for method in methods:
         cells = []
         for setting in settings.values():
-            scores, paired = setting["methods"].get(method), setting["paired"].get(method)
+            scores, paired = setting["methods"].get(method), setting["paired"].get(method, {}).get(RIVAL)
             cell = f"{scores['accuracy']:.1%} ± {scores['ci95'] * 100:.1f}".replace("%", "") if scores else "–"
             if paired:
                 cell += f" ({paired['difference'] * 100:+.1f} ± {paired['ci95'] * 100:.1f})"
