@@ -92,7 +92,9 @@ def benchmark(options: argparse.Namespace, file: Path) -> dict[str, Any]:
                 episodes=options.episodes,
                 baselines=("all",) if not setting["methods"] else (RIVAL,),
             )
-            protocol = setting.setdefault("protocol", results["protocol"])
+            # Names alone: where a file lies on one machine says nothing on another.
+            files = {"corpus": options.name, "splits": options.splits and Path(options.splits).name}
+            protocol = setting.setdefault("protocol", results["protocol"] | files)
             if differing := [key for key in SAME if protocol[key] != results["protocol"][key]]:
                 raise SystemExit(
                     f"{file} was measured with another {', '.join(differing)}; remove it or take a new name."
