@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -33,6 +33,7 @@ class Corpus:
         labels: (n,) int64, the index of each text's class in `class_names`; read-only.
         class_names: C >= 2 different names, none empty. A class may be without texts: a zero-shot task is.
         name: what messages call the corpus.
+        n_copies: texts that stand there already, surrounding white space aside; 0 after `load`.
 
     Raises:
         InputError: the lengths differ, a label is out of range, a text is empty or no string, a class name is
@@ -43,6 +44,7 @@ class Corpus:
     labels: np.ndarray
     class_names: tuple[str, ...]
     name: str = "corpus"
+    n_copies: int = field(init=False)
 
     def __post_init__(self) -> None:
         """Validate, and keep copies that nobody else can change."""
@@ -69,6 +71,7 @@ class Corpus:
                 f"these are not: {listing(labels[outside], 5)}."
             )
         refuse_unusable_texts(self.texts, self.name)
+        object.__setattr__(self, "n_copies", len(self.texts) - len({text.strip() for text in self.texts}))
 
     @classmethod
     def load(

@@ -26,6 +26,9 @@ class Episode:
         support_labels: (n_support,) int64 in 0 .. N-1, positions in `class_indices`.
         query: (n_query,) int64, rows of the corpus, none of them in `support`.
         query_labels: (n_query,) int64 in 0 .. N-1.
+
+    Raises:
+        InputError: a row is support and query at once.
     """
 
     corpus: Corpus
@@ -34,6 +37,12 @@ class Episode:
     support_labels: np.ndarray
     query: np.ndarray
     query_labels: np.ndarray
+
+    def __post_init__(self) -> None:
+        """Refuse an episode that asks about what it has shown."""
+        both = np.intersect1d(self.support, self.query)
+        if len(both):
+            raise InputError(f"These rows are support and query at once: {listing(both)}; a row can be one of them.")
 
     @classmethod
     def from_texts(

@@ -122,6 +122,9 @@ def _delimited_rows(text: str, path: Path, delimiter: str) -> list[dict[str, Any
     finally:
         csv.field_size_limit(limit)
     header = [column.strip() for column in header]
+    twice = [column for i, column in enumerate(header) if column in header[:i]]
+    if twice:
+        raise InputError(f"{path} has columns of the same name: {listing(map(repr, twice))}; give each its own.")
     for number, cells in enumerate(rows, start=1):
         if len(cells) != len(header):
             raise InputError(
@@ -150,7 +153,9 @@ def _json_rows(text: str, path: Path) -> list[dict[str, Any]]:
 def _json_value(text: str, path: Path, first_line: int) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits, or lists a thousand deep
+        if not isinstance(error, json.JSONDecodeError):
+            raise InputError(f"{path} cannot be read as JSON from line {first_line} on ({error}).") from None
         raise InputError(
             f"{path} is not valid JSON at line {first_line + error.lineno - 1} ({error.msg}); "
             "one object a line, or one list of objects, is needed."

@@ -43,7 +43,7 @@ class EpisodeSampler:
 
     Raises:
         InputError: an argument is out of its range; the corpus has too few classes; or a class has fewer than
-            K + Q texts, with K the upper end of `k_shot` (these classes are listed).
+            K + Q texts, with K the upper end of `k_shot` (these classes are listed); or it holds copies of texts.
     """
 
     def __init__(
@@ -68,6 +68,11 @@ class EpisodeSampler:
 
     def _refuse_infeasible(self) -> None:
         corpus, most_ways, most_shots = self.corpus, self.n_way[1], self.k_shot[1]
+        if corpus.n_copies:
+            raise InputError(
+                f"{corpus.name} holds {corpus.n_copies} copies of texts, which could be support and query at once; "
+                "make it with Corpus.load, which drops them."
+            )
         if most_ways > corpus.n_classes:
             raise InputError(
                 f"n_way is {most_ways}, but {corpus.name} has only {corpus.n_classes} classes; lower n_way."

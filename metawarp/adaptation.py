@@ -119,6 +119,14 @@ def _gradients(
     return gradients if second_order else {group: gradient.detach() for group, gradient in gradients.items()}
 
 
+def shared(state: State) -> State:
+    """What all tasks start with: "prompt" (1, K, d), "scale" and, where the read-out is a mix, "read_out_mix"."""
+    current = {"prompt": state["prompt"][None], "scale": state["log_scale"].exp()}
+    if "read_out_mix" in state:
+        current["read_out_mix"] = state["read_out_mix"]
+    return current
+
+
 def start(warp: Warp, state: State, tasks: TaskBatch, groups: Sequence[str] = ()) -> tuple[State, Tensor | None]:
     """The state of T tasks before any step, and the features of their support texts (None without any).
 
@@ -128,15 +136,14 @@ def start(warp: Warp, state: State, tasks: TaskBatch, groups: Sequence[str] = ()
         tasks: T tasks.
         groups: what is going to be differentiated by the inner loop, whether or not the init is being learned.
     """
-    prompts = state["prompt"][None]
+    current = shared(state)
     if "prompt" in groups:
-        prompts = _differentiable(prompts.repeat(len(tasks), 1, 1))
-    current = {"prompt": prompts, "scale": state["log_scale"].exp()}
-    if "read_out_mix" in state:
-        current["read_out_mix"] = state["read_out_mix"]
+        current["prompt"] = _differentiable(current["prompt"].repeat(len(tasks), 1, 1))
     support = read(warp, current, tasks.support) if len(tasks.support) else None
     names = _name_features(warp, current, tasks) if warp.config.rows in ("names", "mix") else None
-    current["rows"] = initial_rows(warp, state, tasks, names, support)
+    rows = initial_rows(warp, state, tasks, names, support)
+    # Rows of classes that a task does not have count for nothing, but the second derivative of a norm at zero is NaN.
+    current["rows"] = rows.where(tasks.class_mask[..., None], torch.ones_like(rows))
     if "rows" in groups:
         current["rows"] = _differentiable(current["rows"])
     return current, support

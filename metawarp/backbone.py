@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -93,9 +92,9 @@ class Backbone:
             # The checkpoint's own dtype first, so that the fingerprint is that of the file, not of a cast.
             model, found = auto.from_pretrained(source, dtype="auto", output_loading_info=True, local_files_only=local)
             tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, local_files_only=local)
-        except (OSError, ValueError, SafetensorError) as error:
-            if isinstance(error, InputError):
-                raise
+        except (InputError, ImportError):
+            raise
+        except Exception as error:  # whatever transformers makes of damaged files: KeyError, RuntimeError, …
             raise InputError(_why_not_loaded(str(name), refusal, error)) from error
         if tokenizer.mask_token_id is None:
             raise InputError(f"backbone {str(name)!r} has no mask token; a masked language model is needed.")

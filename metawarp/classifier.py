@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,15 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from episodes import Episode, InputError
-from episodes.cleaning import refuse_unusable_texts
 from metawarp import storage
 from metawarp.adaptation import InnerLoop, trajectory
 from metawarp.backbone import Backbone
-from metawarp.initialization import Init, untrained
+from metawarp.initialization import Init, identity, untrained
+from metawarp.labels import classes_and_names, label_list, text_list
 from metawarp.tasks import TaskBatch
-from metawarp.warp import State
+from metawarp.warp import State, Warp
 
-NO_NAMES = 50.0
-"""m of w = 1 / (1 + K·e^m) at which names count for nothing: what labels such as 0 and 1 are called says nothing."""
-
-
-INIT = "init"
+INIT = "fitted_from"
 """Folder, in that of a saved task, of the init that it was fitted from."""
 
 
@@ -89,16 +86,18 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
             InputError: fewer than 2 classes, empty or non-string texts, lengths that differ, unknown labels, class
                 names that the tokenizer does not know.
         """
-        texts, labels = _text_list(texts), _label_list(labels)
+        texts, labels = text_list(texts), label_list(labels)
         if len(texts) != len(labels):
             raise InputError(f"fit got {len(texts)} texts and {len(labels)} labels; it needs one label for each text.")
-        classes, names = _classes(labels, class_names)
+        classes, names = classes_and_names(labels, class_names)
         init, backbone = self._resolve()
+        if self.steps and not init.inner.groups:
+            raise InputError(f"steps is {self.steps}, but this init ({init.method}) has no inner loop; leave it out.")
         warp = init.bind(backbone, any_backbone=self.any_backbone)
-        inner = init.inner if self.steps is None else InnerLoop(self.steps, init.inner.groups)
+        if names is None and warp.config.rows in ("names", "mix"):
+            warp = Warp(backbone, replace(warp.config, rows="support"))
+        inner = init.inner if self.steps is None else InnerLoop(self.steps, init.inner.groups if self.steps else ())
         state = init.to(backbone)
-        if names is None and "name_weight" in state:
-            state["name_weight"] = torch.full_like(state["name_weight"], NO_NAMES)
         number = {label: i for i, label in enumerate(classes)}
         episode = Episode.from_texts(
             names or [str(label) for label in classes], texts, [number[label] for label in labels]
@@ -120,7 +119,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Probabilities (n, C) of n texts, columns as `classes_`; each row depends on its own text alone."""
         check_is_fitted(self, "task_")
-        texts = _text_list(texts)
+        texts = text_list(texts)
         if not texts:
             return np.zeros((0, len(self.classes_)))
         state, chunks = self.task_, []
@@ -149,6 +148,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
             "classes": self.classes_.tolist(),
             "class_names": list(self.class_names_),
             "init_sha256": self.init_.save(Path(folder) / INIT),
+            "backbone": identity(self.warp_.backbone),
             "steps": None if self.steps is None else int(self.steps),
         }
         storage.save(Path(folder), "task", self.task_, config)
@@ -171,6 +171,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         init = Init.load(Path(folder) / INIT)
         try:
             classes, names, steps = config["classes"], config["class_names"], config["steps"]
+            remembered = {**init.backbone, **config["backbone"]}
             held = {len(tensors["rows"]), len(names), len(classes)}
             kin = set(tensors) == {"prompt", "rows", "scale", *({"read_out_mix"} & set(init.tensors))}
             kin = kin and tensors["prompt"].shape == init.tensors["prompt"].shape
@@ -181,9 +182,12 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
             raise InputError(f"the rows, classes and class names in {str(folder)!r} are not of one number: {held}.")
         if not kin:
             raise InputError(f"the task in {str(folder)!r} was not made from the init in it; fit it anew.")
-        model = cls(init, backbone, steps=steps, any_backbone=any_backbone, device=device)
-        found = model._backbone(init.backbone["name"])
-        model.warp_ = init.bind(found, any_backbone=any_backbone)
+        elsewhere = remembered["fingerprint"] != init.backbone["fingerprint"]  # fitted with `any_backbone`
+        model = cls(init, backbone, steps=steps, any_backbone=any_backbone or elsewhere, device=device)
+        if backbone is None and elsewhere:
+            model.backbone = remembered["name"]
+        found = model._backbone(remembered["name"])
+        model.warp_ = replace(init, backbone=remembered).bind(found, any_backbone=any_backbone)
         model.classes_, model.class_names_, model.init_ = np.array(classes), tuple(names), init
         model.task_ = {name: tensor.to(found.device) for name, tensor in tensors.items()}
         return model
@@ -212,39 +216,3 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
 
 # One copy for all the clones that a search or a cross-validation makes.
 _load_backbone = lru_cache(maxsize=1)(lambda name, device: Backbone.load(name, device=device))
-
-
-def _text_list(texts: Any) -> list[str]:
-    if isinstance(texts, str):
-        raise InputError(f"one text came where a list of texts is needed: [{texts[:40]!r}].")
-    found = list(texts)
-    refuse_unusable_texts(found, "the list of texts")
-    return [str(text) for text in found]
-
-
-def _label_list(labels: Any) -> list[Any]:
-    # Label by label: numpy would turn ["a", 1] into two strings, and ["a", nan] too.
-    found = [label.item() if isinstance(label, np.generic) else label for label in labels]
-    if not (all(isinstance(label, str) for label in found) or all(type(label) is int for label in found)):
-        kinds = sorted({type(label).__name__ for label in found})
-        raise InputError(f"labels must be all strings or all integers; these are of type {', '.join(kinds)}.")
-    return found
-
-
-def _classes(labels: list[Any], class_names: Any) -> tuple[list[Any], list[str] | None]:
-    """Labels of all classes and, where there are any, their names."""
-    if isinstance(class_names, Mapping):
-        classes, names = sorted(class_names), [class_names[label] for label in sorted(class_names)]
-    elif class_names is not None:
-        names = list(class_names)
-        classes = list(range(len(names))) if labels and isinstance(labels[0], int) else names
-    else:
-        classes = sorted(set(labels))
-        # "0" and "1", as a .csv file has integers, say no more than 0 and 1.
-        names = classes if any(isinstance(label, str) and not label.isdigit() for label in classes) else None
-    unknown = sorted(set(labels) - set(classes))
-    if unknown:
-        raise InputError(f"labels {unknown} are not among the class names given: {classes}.")
-    if len(classes) < 2:
-        raise InputError(f"a classifier needs 2 classes at least; this task has {len(classes)}: {classes}.")
-    return classes, names

@@ -15,6 +15,7 @@ from jsonargparse import ArgumentParser, Namespace
 from episodes import Corpus, InputError
 from metawarp import reuse_init
 from metawarp.evaluate_init import evaluate
+from metawarp.evaluation import format_results
 from metawarp.initialization import InnerRates
 from metawarp.meta_gradients import METHODS
 from metawarp.plots import draw_learning_curve, plots_available
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (InputError, ImportError) as error:
         _fail(str(error))
     except KeyboardInterrupt:
-        _fail("interrupted; a training goes on from its last checkpoint with --resume.")
+        _fail("interrupted; a training goes on from its last checkpoint with --resume, other commands start anew.")
     except BrokenPipeError:
         # Whoever read our output has seen enough (`metawarp predict … | head`).
         sys.stderr.close()
@@ -207,17 +208,6 @@ def _episode_options(parser: ArgumentParser, k_shot: Range) -> None:
 
 def _given(options: Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(options).items() if name not in ("config", "subcommand")}
-
-
-def format_results(results: dict[str, Any]) -> str:
-    """Results of `evaluate` as a table for people: percent ± half width of the 95 % interval."""
-    first = next(iter(results["methods"]))
-    lines = [f"{'method':<22} {'accuracy':>14} {'macro-F1':>9}   {first} minus it"]
-    for name, found in results["methods"].items():
-        paired = results["paired"].get(f"{first} - {name}")
-        line = f"{name:<22} {found['accuracy']:>7.2%} ±{found['ci95'] * 100:>5.2f} {found['macro_f1']:>9.2%}"
-        lines.append(line + (f"   {paired['difference'] * 100:+.2f} ± {paired['ci95'] * 100:.2f}" if paired else ""))
-    return "\n".join(lines)
 
 
 _COMMANDS = {

@@ -15,7 +15,7 @@ from metawarp import baseline_table, storage
 from metawarp.backbone import Backbone
 from metawarp.evaluation import compare, metawarp_predictor
 from metawarp.initialization import Init, identity
-from metawarp.protocol import Range, tested_classes, validation_sampler
+from metawarp.protocol import Range, bounds, tested_classes, validation_sampler
 
 logger = logging.getLogger(__name__)
 
@@ -63,9 +63,10 @@ def evaluate(
 
     Raises:
         InputError: the arguments, the corpus, the init or the output file cannot be used.
+        ImportError: backbone "minilm" or baseline "setfit" without its extra.
     """
-    if episodes < 1:
-        raise InputError(f"episodes is {episodes}; 1 or more are needed.")
+    if episodes < 2:
+        raise InputError(f"episodes is {episodes}; 2 at least are needed for an interval.")
     file = None if output is None else Path(output)
     if file is not None:
         storage.claim_file(file, overwrite=overwrite)
@@ -77,7 +78,7 @@ def evaluate(
         backbone = Backbone.load(backbone or started.backbone["name"], device=device)
     warp = started.bind(backbone, any_backbone=any_backbone)
     warp.encoder.require_known(tested.class_names)
-    low, high = k_shot if isinstance(k_shot, tuple) else (k_shot, k_shot)
+    low, high = bounds(k_shot)
     bench = baseline_table.Bench(
         warp,
         started,
@@ -121,7 +122,7 @@ def _seen_in_training(init: Init, tested: Corpus) -> list[str]:
     seen = [name for name in tested.class_names if name in known]
     if seen:
         logger.warning(
-            "the init was trained or chosen on %d of the %d tested classes (%s): its accuracy says nothing of new ones",
+            "the init was trained or chosen on classes of the same name as %d of the %d tested ones (%s)",
             len(seen),
             tested.n_classes,
             listing(map(repr, seen), 3),

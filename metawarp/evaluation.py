@@ -116,6 +116,17 @@ def compare(predictors: Mapping[str, Predictor], sampler: Sampler, n_episodes: i
     }
 
 
+def format_results(results: dict[str, Any]) -> str:
+    """Results of `compare` as a table for people: percent ± half width of the 95 % interval."""
+    first = next(iter(results["methods"]))
+    lines = [f"{'method':<22} {'accuracy':>14} {'macro-F1':>9}   {first} minus it"]
+    for name, found in results["methods"].items():
+        paired = results["paired"].get(f"{first} - {name}")
+        line = f"{name:<22} {found['accuracy']:>7.2%} ±{found['ci95'] * 100:>5.2f} {found['macro_f1']:>9.2%}"
+        lines.append(line + (f"   {paired['difference'] * 100:+.2f} ± {paired['ci95'] * 100:.2f}" if paired else ""))
+    return "\n".join(lines)
+
+
 def interval(values: np.ndarray) -> float:
-    """Half width of the 95 % interval of a mean over E episodes: 1.96·s/√E, 0 for a single one."""
-    return float(Z95 * values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+    """Half width of the 95 % interval of a mean over E >= 2 episodes: 1.96·s/√E."""
+    return float(Z95 * values.std(ddof=1) / np.sqrt(len(values)))

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from episodes import InputError
 from episodes.errors import listing
-from metawarp.adaptation import InnerLoop, read, start, task_logits, task_losses, trajectory
+from metawarp.adaptation import GROUPS, InnerLoop, read, shared, task_logits, task_losses, trajectory
 from metawarp.tasks import TaskBatch
 from metawarp.warp import State, Warp
 
@@ -32,7 +32,10 @@ class MetaGradient:
 
 
 StepWeights = Sequence[float] | None
-"""S + 1 weights of the query losses after 0 … S inner steps; None: the last alone counts."""
+"""S + 1 weights of the query losses after 0 … S inner steps; None: the last alone counts.
+
+Methods without `multi_step_loss` in the table get None.
+"""
 
 Gradient = Callable[[Warp, State, TaskBatch, InnerLoop, StepWeights], MetaGradient]
 
@@ -100,10 +103,9 @@ def multitask(
         Vu, Lester, Constant, Al-Rfou, Cer (2022), "SPoT: Better Frozen Model Adaptation through Soft Prompt
         Transfer", ACL, sec. 2.2 (source prompt tuning on a mixture of tasks).
     """
-    current, support = start(warp, state, tasks)
-    query = read(warp, current, tasks.query)
-    features = query if support is None else torch.cat([support, query])
-    parts = [tasks.query] if support is None else [tasks.support, tasks.query]
+    current = shared(state)
+    parts = [texts for texts in (tasks.support, tasks.query) if len(texts)]
+    features = torch.cat([read(warp, current, texts) for texts in parts])
     labels = torch.cat([tasks.corpus_class[texts.task, texts.label] for texts in parts])
     owners = torch.cat([texts.task for texts in parts])
     logits = warp.logits(features, state["class_rows"], current["scale"])
@@ -179,19 +181,17 @@ class Method:
     least_steps: int = 0
 
 
-BOTH = ("prompt", "rows")
-
 METHODS: dict[str, Method] = {
-    "maml": Method(maml, InnerLoop(3, BOTH), multi_step_loss=True),
-    "fomaml": Method(fomaml, InnerLoop(3, BOTH), multi_step_loss=True),
-    "reptile": Method(reptile, InnerLoop(4, BOTH), least_steps=1),
+    "maml": Method(maml, InnerLoop(3, GROUPS), multi_step_loss=True),
+    "fomaml": Method(fomaml, InnerLoop(3, GROUPS), multi_step_loss=True),
+    "reptile": Method(reptile, InnerLoop(4, GROUPS), least_steps=1),
     # Raghu, Raghu, Bengio, Vinyals (2020), "Rapid Learning or Feature Reuse? Towards Understanding the
     # Effectiveness of MAML", ICLR, sec. 4: only the head moves in the inner loop.
     "anil": Method(maml, InnerLoop(5, ("rows",)), multi_step_loss=True),
     # Snell, Swersky, Zemel (2017), "Prototypical Networks for Few-shot Learning", NeurIPS, eq. 1 and 2: no inner
     # loop at all; the rows are a function of the support set, and the outer loop moves the prompt.
     "prototypical": Method(maml, InnerLoop(0, ())),
-    "multitask": Method(multitask, InnerLoop(3, BOTH), class_rows=True),
+    "multitask": Method(multitask, InnerLoop(3, GROUPS), class_rows=True),
 }
 
 

@@ -22,11 +22,11 @@ def draw_learning_curve(folder: str | Path) -> Path:
     Raises:
         ImportError: matplotlib is not installed; the message has the command that installs it.
     """
-    pyplot = _pyplot()
+    figure = _figure(7, 4)
     folder = Path(folder)
     entries = [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]
     validated = [entry for entry in entries if "validation_accuracy" in entry]
-    figure, left = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    left = figure.subplots()
     left.plot([e["step"] for e in entries], [e["loss"] for e in entries], color="0.7", label="query loss")
     left.set(xlabel="outer step", ylabel="query loss (training classes)", title=f"Meta-training, {folder}")
     right = left.twinx()
@@ -50,9 +50,9 @@ def draw_accuracies(results: Mapping[str, Mapping[str, Any]], file: str | Path) 
     Raises:
         ImportError: matplotlib is not installed; the message has the command that installs it.
     """
-    pyplot = _pyplot()
+    figure = _figure(8, 4)
     methods = list(dict.fromkeys(name for found in results.values() for name in found["methods"]))
-    figure, axes = pyplot.subplots(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
     width = 0.8 / len(methods)
     for offset, method in enumerate(methods):
         shown = [
@@ -71,18 +71,15 @@ def draw_accuracies(results: Mapping[str, Mapping[str, Any]], file: str | Path) 
     return _store(figure, Path(file))
 
 
-def _pyplot() -> Any:
+def _figure(width: float, height: float) -> Any:
+    """An empty figure, in inches; not of pyplot, whose state is the caller's."""
     if not plots_available():
         raise ImportError('plots are in an extra: pip install "metawarp[plots]"')
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")  # files only: there may be no screen
-    from matplotlib import pyplot
-
-    return pyplot
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _store(figure: Any, file: Path) -> Path:
     figure.savefig(file, dpi=120)
-    _pyplot().close(figure)
     return file

@@ -22,14 +22,23 @@ SPLITS = "splits.json"
 
 
 def class_split(corpus: Corpus, splits: str | None, seed: int) -> ClassSplit:
-    """The split of a splits.json; the bundled corpus's own; or, for other corpora, `FRACTIONS` drawn from a seed."""
+    """The split of a splits.json; the bundled corpus's own; or, for other corpora, `FRACTIONS` drawn from a seed.
+
+    Args:
+        corpus: all classes.
+        splits: path of a splits.json, or None.
+        seed: of the draw.
+
+    Raises:
+        InputError: see `Corpus.split_classes`.
+    """
     if splits is not None:
         return corpus.split_classes(splits)
-    return corpus.split_classes(BUNDLED if corpus.name == BUNDLED else FRACTIONS, seed)
+    return corpus.split_classes(BUNDLED if _is_bundled(corpus) else FRACTIONS, seed)
 
 
 def tested_classes(corpus: Corpus, splits: str | None, part: str) -> tuple[ClassSplit | None, Corpus]:
-    """The class split, where it leaves validation classes to choose by, and the classes that are tested.
+    """The class split, where it leaves untested validation classes to choose by, and the classes that are tested.
 
     Args:
         corpus: all classes.
@@ -37,26 +46,49 @@ def tested_classes(corpus: Corpus, splits: str | None, part: str) -> tuple[Class
         part: "train", "validation", "test", or "all" for every class.
 
     Raises:
-        InputError: an unknown part, or one of a split that is not known.
+        InputError: an unknown part, or one of a split that is not known; a split that would not be used.
     """
     if part == "all":
+        if splits is not None:
+            raise InputError("split 'all' tests every class and has no use for --splits; leave one of them out.")
         return None, corpus
     if part not in PARTS:
         raise InputError(f"split is {part!r}; it can be {listing((*PARTS, 'all'))}.")
-    if splits is None and corpus.name != BUNDLED:
+    if splits is None and not _is_bundled(corpus):
         raise InputError(
             f"split {part!r} of {corpus.name} is not known; give --splits FILE "
             f"(training writes one as {SPLITS}), or --split all for every class."
         )
     split = corpus.split_classes(splits or BUNDLED)
-    return split, split[part]
+    return (None if part == "validation" else split), split[part]
+
+
+def bounds(number: Range) -> tuple[int, int]:
+    """The smallest and the largest of a range; twice the same of a number."""
+    return (number, number) if isinstance(number, int) else (number[0], number[1])
 
 
 def validation_sampler(split: ClassSplit, n_way: Range, k_shot: Range, n_query: int, seed: int) -> EpisodeSampler:
-    """Episodes over the validation classes; of as many ways as they allow where they are fewer than asked for."""
+    """Episodes over the validation classes; of as many ways as they allow where they are fewer than asked for.
+
+    Args:
+        split: whose validation classes.
+        n_way: classes of an episode.
+        k_shot: support texts a class.
+        n_query: query texts a class.
+        seed: of the run; these episodes are drawn from the next one.
+
+    Raises:
+        InputError: see `EpisodeSampler`.
+    """
     available = split.validation.n_classes
-    low, high = n_way if isinstance(n_way, tuple) else (n_way, n_way)
+    low, high = bounds(n_way)
     if high > available:
         logger.warning("validation episodes are %d-way: there are no more validation classes", available)
     ways = (min(low, available), min(high, available))
     return EpisodeSampler(split.validation, ways, k_shot, n_query, seed + 1)
+
+
+def _is_bundled(corpus: Corpus) -> bool:
+    # Not by its name alone, which is what messages call it and anybody's to choose.
+    return corpus.name == BUNDLED and corpus.fingerprint == Corpus.load(BUNDLED).fingerprint

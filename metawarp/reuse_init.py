@@ -31,8 +31,24 @@ def fit(
 ) -> WarpClassifier:
     """Adapt an init to a task and save the task; the arguments are those of `metawarp fit`.
 
+    Args:
+        init: an init, its folder, or "untrained".
+        output: folder for the task.
+        data: file of few labelled texts; None for a task from class names alone.
+        class_name: classes that may be without texts.
+        text_column: the column of texts.
+        label_column: the column of labels.
+        backbone: what `Backbone.load` takes; None: the init's own.
+        any_backbone: allow another backbone than the init's, of the same widths.
+        device: where it runs.
+        overwrite: write over a task in `output`.
+
+    Returns:
+        The fitted classifier.
+
     Raises:
         InputError: neither data nor class names; data, init or output cannot be used.
+        ImportError: backbone "minilm" without its extra.
     """
     storage.claim_folder(Path(output), ("task.safetensors", "config.json"), kind="task", overwrite=overwrite)
     texts: list[str] = []
@@ -62,6 +78,15 @@ def predict(
     device: str = "cpu",
 ) -> Iterator[dict[str, Any]]:
     """Classify texts with a saved task; the arguments are those of `metawarp predict`.
+
+    Args:
+        task: folder of the task.
+        texts: texts to classify.
+        data: file of more of them.
+        text_column: its column of texts.
+        backbone: what `Backbone.load` takes; None: the one that the task was fitted on.
+        any_backbone: allow another one, of the same widths.
+        device: where it runs.
 
     Yields:
         For each text: {"text", "label", "probabilities": {class: probability}}.

@@ -45,7 +45,7 @@ def save(
         InputError: the folder holds something of another kind, or cannot be written.
     """
     file = folder / f"{kind}.safetensors"
-    _refuse_foreign(folder, kind, ["config.json"] if card is None else ["config.json", "README.md"])
+    _refuse_foreign(folder, kind, ["config.json", file.name, *(["README.md"] if card is not None else [])])
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Not `save_file`: where a folder cannot be written it raises no OSError, and its files are the owner's alone.
@@ -158,9 +158,14 @@ def _require_writable(folder: Path) -> None:
         raise InputError(f"output folder {str(folder)!r} cannot be written: {error.strerror}.") from error
 
 
+def mark(folder: Path, kind: str) -> None:
+    """Write a config.json that says whose the folder is, for a run that is going to `save` there at its end."""
+    write_text(folder / "config.json", json.dumps({"format": f"metawarp-{kind}", "format_version": FORMAT_VERSION}))
+
+
 def _refuse_foreign(folder: Path, kind: str, files: Sequence[str]) -> None:
-    """Refuse to write over a config.json or README.md that belongs to something else, --overwrite or not."""
-    foreign = [name for name in ("config.json", "README.md") if name in files and (folder / name).exists()]
+    """Refuse to write over files of a folder that is not marked as one of this kind, --overwrite or not."""
+    foreign = [name for name in files if (folder / name).exists()]
     if foreign and not _holds(folder, kind):
         raise InputError(
             f"{foreign[0]} in the folder {str(folder)!r} is not of a metawarp-{kind} and is left alone; "

@@ -26,7 +26,7 @@ def train(
     output: str,
     *,
     splits: str | None = None,
-    backbone: str = "minilm",
+    backbone: str | Backbone = "minilm",
     device: str = "cpu",
     method: str = "anil",
     n_way: Range = 5,
@@ -46,8 +46,8 @@ def train(
         corpus: a corpus, or what `Corpus.load` takes where its columns are "text" and "label".
         output: folder for init, class split, log and checkpoint.
         splits: path of a splits.json; None: see `protocol.class_split`.
-        backbone: what `Backbone.load` takes.
-        device: where it runs.
+        backbone: a backbone, or what `Backbone.load` takes.
+        device: where a backbone that is loaded here runs.
         method: name of a meta-gradient, of `METHODS`.
         n_way: classes of an episode.
         k_shot: support texts a class.
@@ -65,6 +65,7 @@ def train(
 
     Raises:
         InputError: the arguments, the corpus or the output folder cannot be used; training diverged.
+        ImportError: backbone "minilm" without its extra.
     """
     training, folder = training or TrainingConfig(), Path(output)
     if not resume:
@@ -74,7 +75,9 @@ def train(
     sampler = EpisodeSampler(split.train, n_way, k_shot, n_query, seed)
     validation = validation_sampler(split, n_way, k_shot, n_query, seed)
     inner = inner_loop(method, inner_steps)
-    model = Warp(Backbone.load(backbone, device=device), warp or WarpConfig())
+    if not isinstance(backbone, Backbone):
+        backbone = Backbone.load(backbone, device=device)
+    model = Warp(backbone, warp or WarpConfig())
     model.encoder.require_known(loaded.class_names)
     init = Init.start(model, inner, method=method, seed=seed, rates=inner_lr)
     description = {
@@ -105,6 +108,7 @@ def train(
     if not resume:
         for name in OWN_INIT:  # an old init beside the new split would be tested on classes that it has seen
             (folder / name).unlink(missing_ok=True)
+        storage.mark(folder, "init")
         split.to_json(folder / SPLITS)
     trained = trainer.run(resume=resume)
     return replace(trained, fingerprint=trained.save(folder))

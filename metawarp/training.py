@@ -21,6 +21,7 @@ from metawarp.checkpoint import load_checkpoint, save_checkpoint
 from metawarp.evaluation import metawarp_predictor, score
 from metawarp.initialization import Init
 from metawarp.meta_gradients import METHODS, MetaGradient, multi_step_weights
+from metawarp.randomness import generator_of
 from metawarp.tasks import TaskBatch
 from metawarp.training_config import TrainingConfig
 from metawarp.warp import State, Warp
@@ -68,7 +69,7 @@ class Trainer:
             raise InputError(f"method {init.method!r} has no multi-step loss; it is for {listing(having)}.")
         self.start = init.to(warp.backbone)
         if self.method.class_rows:
-            generator = torch.Generator().manual_seed(seed)
+            generator = generator_of(seed, "class rows")
             rows = torch.randn(len(classes), warp.backbone.feature_size, generator=generator)
             self.start["class_rows"] = warp.unit(rows).to(self.start["prompt"])
         # What AdamW sees is the way from the start, so that its weight decay pulls back to the start.
@@ -102,6 +103,8 @@ class Trainer:
             (self.folder / LOG).write_text("", encoding="utf-8")
             # That of a run that is written over: resuming this one before its first checkpoint must not find it.
             (self.folder / CHECKPOINT).unlink(missing_ok=True)
+            self._save()
+        if self.best_accuracy < 0:
             self._validate()
         bar = tqdm(total=self.config.steps, initial=self.step, desc=self.init.method, unit="step", disable=None)
         with bar, open(self.folder / LOG, "a", encoding="utf-8") as log:
@@ -171,7 +174,7 @@ class Trainer:
         moments: dict[str, dict[str, Tensor]] = {"exp_avg": {}, "exp_avg_sq": {}}
         for name, offset in self.offset.items():
             for kind, members in moments.items():
-                members[name] = self.optimizer.state[offset][kind]
+                members[name] = self.optimizer.state[offset].get(kind, torch.zeros_like(offset))
         progress = {
             "step": self.step,
             "best_step": self.best_step,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from episodes import InputError
+from metawarp.randomness import generator_of
 from metawarp.tasks import LabelledTexts, TaskBatch
 from metawarp.warp import State, Warp
 
@@ -70,7 +71,7 @@ def class_means(features: Tensor, texts: LabelledTexts, shots: Tensor) -> Tensor
 
 def _random_rows(warp: Warp, state: State, tasks: TaskBatch) -> Tensor:
     # The same start for class c of any task, on any machine: what it is must not depend on the batch.
-    generator = torch.Generator().manual_seed(0)
+    generator = generator_of(0, "rows")
     rows = torch.randn(tasks.shots.shape[1], warp.backbone.feature_size, generator=generator)
     rows = warp.unit(rows).to(state["prompt"])
     return rows.expand(len(tasks), *rows.shape)

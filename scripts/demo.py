@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import transformers
 
 from metawarp import Backbone, WarpClassifier, evaluate, train
-from metawarp.cli import format_results
 from metawarp.plots import draw_accuracies, draw_learning_curve
 from metawarp.storage import write_text
 from metawarp.training_config import TrainingConfig
@@ -61,7 +62,7 @@ def main() -> None:
         results[setting] = evaluate(
             str(FOLDER / "init"), "everyday", backbone=backbone, k_shot=shots, episodes=EPISODES
         )
-        print(f"\n{setting}\n{format_results(results[setting])}")
+    print(table(results))
     write_text(FOLDER / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     draw_accuracies(results, FOLDER / "accuracy.png")
 
@@ -74,6 +75,21 @@ def main() -> None:
         print(f"   {classifier.classes_[best]:<22} {row[best]:>4.0%}   {text}")
     classifier.save(FOLDER / "task")
     print(f"\nDone in {time.perf_counter() - began:.0f} s. Everything is in {FOLDER}/")
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """One line a method: accuracy in percent ± 95 % interval, and by how much metawarp is above it, by setting."""
+    lines = [f"{'method':<20}" + "".join(f"{setting:>30}" for setting in results)]
+    for name in next(iter(results.values()))["methods"]:
+        cells = []
+        for found in results.values():
+            scores, paired = found["methods"][name], found["paired"].get(f"metawarp - {name}")
+            cell = f"{100 * scores['accuracy']:.1f} ± {100 * scores['ci95']:.1f}"
+            if paired:
+                cell += f" ({100 * paired['difference']:+.1f} ± {100 * paired['ci95']:.1f})"
+            cells.append(f"{cell:>30}")
+        lines.append(f"{name:<20}" + "".join(cells))
+    return "\n".join([*lines, "in parentheses: metawarp minus the method, on the same episodes"])
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 EPISODES = ["errors", "hub", "reading", "cleaning", "splits", "corpus", "episode", "sampler"]
 METAWARP = [
     "architectures",
+    "randomness",
     "backbone",
     "template",
     "warp",
@@ -28,6 +29,7 @@ METAWARP = [
     "plots",
     "baselines",
     "baseline_table",
+    "labels",
     "classifier",
     "protocol",
     "train_init",

@@ -298,3 +298,22 @@ def test_a_dtype_that_is_no_float_is_refused(dtype):
 def test_a_device_that_cannot_be_used_is_refused(device):
     with pytest.raises(InputError, match=f"^device '{device}' cannot be used here \\(.+\\); use cpu\\.$"):
         Backbone.load("minilm", device=device)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("tokenizer.json", "{}"), ("config.json", '{"model_type": "bert", "hidden_size": "wide"}'), ("config.json", "[]")],
+)
+def test_damaged_files_of_a_folder_end_in_one_sentence(tmp_path, name, content):
+    tiny_folder(tmp_path)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=f"^backbone folder '{tmp_path}' could not be loaded: [^\n]+$"):
+        Backbone.load(tmp_path)
+
+
+def test_weights_of_another_size_end_in_one_sentence(tmp_path):
+    tiny_folder(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "hidden_size": 48, "num_attention_heads": 4}))
+    with pytest.raises(InputError, match=f"^backbone folder '{tmp_path}' could not be loaded: [^\n]+$"):
+        Backbone.load(tmp_path)

@@ -26,7 +26,7 @@ def train(made, corpus, *more):
 
 def evaluate(folder, *more, corpus=None, init=None):
     return ["evaluate", f"--init={init or folder / 'init'}", f"--corpus={corpus or folder / 'tiny.jsonl'}",
-            "--split=all", "--n-way=2", "--n-query=2", "--episodes=1", "--baselines=none", *more]  # fmt: skip
+            "--split=all", "--n-way=2", "--n-query=2", "--episodes=2", "--baselines=none", *more]  # fmt: skip
 
 
 def fit(folder, data, *more):
@@ -233,7 +233,7 @@ def test_options_that_make_no_sense_are_refused(capsys, made, folder, option):
 
 
 def test_no_episodes_are_refused(capsys, folder):
-    assert failure(capsys, *evaluate(folder, "--episodes=0")) == "episodes is 0; 1 or more are needed."
+    assert failure(capsys, *evaluate(folder, "--episodes=0")) == "episodes is 0; 2 at least are needed for an interval."
 
 
 def test_unknown_parts_and_baselines_are_refused(capsys, folder):

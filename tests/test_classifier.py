@@ -301,7 +301,7 @@ def test_a_saved_task_is_kilobytes_and_finds_its_backbone_by_name(minilm, tmp_pa
     model = WarpClassifier(init, minilm).fit(TEXTS, LABELS)
     model.save(tmp_path)
     files = {str(file.relative_to(tmp_path)): file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()}
-    of_the_init = {"init/config.json", "init/init.safetensors", "init/README.md"}
+    of_the_init = {"fitted_from/config.json", "fitted_from/init.safetensors", "fitted_from/README.md"}
     assert files.keys() == {"config.json", "task.safetensors", *of_the_init}
     assert sum(files.values()) < 100_000
     loaded = WarpClassifier.load(tmp_path)  # "minilm"
@@ -336,10 +336,52 @@ def test_a_loaded_task_is_fitted_anew_from_its_init(tiny, init, labelled, tmp_pa
 def test_a_task_and_an_init_of_two_saves_are_refused(tiny, init, labelled, tmp_path):
     for name, start in (("one", init), ("other", replace(init, tensors={k: t + 1 for k, t in init.tensors.items()}))):
         WarpClassifier(start, tiny).fit(*labelled).save(tmp_path / name)
-    shutil.rmtree(tmp_path / "one" / "init")
-    shutil.copytree(tmp_path / "other" / "init", tmp_path / "one" / "init")
+    shutil.rmtree(tmp_path / "one" / "fitted_from")
+    shutil.copytree(tmp_path / "other" / "fitted_from", tmp_path / "one" / "fitted_from")
     with refused(f"the task in {str(tmp_path / 'one')!r} was not made from the init in it; fit it anew."):
         WarpClassifier.load(tmp_path / "one", tiny)
+
+
+def test_a_task_fitted_on_another_backbone_belongs_to_that_one(tiny, init, labelled, tmp_path):
+    texts, labels = labelled
+    other = tiny_backbone(tmp_path / "other", seed=1)
+    model = WarpClassifier(init, other, any_backbone=True).fit(texts, labels)
+    model.save(tmp_path / "task")
+    with refused(
+        f"this init was trained on backbone {other.name!r} ({other.fingerprint}), not on {tiny.name!r} "
+        f"({tiny.fingerprint}); load that one, or allow another with --any-backbone (any_backbone=True)."
+    ):
+        WarpClassifier.load(tmp_path / "task", tiny)
+    for backbone in (other, None):  # found by its name
+        loaded = WarpClassifier.load(tmp_path / "task", backbone)
+        assert loaded.warp_.backbone.fingerprint == other.fingerprint
+        assert (loaded.predict(texts) == model.predict(texts)).all()
+        assert (clone(loaded).fit(texts, labels).predict(texts) == model.predict(texts)).all()
+
+
+@pytest.mark.parametrize("rows", ["names", "mix"])
+@pytest.mark.parametrize("labels", [[0, 1], ["0", "1"], ["-1", "+1"]], ids=str)
+def test_labels_that_are_numbers_have_no_names(tiny, rows, labels):
+    init = Init.start(Warp(tiny, WarpConfig(template="{prompt:2} {text} {mask}", rows=rows)), InnerLoop(0, ()))
+    texts = ["play the music", "the rain today"]
+    found = WarpClassifier(init, tiny).fit(texts, labels)
+    by_support = replace(init, warp=replace(init.warp, rows="support"))
+    by_support = replace(by_support, tensors={k: t for k, t in init.tensors.items() if k != "name_weight"})
+    order = [sorted(labels).index(label) for label in labels]
+    expected = WarpClassifier(by_support, tiny).fit(texts, ["music", "rain"]).predict_proba(["music"])
+    assert found.predict_proba(["music"])[:, order] == pytest.approx(expected, abs=1e-12)
+
+
+def test_steps_of_an_init_without_inner_loop_are_refused(tiny):
+    with refused("steps is 2, but this init (none) has no inner loop; leave it out."):
+        WarpClassifier(backbone=tiny, steps=2).fit(["a", "b"], ["x", "y"])
+
+
+def test_saving_a_task_keeps_an_init_that_lies_there(tiny, init, model, labelled, tmp_path):
+    digest = init.save(tmp_path / "init")
+    other = replace(init, tensors={name: tensor + 1 for name, tensor in init.tensors.items()})
+    WarpClassifier(other, tiny).fit(*labelled).save(tmp_path)
+    assert Init.load(tmp_path / "init").fingerprint == digest
 
 
 def test_an_init_is_no_task_and_a_task_no_init(tiny, init, model, labelled, tmp_path):
@@ -427,6 +469,14 @@ BAD_FITS = {
     "not in the mapping": (
         (["a text", "another"], [0, 1], {0: "a", 5: "b"}),
         "labels [1] are not among the class names given: [0, 5].",
+    ),
+    "one string for names": (
+        ([], [], "ab"),
+        "one class name came where a list of names is needed: ['ab'].",
+    ),
+    "a mapping of mixed labels": (
+        ([], [], {0: "a", "x": "b"}),
+        "labels must be all strings or all integers; these are of type int, str.",
     ),
     "names twice": (([], [], ["a", "b", "a"]), "The task: these class names stand twice: 'a'."),
     "an empty name": (([], [], ["a", " "]), "The task: the class names with these indices are empty: 1."),

@@ -165,7 +165,7 @@ def test_how_a_corpus_is_read_can_be_said(capsys, made, tmp_path):
     rows = (made / "tiny.jsonl").read_text()
     text = json.loads(rows.splitlines()[0])["text"]
     (tmp_path / "conflict.jsonl").write_text(rows + json.dumps({"text": text, "label": "another"}) + "\n")
-    arguments = ["evaluate", f"--init={made}/init", "--split=all", "--n-way=2", "--n-query=2", "--episodes=1"]
+    arguments = ["evaluate", f"--init={made}/init", "--split=all", "--n-way=2", "--n-query=2", "--episodes=2"]
     message = failure(capsys, *arguments, f"--corpus={tmp_path}/conflict.jsonl", "--conflicts=refuse")
     assert re.search(r"conflict\.jsonl: 1 texts stand under two labels, such as .* and 'another'; correct", message)
     for option in ("--subset=a", "--hub-split=train"):

@@ -244,6 +244,15 @@ BAD_FILES = {
         "{}: labels must be names or whole numbers, but row 1 is empty, row 2 is missing, "
         "row 3 is of type float; fill in or remove these rows.",
     ),
+    "twice.csv": (
+        "text,label,text\na,x,c\n",
+        "{} has columns of the same name: 'text'; give each its own.",
+    ),
+    "deep.json": (
+        "[" * 100_000,
+        "{} cannot be read as JSON from line 1 on (maximum recursion depth exceeded while decoding a JSON array from a "
+        "unicode string).",
+    ),
     "one.csv": ("text,label\na,x\nb,x\n", "{} needs at least 2 classes; its classes are: 'x'."),
     "table.xlsx": (b"PK", "{} is of no known kind; save it as one of: .csv, .tsv, .json, .jsonl, .parquet."),
 }

@@ -131,6 +131,19 @@ def test_the_meta_gradient_of_a_batch_is_the_mean_of_those_of_its_tasks(tiny, k_
         assert torch.allclose(together.gradients[name], mean, rtol=0, atol=1e-10), name
 
 
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"multitask"}))
+def test_tasks_of_unequal_ways_do_not_disturb_each_other(tiny, method):
+    inner = METHODS[method].inner
+    warp, state = tiny_model(tiny, inner, learn=True, rates=RATES)
+    episodes = [tiny_episodes(1, n_way=n_way, seed=n_way)[0] for n_way in (2, 4)]
+    batches = [TaskBatch.encode(some, warp.encoder) for some in (episodes, episodes[:1], episodes[1:])]
+    together, *alone = (METHODS[method].gradient(warp, state, tasks, inner, None) for tasks in batches)
+    for name in state:
+        mean = torch.stack([one.gradients[name] for one in alone]).mean(0)
+        assert torch.allclose(together.gradients[name], mean, rtol=0, atol=1e-10), name
+    assert together.gradients["prompt"].any()
+
+
 def test_without_support_texts_maml_is_prototypical(tiny):
     inner = InnerLoop(2, BOTH)
     warp, state, tasks = learning(tiny, inner, k_shot=0)

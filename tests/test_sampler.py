@@ -1,6 +1,7 @@
 """Episodes: a function of (seed, i) alone, disjoint, of the asked shape; what is said when there are none."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -141,6 +142,21 @@ GOLDEN_RANGED = {
 
 
 # What cannot be sampled ------------------------------------------------------------------------------------
+
+
+def test_copies_could_be_support_and_query_at_once():
+    corpus = Corpus(("one", "two", " one ", "three"), [0, 0, 1, 1], ("a", "b"), "mine")
+    with refused(
+        "mine holds 1 copies of texts, which could be support and query at once; make it with Corpus.load, which drops "
+        "them."
+    ):
+        EpisodeSampler(corpus, n_way=2, k_shot=1, n_query=1)
+
+
+def test_an_episode_that_asks_about_what_it_shows_is_refused():
+    episode = EpisodeSampler(corpus_of(n_classes=3), n_way=2, k_shot=2, n_query=2)[0]
+    with refused(f"These rows are support and query at once: {episode.support[0]}; a row can be one of them."):
+        replace(episode, query=episode.support[:1], query_labels=episode.support_labels[:1])
 
 
 def test_classes_with_too_few_texts_are_named():

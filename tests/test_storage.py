@@ -168,6 +168,11 @@ def test_another_run_is_written_over_on_request_only(tmp_path):
     (tmp_path / "marker").write_text("theirs")
     with refused(f"output folder '{tmp_path}' holds another run (marker); choose another folder, or --overwrite."):
         storage.claim_folder(tmp_path, ["marker"], kind="task")
+    with refused(
+        f"marker in the folder {str(tmp_path)!r} is not of a metawarp-task and is left alone; choose another folder."
+    ):
+        storage.claim_folder(tmp_path, ["marker"], kind="task", overwrite=True)
+    storage.mark(tmp_path, "task")
     storage.claim_folder(tmp_path, ["marker"], kind="task", overwrite=True)
     storage.claim_folder(tmp_path, ["other marker"], kind="task")
     assert (tmp_path / "marker").read_text() == "theirs"

@@ -367,8 +367,11 @@ def test_a_run_that_is_written_over_is_not_resumed_by_mistake(tiny, tmp_path):
     sampler = Killed(EpisodeSampler(tiny_corpus(), n_way=3, k_shot=2, n_query=3), 2)
     with pytest.raises(KeyboardInterrupt):  # after one step, before its first checkpoint
         trainer_of(tiny, tmp_path, sampler=sampler).run()
-    with refused(f"'{tmp_path}' holds no checkpoint.safetensors to resume from; start it without --resume."):
-        trainer_of(tiny, tmp_path).run(resume=True)
+    other = tmp_path / "other"
+    other.mkdir()
+    expected = trainer_of(tiny, other).run()
+    assert equal(trainer_of(tiny, tmp_path).run(resume=True).tensors, expected.tensors)  # from its own first step on
+    assert [entry["loss"] for entry in log_of(tmp_path)] == [entry["loss"] for entry in log_of(other)]
 
 
 def test_a_half_written_line_of_the_log_is_written_again(tiny, tmp_path):
@@ -449,6 +452,26 @@ def test_another_run_is_kept_unless_told_and_strange_files_survive(files, tmp_pa
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert (tmp_path / "folder").is_dir()
     assert {file.name for file in tmp_path.iterdir()} == {*before, "folder"}
+
+
+@pytest.mark.parametrize("name", ["splits.json", "log.jsonl", "init.safetensors"])
+def test_files_of_somebody_else_are_left_alone_even_so(files, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with refused(
+        f"{name} in the folder {str(tmp_path)!r} is not of a metawarp-init and is left alone; choose another folder."
+    ):
+        train(files["corpus"], str(tmp_path), backbone=files["backbone"], overwrite=True)
+    assert (tmp_path / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("method", ["anil", "maml"])
+def test_ways_and_shots_may_vary(files, tmp_path, method):
+    corpus = tiny_corpus(n_classes=8)
+    init = train(
+        corpus, str(tmp_path / "run"), backbone=files["backbone"], method=method, n_way=[2, 3], k_shot=[0, 3],
+        n_query=2, warp=CONFIG, training=FEW,
+    )  # fmt: skip
+    assert init.training["steps_run"] == 4
 
 
 @pytest.mark.parametrize("name", ["README.md", "config.json", "checkpoint.safetensors"])

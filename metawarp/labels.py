@@ -1,0 +1,71 @@
+"""What people hand to an estimator, as lists that can be relied on: texts, labels, classes and their names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from episodes import InputError
+from episodes.cleaning import refuse_unusable_texts
+
+_A_NUMBER = re.compile(r"[+-]?\d+")
+
+
+def text_list(texts: Any) -> list[str]:
+    """The texts, from any iterable but a single string.
+
+    Raises:
+        InputError: a single string; a text that is missing, empty or no string.
+    """
+    if isinstance(texts, str):
+        raise InputError(f"one text came where a list of texts is needed: [{texts[:40]!r}].")
+    found = list(texts)
+    refuse_unusable_texts(found, "the list of texts")
+    return [str(text) for text in found]
+
+
+def label_list(labels: Any) -> list[Any]:
+    """The labels as Python strings or Python integers, from any iterable.
+
+    Raises:
+        InputError: other types, or both at once.
+    """
+    # Label by label: numpy would turn ["a", 1] into two strings, and ["a", nan] too.
+    found = [label.item() if isinstance(label, np.generic) else label for label in labels]
+    if not (all(isinstance(label, str) for label in found) or all(type(label) is int for label in found)):
+        kinds = sorted({type(label).__name__ for label in found})
+        raise InputError(f"labels must be all strings or all integers; these are of type {', '.join(kinds)}.")
+    return found
+
+
+def classes_and_names(labels: list[Any], class_names: Any) -> tuple[list[Any], list[str] | None]:
+    """Labels of all classes, sorted or in the order of the names; and their names, None where they have none.
+
+    Args:
+        labels: of the texts.
+        class_names: see `WarpClassifier.fit`.
+
+    Raises:
+        InputError: fewer than 2 classes; labels that have no name among those given; names that are no list.
+    """
+    if isinstance(class_names, str):
+        raise InputError(f"one class name came where a list of names is needed: [{class_names!r}].")
+    if isinstance(class_names, Mapping):
+        label_list(class_names)
+        classes, names = sorted(class_names), [class_names[label] for label in sorted(class_names)]
+    elif class_names is not None:
+        names = list(class_names)
+        classes = list(range(len(names))) if labels and isinstance(labels[0], int) else names
+    else:
+        classes = sorted(set(labels))
+        # "0" and "1", as a .csv file has integers, say no more than 0 and 1.
+        names = classes if any(isinstance(label, str) and not _A_NUMBER.fullmatch(label) for label in classes) else None
+    unknown = sorted(set(labels) - set(classes))
+    if unknown:
+        raise InputError(f"labels {unknown} are not among the class names given: {classes}.")
+    if len(classes) < 2:
+        raise InputError(f"a classifier needs 2 classes at least; this task has {len(classes)}: {classes}.")
+    return classes, names
