@@ -121,7 +121,8 @@ def write_readme(readme: Path, files: list[Path]) -> None:
 def table(found: dict[str, Any]) -> str:
     """Markdown: method × setting, percent ± 95 % interval; for each init also its paired difference to the rival."""
     settings = found["settings"]
-    methods = list(dict.fromkeys(name for setting in settings.values() for name in setting["methods"]))
+    names = dict.fromkeys(name for setting in settings.values() for name in setting["methods"])
+    methods = sorted(names, key=lambda name: not name.startswith("metawarp"))  # ours, then the baselines
     lines = [f"| {found['name']} | {' | '.join(settings)} |", "|---" * (len(settings) + 1) + "|"]
     for method in methods:
         cells = []
