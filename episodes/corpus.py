@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Corpus:
     """Labelled texts, validated once and never changed.
 
@@ -119,6 +119,9 @@ class Corpus:
         index = {name: i for i, name in enumerate(names)}
         numbers = np.array([index[labels[row]] for row in kept], dtype=np.int64)
         return cls(tuple(table.texts[row] for row in kept), numbers, names, table.name)
+
+    def __repr__(self) -> str:
+        return f"<Corpus {self.name!r}: {len(self):,} texts of {self.n_classes} classes>"
 
     def __len__(self) -> int:
         """The number of texts."""

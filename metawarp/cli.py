@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, NoReturn
 
-import transformers
 from jsonargparse import ArgumentParser, Namespace
 
 from episodes import Corpus, InputError
@@ -39,7 +38,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     logging.getLogger("episodes").setLevel(logging.INFO)  # says what was dropped from a corpus
-    transformers.utils.logging.disable_progress_bar()
     parser = _Parser(prog="metawarp", description="Few-shot text classification from meta-learned WARP prompts.")
     subcommands = parser.add_subcommands()
     for name, (build, _) in _COMMANDS.items():

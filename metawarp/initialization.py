@@ -44,7 +44,7 @@ class InnerRates:
                 raise InputError(f"the inner learning rate of {group} is {rate}; it must be a positive number.")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Init:
     """A learned (or fresh) initialization.
 
@@ -95,6 +95,10 @@ class Init:
         for group in inner.groups if inner.steps else ():
             tensors[f"log_inner_lr.{group}"] = torch.full((inner.steps,), math.log(getattr(rates, group)))
         return cls(tensors, warp.config, inner, method, identity(warp.backbone))
+
+    def __repr__(self) -> str:
+        numbers = sum(tensor.numel() for tensor in self.tensors.values())
+        return f"<Init by {self.method!r}: {numbers:,} numbers for backbone {self.backbone['name']!r}>"
 
     def save(self, folder: str | Path) -> str:
         """Write init.safetensors, config.json and a model card; returns the sha256 of the tensors.

@@ -68,13 +68,13 @@ def train(
         ImportError: backbone "minilm" without its extra.
     """
     training, folder = training or TrainingConfig(), Path(output)
+    inner = inner_loop(method, inner_steps)
     if not resume:
         _claim_run(folder, overwrite)
     loaded = corpus if isinstance(corpus, Corpus) else Corpus.load(corpus)
     split = class_split(loaded, splits, seed)
     sampler = EpisodeSampler(split.train, n_way, k_shot, n_query, seed)
     validation = validation_sampler(split, n_way, k_shot, n_query, seed)
-    inner = inner_loop(method, inner_steps)
     if not isinstance(backbone, Backbone):
         backbone = Backbone.load(backbone, device=device)
     model = Warp(backbone, warp or WarpConfig())

@@ -16,8 +16,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import transformers
-
 from metawarp import Backbone, evaluate, train
 from metawarp.checkpoint import FILE as CHECKPOINT
 from metawarp.storage import write_text
@@ -43,7 +41,6 @@ def main() -> None:
     parser.add_argument("--readme", action="store_true", help="only write the tables that are there into README.md")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
-    transformers.utils.logging.disable_progress_bar()  # of loading weights: a second
     if not (options.readme or options.name):
         parser.error("--name is needed: what the corpus is called in files and tables")
     if options.readme:

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import transformers
-
 from metawarp import Backbone, WarpClassifier, evaluate, train
 from metawarp.plots import draw_accuracies, draw_learning_curve
 from metawarp.storage import write_text
@@ -48,7 +46,6 @@ FRESH = [
 def main() -> None:
     """Run the demo and say what happens."""
     began = time.perf_counter()
-    transformers.utils.logging.disable_progress_bar()  # of loading weights: a second
     print(f"1. Meta-training on the bundled corpus (54 classes), into {FOLDER / 'init'}")
     training = TrainingConfig(steps=80, validate_every=20, validation_episodes=60)
     init = train("everyday", str(FOLDER / "init"), training=training, overwrite=True)

@@ -282,6 +282,7 @@ def test_a_folder_that_holds_no_init_is_refused(capsys, folder):
 def test_an_init_of_another_backbone_is_refused(capsys, folder):
     remembered = Init.load(folder / "init").backbone
     other, wide = tiny_folder(folder / "other", seed=1), tiny_folder(folder / "wide", hidden=48)
+    capsys.readouterr()  # transformers shows how it writes them
     for arguments in using(folder):
         assert re.fullmatch(
             rf"this init was trained on backbone '{remembered['name']}' \({remembered['fingerprint']}\), not on "
