@@ -24,6 +24,9 @@ from metawarp.warp import State, Warp
 GROUPS = ("prompt", "rows")
 """What the inner loop can move: the soft tokens (K, d) and the verbalizer rows (C, d) of a task."""
 
+RATES = "log_inner_lr."
+"""What the names of the inner learning rates begin with; the group follows."""
+
 
 @dataclass(frozen=True)
 class InnerLoop:
@@ -75,19 +78,47 @@ def trajectory(
         states = [current]
         if not batches:
             return states * (inner.steps + 1)
-        for step in range(inner.steps):
-            texts = batches[step % len(batches)]
-            if step == 0 and texts is tasks.support:
-                assert support is not None
-                features = support
-            elif step == 0 or moves_prompt(inner) or len(batches) > 1:
-                features = read(warp, current, texts)
-            gradients = _gradients(warp, current, features, texts, tasks, inner, second_order)
-            current = dict(current)
-            for group, gradient in gradients.items():
-                current[group] = current[group] - inner_lr(state, group, step) * gradient
+        # The features of the support texts serve the first step too, and every one where the prompt stays as it is.
+        kept = support if len(batches) == 1 and batches[0] is tasks.support else None
+        for number in range(inner.steps):
+            texts = batches[number % len(batches)]
+            features = kept if number == 0 or not moves_prompt(inner) else None
+            current = step(
+                warp, state, current, texts, tasks, inner, number, features=features, second_order=second_order
+            )
             states.append(current)
     return states
+
+
+def step(
+    warp: Warp,
+    state: State,
+    current: State,
+    texts: LabelledTexts,
+    tasks: TaskBatch,
+    inner: InnerLoop,
+    number: int,
+    *,
+    features: Tensor | None = None,
+    second_order: bool = False,
+) -> State:
+    """The state of T tasks after one gradient step: θ - α·∇L(θ) for each group.
+
+    Args:
+        warp: the model.
+        state: holds the inner learning rates α.
+        current: the state before the step.
+        texts: what the loss is taken on.
+        tasks: T tasks.
+        inner: its groups move.
+        number: of the step, from 0.
+        features: of the texts under the current prompt, where they are known.
+        second_order: keep the graph of the gradients.
+    """
+    features = read(warp, current, texts) if features is None else features
+    gradients = _gradients(warp, current, features, texts, tasks, inner, second_order)
+    moved = {group: current[group] - inner_lr(state, group, number) * gradient for group, gradient in gradients.items()}
+    return {**current, **moved}
 
 
 def moves_prompt(inner: InnerLoop) -> bool:
@@ -173,10 +204,15 @@ def task_losses(warp: Warp, current: State, features: Tensor, texts: LabelledTex
     return losses.new_zeros(len(tasks)).index_add(0, texts.task, losses) / counts
 
 
-def inner_lr(state: State, group: str, step: int) -> Tensor:
+def inner_lr(state: State, group: str, number: int) -> Tensor:
     """Inner learning rate of a group at a step; steps beyond those learned use the last one."""
-    rates = state[f"log_inner_lr.{group}"]
-    return rates[min(step, len(rates) - 1)].exp()
+    rates = state[RATES + group]
+    return rates[min(number, len(rates) - 1)].exp()
+
+
+def inner_rates(state: State) -> State:
+    """Those tensors of an init that are inner learning rates."""
+    return {name: tensor for name, tensor in state.items() if name.startswith(RATES)}
 
 
 def _name_features(warp: Warp, current: State, tasks: TaskBatch) -> Tensor:

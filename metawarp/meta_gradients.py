@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from episodes import InputError
 from episodes.errors import listing
-from metawarp.adaptation import GROUPS, InnerLoop, read, shared, task_logits, task_losses, trajectory
+from metawarp.adaptation import GROUPS, InnerLoop, read, shared, trajectory
+from metawarp.outer_loss import MetaGradient, StepWeights, accuracy, gradients_of, query_losses
+from metawarp.second_order import unroll
 from metawarp.tasks import TaskBatch
 from metawarp.warp import State, Warp
-
-
-@dataclass(frozen=True)
-class MetaGradient:
-    """What T tasks say about the init.
-
-    Attributes:
-        gradients: by tensor name, of the shape of the init's tensors; zero where the method does not reach.
-        losses: (T,) query loss of each task after adaptation.
-        accuracy: share of the queries that the adapted tasks get right, 0 to 1.
-    """
-
-    gradients: State
-    losses: Tensor
-    accuracy: float
-
-
-StepWeights = Sequence[float] | None
-"""S + 1 weights of the query losses after 0 … S inner steps; None: the last alone counts.
-
-Methods without `multi_step_loss` in the table get None.
-"""
 
 Gradient = Callable[[Warp, State, TaskBatch, InnerLoop, StepWeights], MetaGradient]
 
@@ -56,7 +35,7 @@ def maml(
         Finn et al. (2017), "Model-Agnostic Meta-Learning", ICML, algorithm 1, line 8.
         Antoniou et al. (2019), "How to train your MAML", ICLR, eq. 4 (multi-step loss).
     """
-    return _through_the_inner_loop(warp, state, tasks, inner, step_weights, second_order=True)
+    return unroll(warp, state, tasks, inner, step_weights)
 
 
 def fomaml(
@@ -67,7 +46,7 @@ def fomaml(
     References:
         Finn et al. (2017), "Model-Agnostic Meta-Learning", ICML, sec. 5.2 (first-order approximation).
     """
-    return _through_the_inner_loop(warp, state, tasks, inner, step_weights, second_order=False)
+    return unroll(warp, state, tasks, inner, step_weights, second_order=False)
 
 
 def reptile(
@@ -83,12 +62,10 @@ def reptile(
     """
     states = trajectory(warp, state, tasks, inner, batches=(tasks.query, tasks.support))
     with torch.no_grad():
-        features = read(warp, states[-1], tasks.query)
-        losses = task_losses(warp, states[-1], features, tasks.query, tasks)
-        accuracy = _accuracy(task_logits(warp, states[-1], features, tasks.query, tasks), tasks.query.label)
+        losses, right = query_losses(warp, states[-1], tasks)
         gradients = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
         gradients["prompt"] = (states[0]["prompt"] - states[-1]["prompt"]).mean(0)
-    return MetaGradient(gradients, losses, accuracy)
+    return MetaGradient(gradients, losses, right)
 
 
 def multitask(
@@ -112,54 +89,7 @@ def multitask(
     each = cross_entropy(logits, labels, reduction="none")
     sums = each.new_zeros(len(tasks)).index_add(0, owners, each)
     losses = sums / torch.bincount(owners, minlength=len(tasks))
-    return MetaGradient(_gradients(losses.mean(), state), losses.detach(), _accuracy(logits, labels))
-
-
-def _through_the_inner_loop(
-    warp: Warp,
-    state: State,
-    tasks: TaskBatch,
-    inner: InnerLoop,
-    step_weights: StepWeights,
-    second_order: bool,
-) -> MetaGradient:
-    states = trajectory(warp, state, tasks, inner, second_order=second_order)
-    weights = step_weights or [0.0] * (len(states) - 1) + [1.0]
-    losses = logits = None
-    for current, weight in zip(states, weights, strict=True):
-        if weight:
-            features = read(warp, current, tasks.query)
-            logits = task_logits(warp, current, features, tasks.query, tasks)
-            weighted = weight * task_losses(warp, current, features, tasks.query, tasks)
-            losses = weighted if losses is None else losses + weighted
-    assert losses is not None and logits is not None
-    return MetaGradient(_gradients(losses.mean(), state), losses.detach(), _accuracy(logits, tasks.query.label))
-
-
-def _gradients(loss: Tensor, state: State) -> State:
-    gradients = torch.autograd.grad(loss, list(state.values()), allow_unused=True)
-    return {
-        name: torch.zeros_like(tensor) if gradient is None else gradient
-        for (name, tensor), gradient in zip(state.items(), gradients, strict=True)
-    }
-
-
-def _accuracy(logits: Tensor, labels: Tensor) -> float:
-    return float((logits.argmax(-1) == labels).float().mean())
-
-
-def multi_step_weights(steps: int, progress: float) -> list[float]:
-    """Weights of the query losses after 0 … S steps, annealed from all steps alike to the last alone.
-
-    Args:
-        steps: inner steps S.
-        progress: how far the annealing is, 0 to 1.
-
-    References:
-        Antoniou et al. (2019), "How to train your MAML", ICLR, sec. 4 (multi-step loss optimization).
-    """
-    shared = (1 - min(max(progress, 0.0), 1.0)) / max(steps, 1)
-    return [0.0] + [shared] * (steps - 1) + [1 - shared * (steps - 1)] if steps else [1.0]
+    return MetaGradient(gradients_of(losses.mean(), state), losses.detach(), accuracy(logits, labels))
 
 
 @dataclass(frozen=True)

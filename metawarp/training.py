@@ -20,7 +20,8 @@ from metawarp.checkpoint import FILE as CHECKPOINT
 from metawarp.checkpoint import load_checkpoint, save_checkpoint
 from metawarp.evaluation import metawarp_predictor, score
 from metawarp.initialization import Init
-from metawarp.meta_gradients import METHODS, MetaGradient, multi_step_weights
+from metawarp.meta_gradients import METHODS
+from metawarp.outer_loss import MetaGradient, multi_step_weights
 from metawarp.randomness import generator_of
 from metawarp.tasks import TaskBatch
 from metawarp.training_config import TrainingConfig

@@ -18,6 +18,8 @@ METAWARP = [
     "tasks",
     "verbalizer",
     "adaptation",
+    "outer_loss",
+    "second_order",
     "meta_gradients",
     "storage",
     "model_card",

@@ -13,7 +13,8 @@ from torch.nn.functional import cross_entropy
 
 from metawarp.adaptation import InnerLoop, read, start, task_losses, trajectory
 from metawarp.initialization import InnerRates
-from metawarp.meta_gradients import METHODS, fomaml, maml, multi_step_weights, multitask, reptile
+from metawarp.meta_gradients import METHODS, fomaml, maml, multitask, reptile
+from metawarp.outer_loss import multi_step_weights
 from metawarp.tasks import TaskBatch
 
 BOTH = ("prompt", "rows")

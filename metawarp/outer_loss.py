@@ -1,0 +1,75 @@
+"""The outer loss: how well adapted states do on the queries, and what a meta-gradient reports of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from metawarp.adaptation import read, task_logits, task_losses
+from metawarp.tasks import TaskBatch
+from metawarp.warp import State, Warp
+
+StepWeights = Sequence[float] | None
+"""S + 1 weights of the query losses after 0 … S inner steps; None: the last alone counts."""
+
+
+@dataclass(frozen=True)
+class MetaGradient:
+    """What T tasks say about the init.
+
+    Attributes:
+        gradients: by tensor name, of the shape of the init's tensors; zero where the method does not reach.
+        losses: (T,) query loss of each task after adaptation.
+        accuracy: share of the queries that the adapted tasks get right, 0 to 1.
+    """
+
+    gradients: State
+    losses: Tensor
+    accuracy: float
+
+
+def query_losses(warp: Warp, current: State, tasks: TaskBatch) -> tuple[Tensor, float]:
+    """Loss (T,) of each task's queries under its adapted state, and the share of all queries that are right."""
+    features = read(warp, current, tasks.query)
+    losses = task_losses(warp, current, features, tasks.query, tasks)
+    return losses, accuracy(task_logits(warp, current, features, tasks.query, tasks), tasks.query.label)
+
+
+def all_weights(steps: int, step_weights: StepWeights) -> Sequence[float]:
+    """S + 1 weights, whether or not some were given."""
+    return step_weights or [0.0] * steps + [1.0]
+
+
+def multi_step_weights(steps: int, progress: float) -> list[float]:
+    """Weights of the query losses after 0 … S steps, annealed from all steps alike to the last alone.
+
+    Args:
+        steps: inner steps S.
+        progress: how far the annealing is, 0 to 1.
+
+    References:
+        Antoniou et al. (2019), "How to train your MAML", ICLR, sec. 4 (multi-step loss optimization).
+    """
+    shared = (1 - min(max(progress, 0.0), 1.0)) / max(steps, 1)
+    return [0.0] + [shared] * (steps - 1) + [1 - shared * (steps - 1)] if steps else [1.0]
+
+
+def gradients_of(loss: Tensor, state: State) -> State:
+    """Gradient of a loss with respect to each tensor of a state; zero where the loss does not depend on it."""
+    return filled(torch.autograd.grad(loss, list(state.values()), allow_unused=True), state)
+
+
+def filled(gradients: Sequence[Tensor | None], state: State) -> State:
+    """Gradients by the names of a state's tensors, in its order, with zeros in the place of None."""
+    return {
+        name: torch.zeros_like(tensor) if gradient is None else gradient
+        for (name, tensor), gradient in zip(state.items(), gradients, strict=True)
+    }
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Share of texts whose highest logit is at their label."""
+    return float((logits.argmax(-1) == labels).float().mean())
