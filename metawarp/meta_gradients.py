@@ -12,17 +12,24 @@ from episodes import InputError
 from episodes.errors import listing
 from metawarp.adaptation import GROUPS, InnerLoop, read, shared, trajectory
 from metawarp.outer_loss import MetaGradient, StepWeights, accuracy, gradients_of, query_losses
-from metawarp.second_order import unroll
+from metawarp.second_order import EXACT, unroll
 from metawarp.tasks import TaskBatch
 from metawarp.warp import State, Warp
 
-Gradient = Callable[[Warp, State, TaskBatch, InnerLoop, StepWeights], MetaGradient]
+Gradient = Callable[..., MetaGradient]
+"""From (warp, state, tasks, inner, step_weights); of second order, also `mode`."""
 
 
 def maml(
-    warp: Warp, state: State, tasks: TaskBatch, inner: InnerLoop, step_weights: StepWeights = None
+    warp: Warp,
+    state: State,
+    tasks: TaskBatch,
+    inner: InnerLoop,
+    step_weights: StepWeights = None,
+    *,
+    mode: str = "recompute",
 ) -> MetaGradient:
-    """Exact gradient of the query loss after adaptation, second order included, through the unrolled inner loop.
+    """Exact gradient of the query loss after adaptation, second order included.
 
     Args:
         warp: the model.
@@ -30,12 +37,13 @@ def maml(
         tasks: T tasks; their mean loss counts.
         inner: the inner loop.
         step_weights: MAML++ multi-step loss (see `multi_step_weights`).
+        mode: how, of `EXACT`: "unroll" or "recompute"; the result is the same.
 
     References:
         Finn et al. (2017), "Model-Agnostic Meta-Learning", ICML, algorithm 1, line 8.
         Antoniou et al. (2019), "How to train your MAML", ICLR, eq. 4 (multi-step loss).
     """
-    return unroll(warp, state, tasks, inner, step_weights)
+    return EXACT[mode](warp, state, tasks, inner, step_weights)
 
 
 def fomaml(
@@ -102,6 +110,7 @@ class Method:
         class_rows: whether it learns one verbalizer row for each meta-training class beside the init.
         multi_step_loss: whether MAML++'s loss over all inner steps means anything to it.
         least_steps: inner steps without which it learns nothing.
+        second_order: whether it differentiates the inner gradients, and so takes a mode of `EXACT`.
     """
 
     gradient: Gradient
@@ -109,15 +118,16 @@ class Method:
     class_rows: bool = False
     multi_step_loss: bool = False
     least_steps: int = 0
+    second_order: bool = False
 
 
 METHODS: dict[str, Method] = {
-    "maml": Method(maml, InnerLoop(3, GROUPS), multi_step_loss=True),
+    "maml": Method(maml, InnerLoop(3, GROUPS), multi_step_loss=True, second_order=True),
     "fomaml": Method(fomaml, InnerLoop(3, GROUPS), multi_step_loss=True),
     "reptile": Method(reptile, InnerLoop(4, GROUPS), least_steps=1),
     # Raghu, Raghu, Bengio, Vinyals (2020), "Rapid Learning or Feature Reuse? Towards Understanding the
     # Effectiveness of MAML", ICLR, sec. 4: only the head moves in the inner loop.
-    "anil": Method(maml, InnerLoop(5, ("rows",)), multi_step_loss=True),
+    "anil": Method(maml, InnerLoop(5, ("rows",)), multi_step_loss=True, second_order=True),
     # Snell, Swersky, Zemel (2017), "Prototypical Networks for Few-shot Learning", NeurIPS, eq. 1 and 2: no inner
     # loop at all; the rows are a function of the support set, and the outer loop moves the prompt.
     "prototypical": Method(maml, InnerLoop(0, ())),

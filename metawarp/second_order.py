@@ -1,8 +1,8 @@
 """Gradients through the inner loop, two exact ways: the graph kept whole, or made again step by step.
 
-`unroll` holds the graph of all S steps; `recompute` holds the S + 1 states alone, a few thousand numbers each, and takes one
-vector-Jacobian product a step on the way back (a Hessian-vector product: the step θ - α·∇L(θ) is differentiated), so that its
-memory does not grow with S, at the price of one more first-order pass a step.
+`unroll` holds the graph of all S steps. `recompute` holds the S + 1 states alone, a few thousand numbers each, and
+takes one vector-Jacobian product a step on the way back (a Hessian-vector product: the step θ - α·∇L(θ) is
+differentiated), so that its memory does not grow with S, at the price of one more first-order pass a step.
 
 References:
     Finn, Abbeel, Levine (2017), "Model-Agnostic Meta-Learning", ICML, sec. 2.2.
@@ -11,14 +11,21 @@ References:
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from episodes import InputError
 from metawarp.adaptation import InnerLoop, inner_rates, moves_prompt, start, step, trajectory
 from metawarp.backbone import twice_differentiable
+from metawarp.memory import free_bytes, unrolled_bytes
 from metawarp.outer_loss import MetaGradient, StepWeights, all_weights, filled, gradients_of, query_losses
 from metawarp.tasks import TaskBatch
 from metawarp.warp import State, Warp
+
+logger = logging.getLogger(__name__)
 
 
 def unroll(
@@ -108,3 +115,30 @@ def _leaves(tensors: State) -> State:
 
 def _sum(one: State, other: dict[str, Tensor]) -> State:
     return {name: tensor + other[name] if name in other else tensor for name, tensor in one.items()}
+
+
+EXACT: dict[str, Callable[..., MetaGradient]] = {"unroll": unroll, "recompute": recompute}
+"""The two ways, by name."""
+
+
+def exact_mode(asked: str, warp: Warp, tasks: TaskBatch, inner: InnerLoop) -> str:
+    """The way that is going to be taken, before anything is allocated.
+
+    Args:
+        asked: "unroll", "recompute", or "auto": unroll where its graph fits into half of the free memory.
+        warp: the model.
+        tasks: T tasks of the run; room is left for later ones of twice their size.
+        inner: the inner loop.
+
+    Raises:
+        InputError: unrolling was asked for, and its graph would not fit.
+    """
+    needed, free = 2 * unrolled_bytes(warp, tasks, inner), free_bytes(warp.backbone.device)
+    sizes = f"the graph of {inner.steps} inner steps takes about {needed / 1e9:.1f} GB of {free / 1e9:.1f} GB free"
+    if asked == "unroll" and needed > free:
+        raise InputError(f"unrolling does not fit: {sizes}; use --training.second_order recompute, or fewer steps.")
+    if asked != "auto" or not needed:
+        return "unroll" if asked == "auto" else asked
+    chosen = "unroll" if needed <= free / 2 else "recompute"
+    logger.info("second order by %s: %s", chosen, sizes)
+    return chosen

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tqdm import tqdm
 from episodes import InputError
 from episodes.errors import listing
 from episodes.sampler import Sampler
+from metawarp.adaptation import moves_prompt
 from metawarp.checkpoint import FILE as CHECKPOINT
 from metawarp.checkpoint import load_checkpoint, save_checkpoint
 from metawarp.evaluation import metawarp_predictor, score
@@ -23,6 +25,7 @@ from metawarp.initialization import Init
 from metawarp.meta_gradients import METHODS
 from metawarp.outer_loss import MetaGradient, multi_step_weights
 from metawarp.randomness import generator_of
+from metawarp.second_order import exact_mode
 from metawarp.tasks import TaskBatch
 from metawarp.training_config import TrainingConfig
 from metawarp.warp import State, Warp
@@ -68,6 +71,9 @@ class Trainer:
         if config.multi_step_loss and not self.method.multi_step_loss:
             having = [name for name, method in METHODS.items() if method.multi_step_loss]
             raise InputError(f"method {init.method!r} has no multi-step loss; it is for {listing(having)}.")
+        if config.second_order != "auto" and not self.method.second_order:
+            raise InputError(f"method {init.method!r} has no second order; leave out --training.second_order.")
+        self.mode: str | None = None
         self.start = init.to(warp.backbone)
         if self.method.class_rows:
             generator = generator_of(seed, "class rows")
@@ -101,6 +107,7 @@ class Trainer:
         if resume:
             self._restore()
         else:
+            self.mode = self._exact_mode()
             (self.folder / LOG).write_text("", encoding="utf-8")
             # That of a run that is written over: resuming this one before its first checkpoint must not find it.
             (self.folder / CHECKPOINT).unlink(missing_ok=True)
@@ -137,15 +144,26 @@ class Trainer:
     def _state(self) -> State:
         return {name: (start + self.offset[name]).requires_grad_() for name, start in self.start.items()}
 
+    def _exact_mode(self) -> str | None:
+        """Which way a method of second order is exact, judged by the first tasks; None for the others."""
+        if not (self.method.second_order and moves_prompt(self.init.inner)):
+            return None
+        return exact_mode(self.config.second_order, self.warp, self._tasks(0), self.init.inner)
+
+    def _tasks(self, step: int) -> TaskBatch:
+        """The tasks of one outer step."""
+        first = step * self.config.meta_batch
+        episodes = [self.sampler[first + i] for i in range(self.config.meta_batch)]
+        return TaskBatch.encode(episodes, self.warp.encoder, self.warp.backbone.device, classes=self.classes)
+
     def _advance(self) -> MetaGradient:
         """One outer step."""
-        config, first = self.config, self.step * self.config.meta_batch
-        episodes = [self.sampler[first + i] for i in range(config.meta_batch)]
-        tasks = TaskBatch.encode(episodes, self.warp.encoder, self.warp.backbone.device, classes=self.classes)
+        config, tasks = self.config, self._tasks(self.step)
         weights = None
         if config.multi_step_loss:
             weights = multi_step_weights(self.init.inner.steps, 2 * self.step / config.steps)
-        found = self.method.gradient(self.warp, self._state(), tasks, self.init.inner, weights)
+        gradient = partial(self.method.gradient, mode=self.mode) if self.mode else self.method.gradient
+        found = gradient(self.warp, self._state(), tasks, self.init.inner, weights)
         for name, gradient in found.gradients.items():
             self.offset[name].grad = gradient
         offsets = list(self.offset.values())
@@ -180,6 +198,7 @@ class Trainer:
             "step": self.step,
             "best_step": self.best_step,
             "best_accuracy": self.best_accuracy,
+            "mode": self.mode,  # a resumed run does not choose again: both ways agree, but not to the last bit
             "settings": self.settings,
         }
         save_checkpoint(self.folder, {"offset": self.offset, "best": self.best, **moments}, progress)
@@ -193,7 +212,7 @@ class Trainer:
                 f"the run in {str(self.folder)!r} has other settings: {', '.join(differing)}; "
                 "resume it with the settings that it was started with."
             )
-        self.step, self.best_step = progress["step"], progress["best_step"]
+        self.step, self.best_step, self.mode = progress["step"], progress["best_step"], progress["mode"]
         self.best_accuracy, self.best = progress["best_accuracy"], groups["best"]
         for name, offset in self.offset.items():
             offset.copy_(groups["offset"][name])

@@ -20,6 +20,8 @@ class TrainingConfig:
         weight_decay: AdamW's decoupled decay, toward the start of the init and not toward zero (L2-SP, Li et al. 2018).
         warmup: share of the steps in which the learning rate rises from 0; it then falls to 0 along a cosine.
         clip: largest norm of a meta-gradient; longer ones are shortened to it.
+        second_order: how `maml` is exact: "unroll" the inner loop, "recompute" it step by step in memory that does not
+            grow with the steps, or "auto".
         multi_step_loss: MAML++'s loss over all inner steps, annealed to the last over the first half of the steps.
         validate_every: steps between two validations.
         validation_episodes: episodes of each validation, always the same ones.
@@ -34,6 +36,7 @@ class TrainingConfig:
     weight_decay: float = 0.01
     warmup: float = 0.05
     clip: float = 1.0
+    second_order: str = "auto"
     multi_step_loss: bool = False
     validate_every: int = 25
     validation_episodes: int = 60
@@ -55,6 +58,8 @@ class TrainingConfig:
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise InputError(f"{name} is {value}; it must be a positive number.")
+        if self.second_order not in ("auto", "unroll", "recompute"):
+            raise InputError(f"second_order is {self.second_order!r}; it can be auto, unroll, recompute.")
         if not 0 <= self.warmup < 1:
             raise InputError(f"warmup is {self.warmup}; it is a share of the steps, from 0 to below 1.")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):

@@ -18,6 +18,7 @@ METAWARP = [
     "tasks",
     "verbalizer",
     "adaptation",
+    "memory",
     "outer_loss",
     "second_order",
     "meta_gradients",
