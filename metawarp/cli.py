@@ -13,6 +13,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from episodes import Corpus, InputError
 from metawarp import reuse_init
+from metawarp.engines import ENGINES
 from metawarp.evaluate_init import evaluate
 from metawarp.evaluation import format_results
 from metawarp.initialization import InnerRates
@@ -69,6 +70,7 @@ def _train_parser() -> ArgumentParser:
     parser.add_argument("--method", type=str, default="anil", help=f"meta-gradient: {', '.join(METHODS)}")
     _episode_options(parser, k_shot=(1, 5))
     parser.add_argument("--steps", type=int, default=TrainingConfig.steps, help="outer steps")
+    parser.add_argument("--engine", type=str, default="metawarp", help=f"of meta-gradients: {', '.join(ENGINES)}")
     parser.add_argument("--inner-steps", type=int | None, help="gradient steps on a support set (null: the method's)")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in the output folder")
     parser.add_argument("--overwrite", action="store_true", help="write over a run in the output folder")

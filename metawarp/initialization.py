@@ -32,10 +32,12 @@ class InnerRates:
     Args:
         prompt: of the soft tokens.
         rows: of the verbalizer rows.
+        learned: whether they are meta-learned (Meta-SGD, LSLR), or stay as they are (plain MAML).
     """
 
     prompt: float = 0.1
     rows: float = 0.1
+    learned: bool = True
 
     def __post_init__(self) -> None:
         for group in GROUPS:

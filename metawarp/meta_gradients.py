@@ -108,29 +108,33 @@ class Method:
         gradient: the meta-gradient.
         inner: the inner loop that it trains, and tasks are adapted with.
         class_rows: whether it learns one verbalizer row for each meta-training class beside the init.
-        multi_step_loss: whether MAML++'s loss over all inner steps means anything to it.
+        order: 2 where the outer gradient goes through the inner loop, 1 where it takes the inner gradients for
+            constants, 0 where it does not go there at all.
         least_steps: inner steps without which it learns nothing.
-        second_order: whether it differentiates the inner gradients, and so takes a mode of `EXACT`.
     """
 
     gradient: Gradient
     inner: InnerLoop
     class_rows: bool = False
-    multi_step_loss: bool = False
+    order: int = 0
     least_steps: int = 0
-    second_order: bool = False
+
+    @property
+    def multi_step_loss(self) -> bool:
+        """Whether MAML++'s loss over all inner steps means anything to it."""
+        return self.order > 0 and bool(self.inner.groups)
 
 
 METHODS: dict[str, Method] = {
-    "maml": Method(maml, InnerLoop(3, GROUPS), multi_step_loss=True, second_order=True),
-    "fomaml": Method(fomaml, InnerLoop(3, GROUPS), multi_step_loss=True),
+    "maml": Method(maml, InnerLoop(3, GROUPS), order=2),
+    "fomaml": Method(fomaml, InnerLoop(3, GROUPS), order=1),
     "reptile": Method(reptile, InnerLoop(4, GROUPS), least_steps=1),
     # Raghu, Raghu, Bengio, Vinyals (2020), "Rapid Learning or Feature Reuse? Towards Understanding the
     # Effectiveness of MAML", ICLR, sec. 4: only the head moves in the inner loop.
-    "anil": Method(maml, InnerLoop(5, ("rows",)), multi_step_loss=True, second_order=True),
+    "anil": Method(maml, InnerLoop(5, ("rows",)), order=2),
     # Snell, Swersky, Zemel (2017), "Prototypical Networks for Few-shot Learning", NeurIPS, eq. 1 and 2: no inner
     # loop at all; the rows are a function of the support set, and the outer loop moves the prompt.
-    "prototypical": Method(maml, InnerLoop(0, ())),
+    "prototypical": Method(maml, InnerLoop(0, ()), order=2),
     "multitask": Method(multitask, InnerLoop(3, GROUPS), class_rows=True),
 }
 

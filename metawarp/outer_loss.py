@@ -58,16 +58,16 @@ def multi_step_weights(steps: int, progress: float) -> list[float]:
 
 
 def gradients_of(loss: Tensor, state: State) -> State:
-    """Gradient of a loss with respect to each tensor of a state; zero where the loss does not depend on it."""
-    return filled(torch.autograd.grad(loss, list(state.values()), allow_unused=True), state)
+    """Gradient of a loss with respect to each tensor of a state; zero for one that is fixed or has no part in it."""
+    return pulled_back([loss], [torch.ones_like(loss)], state)
 
 
-def filled(gradients: Sequence[Tensor | None], state: State) -> State:
-    """Gradients by the names of a state's tensors, in its order, with zeros in the place of None."""
-    return {
-        name: torch.zeros_like(tensor) if gradient is None else gradient
-        for (name, tensor), gradient in zip(state.items(), gradients, strict=True)
-    }
+def pulled_back(outputs: Sequence[Tensor], slopes: Sequence[Tensor], state: State) -> State:
+    """Slopes with respect to outputs, turned into slopes with respect to the state that these are functions of."""
+    learned = {name: tensor for name, tensor in state.items() if tensor.requires_grad}
+    found = torch.autograd.grad(outputs, list(learned.values()), slopes, allow_unused=True)
+    gradients = {name: gradient for name, gradient in zip(learned, found, strict=True) if gradient is not None}
+    return {name: gradients.get(name, torch.zeros_like(tensor)) for name, tensor in state.items()}
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:

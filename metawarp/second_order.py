@@ -21,7 +21,7 @@ from episodes import InputError
 from metawarp.adaptation import InnerLoop, inner_rates, moves_prompt, start, step, trajectory
 from metawarp.backbone import twice_differentiable
 from metawarp.memory import free_bytes, unrolled_bytes
-from metawarp.outer_loss import MetaGradient, StepWeights, all_weights, filled, gradients_of, query_losses
+from metawarp.outer_loss import MetaGradient, StepWeights, all_weights, gradients_of, pulled_back, query_losses
 from metawarp.tasks import TaskBatch
 from metawarp.warp import State, Warp
 
@@ -72,7 +72,7 @@ def recompute(
         return unroll(warp, state, tasks, inner, step_weights)  # no graph that grows: the features are read once
     frozen = {name: tensor.detach() for name, tensor in state.items()}
     states = [_leaves(current) for current in trajectory(warp, frozen, tasks, inner)]
-    rates = _leaves(inner_rates(frozen))
+    rates = {name: tensor.detach().requires_grad_(tensor.requires_grad) for name, tensor in inner_rates(state).items()}
     weights = all_weights(inner.steps, step_weights)
     total, right = torch.zeros(()), 0.0
     # ∂(outer loss)/∂(state after step s), and ∂/∂(inner learning rates) of the steps after it
@@ -89,24 +89,15 @@ def recompute(
             before = states[number - 1]
             with twice_differentiable(True):
                 after = step(warp, rates, before, tasks.support, tasks, inner, number - 1, second_order=True)
-            slope, more = _pull_back(after, slope, before, rates)
-            rate_slope = _sum(rate_slope, more)
-    gradients, _ = _pull_back(start(warp, state, tasks, inner.groups)[0], slope, state, {})
+            found = _pull_back(after, slope, {**before, **rates})
+            slope, rate_slope = {name: found[name] for name in before}, _sum(rate_slope, found)
+    gradients = _pull_back(start(warp, state, tasks, inner.groups)[0], slope, state)
     return MetaGradient(_sum(gradients, rate_slope), total, right)
 
 
-def _pull_back(outputs: State, slope: State, inputs: State, rates: State) -> tuple[State, State]:
-    """Slopes with respect to outputs, turned into slopes with respect to what these are functions of."""
+def _pull_back(outputs: State, slope: State, inputs: State) -> State:
     reached = [name for name in slope if outputs[name].requires_grad]
-    wanted = {**inputs, **rates}
-    found = torch.autograd.grad(
-        [outputs[name] for name in reached],
-        list(wanted.values()),
-        [slope[name] for name in reached],
-        allow_unused=True,
-    )
-    gradients = filled(found, wanted)
-    return {name: gradients[name] for name in inputs}, {name: gradients[name] for name in rates}
+    return pulled_back([outputs[name] for name in reached], [slope[name] for name in reached], inputs)
 
 
 def _leaves(tensors: State) -> State:

@@ -30,6 +30,12 @@ class LabelledTexts:
     def __len__(self) -> int:
         return len(self.task)
 
+    def of(self, task: int) -> LabelledTexts:
+        """The texts of one task, as those of a batch of one."""
+        (rows,) = torch.where(self.task == task)
+        batch = self.batch.select(rows.cpu()) if self.batch is not None and len(rows) else None
+        return LabelledTexts(batch, torch.zeros_like(rows), self.label[rows])
+
 
 @dataclass(frozen=True)
 class TaskBatch:
@@ -84,6 +90,13 @@ class TaskBatch:
 
     def __len__(self) -> int:
         return len(self.n_way)
+
+    def task(self, i: int) -> TaskBatch:
+        """Task i as a batch of one."""
+        at, width = slice(i, i + 1), int(self.n_way[i])
+        names, support, query = (part.of(i) for part in (self.names, self.support, self.query))
+        shots, corpus_class = self.shots[at, :width], self.corpus_class[at, :width]
+        return TaskBatch(names, support, query, self.n_way[at], shots, corpus_class)
 
     @property
     def class_mask(self) -> Tensor:

@@ -33,6 +33,7 @@ def train(
     k_shot: Range = (1, 5),
     n_query: int = 10,
     seed: int = 0,
+    engine: str = "metawarp",
     inner_steps: int | None = None,
     inner_lr: InnerRates | None = None,
     warp: WarpConfig | None = None,
@@ -53,6 +54,7 @@ def train(
         k_shot: support texts a class.
         n_query: query texts a class.
         seed: of class split, episodes and starts.
+        engine: "metawarp", or "learn2learn", one task at a time; both find the same meta-gradients.
         inner_steps: gradient steps on a support set; None: the method's.
         inner_lr: inner learning rates to start from.
         warp: template, read-out and recipe of the verbalizer rows.
@@ -103,6 +105,8 @@ def train(
         folder,
         classes=split.train.class_names,
         seed=seed,
+        engine=engine,
+        learn_rates=(inner_lr or InnerRates()).learned,
         description=description,
     )
     if not resume:

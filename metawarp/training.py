@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,10 @@ from tqdm import tqdm
 from episodes import InputError
 from episodes.errors import listing
 from episodes.sampler import Sampler
-from metawarp.adaptation import moves_prompt
+from metawarp.adaptation import RATES
 from metawarp.checkpoint import FILE as CHECKPOINT
 from metawarp.checkpoint import load_checkpoint, save_checkpoint
+from metawarp.engines import gradient_by, has_modes, require_engine
 from metawarp.evaluation import metawarp_predictor, score
 from metawarp.initialization import Init
 from metawarp.meta_gradients import METHODS
@@ -49,6 +49,8 @@ class Trainer:
         folder: where log and checkpoint are written; it must exist.
         classes: names of all meta-training classes (for the method `multitask`).
         seed: of the rows that `multitask` starts them from.
+        engine: "metawarp", or "learn2learn" for its algorithms, one task at a time. A run may be resumed by the other.
+        learn_rates: whether the inner learning rates are learned (Meta-SGD, LSLR) or fixed.
         description: whatever else a resumed run must have in common with the one it continues.
     """
 
@@ -63,6 +65,8 @@ class Trainer:
         *,
         classes: Sequence[str] = (),
         seed: int = 0,
+        engine: str = "metawarp",
+        learn_rates: bool = True,
         description: Mapping[str, Any] | None = None,
     ) -> None:
         self.init, self.warp, self.sampler, self.validation = init, warp, sampler, validation
@@ -71,8 +75,8 @@ class Trainer:
         if config.multi_step_loss and not self.method.multi_step_loss:
             having = [name for name, method in METHODS.items() if method.multi_step_loss]
             raise InputError(f"method {init.method!r} has no multi-step loss; it is for {listing(having)}.")
-        if config.second_order != "auto" and not self.method.second_order:
-            raise InputError(f"method {init.method!r} has no second order; leave out --training.second_order.")
+        require_engine(engine, init.method, config.second_order)
+        self.engine, self.learn_rates = engine, learn_rates
         self.mode: str | None = None
         self.start = init.to(warp.backbone)
         if self.method.class_rows:
@@ -107,7 +111,8 @@ class Trainer:
         if resume:
             self._restore()
         else:
-            self.mode = self._exact_mode()
+            if has_modes(self.engine, self.init.method, self.init.inner):
+                self.mode = exact_mode(self.config.second_order, self.warp, self._tasks(0), self.init.inner)
             (self.folder / LOG).write_text("", encoding="utf-8")
             # That of a run that is written over: resuming this one before its first checkpoint must not find it.
             (self.folder / CHECKPOINT).unlink(missing_ok=True)
@@ -142,13 +147,8 @@ class Trainer:
         return self.step - self.best_step >= self.config.patience * self.config.validate_every
 
     def _state(self) -> State:
-        return {name: (start + self.offset[name]).requires_grad_() for name, start in self.start.items()}
-
-    def _exact_mode(self) -> str | None:
-        """Which way a method of second order is exact, judged by the first tasks; None for the others."""
-        if not (self.method.second_order and moves_prompt(self.init.inner)):
-            return None
-        return exact_mode(self.config.second_order, self.warp, self._tasks(0), self.init.inner)
+        learned = {name: self.learn_rates or not name.startswith(RATES) for name in self.start}
+        return {name: (start + self.offset[name]).requires_grad_(learned[name]) for name, start in self.start.items()}
 
     def _tasks(self, step: int) -> TaskBatch:
         """The tasks of one outer step."""
@@ -162,7 +162,7 @@ class Trainer:
         weights = None
         if config.multi_step_loss:
             weights = multi_step_weights(self.init.inner.steps, 2 * self.step / config.steps)
-        gradient = partial(self.method.gradient, mode=self.mode) if self.mode else self.method.gradient
+        gradient = gradient_by(self.engine, self.init.method, self.mode)
         found = gradient(self.warp, self._state(), tasks, self.init.inner, weights)
         for name, gradient in found.gradients.items():
             self.offset[name].grad = gradient

@@ -1,14 +1,9 @@
 """Meta-gradients: against finite differences, against plain autograd, against each other, against learn2learn."""
 
-import importlib
-import importlib.util
-import sys
-
 import numpy as np
 import pytest
 import torch
 from tiny import NO_STEPS, tiny_episodes, tiny_model
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
 from metawarp.adaptation import InnerLoop, read, start, task_losses, trajectory
@@ -309,70 +304,3 @@ def test_weights_on_the_last_step_alone_are_the_default(tiny):
     warp, state, tasks = learning(tiny, inner)
     default, explicit = maml(warp, state, tasks, inner), maml(warp, state, tasks, inner, [0.0, 0.0, 1.0])
     assert all(torch.equal(default.gradients[name], explicit.gradients[name]) for name in state)
-
-
-# learn2learn as the oracle ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def learn2learn_maml():
-    """learn2learn's MAML, without the package's __init__, which pulls in gym and torchvision."""
-    if "learn2learn" not in sys.modules:
-        spec = importlib.util.find_spec("learn2learn")
-        assert spec is not None, "learn2learn is not installed; `make test` does that"
-        sys.modules["learn2learn"] = importlib.util.module_from_spec(spec)
-    return importlib.import_module("learn2learn.algorithms").MAML
-
-
-class Learner(torch.nn.Module):
-    """Prompt and rows as parameters of a module, as learn2learn wants them; returns the loss of one task's texts."""
-
-    def __init__(self, warp, prompt, rows, scale, mix):
-        super().__init__()
-        self.warp, self.scale, self.mix = warp, scale, mix
-        self.prompt, self.rows = torch.nn.Parameter(prompt.clone()), torch.nn.Parameter(rows.clone())
-
-    def forward(self, texts, labels):
-        task = torch.zeros(len(labels), dtype=torch.long)
-        features = self.warp.features(self.prompt[None], self.mix, self.warp.encoder(texts), task)
-        return cross_entropy(self.warp.logits(features, self.rows, self.scale), torch.tensor(labels))
-
-
-@pytest.mark.parametrize("steps", [1, 3])
-@pytest.mark.parametrize("first_order", [False, True], ids=["maml", "fomaml"])
-def test_learn2learn_finds_the_same_meta_gradient(tiny, learn2learn_maml, first_order, steps):
-    # Rows that do not come from the prompt: learn2learn's module has two independent parameters.
-    inner, rate = InnerLoop(steps, BOTH), 0.25
-    warp, state = tiny_model(tiny, inner, learn=True, rows="random")
-    with torch.no_grad():
-        for group in BOTH:
-            state[f"log_inner_lr.{group}"].fill_(np.log(rate))
-    episodes = tiny_episodes(3)
-    tasks = TaskBatch.encode(episodes, warp.encoder)
-
-    rows = start(warp, state, tasks)[0]["rows"][0].detach()
-    scale, mix = state["log_scale"].exp().detach(), state["read_out_mix"].detach()
-    learner = learn2learn_maml(
-        Learner(warp, state["prompt"].detach(), rows, scale, mix), lr=rate, first_order=first_order
-    )
-    losses = []
-    with sdpa_kernel(SDPBackend.MATH):
-        for episode in episodes:
-            clone = learner.clone()
-            for _ in range(steps):
-                clone.adapt(clone(episode.support_texts, episode.support_labels))
-            losses.append(clone(episode.query_texts, episode.query_labels))
-        torch.stack(losses).mean().backward()
-
-    found = (fomaml if first_order else maml)(warp, state, tasks, inner)
-    assert torch.allclose(found.losses, torch.stack(losses).detach(), rtol=0, atol=1e-10)
-    theirs = learner.module.prompt.grad
-    assert torch.allclose(found.gradients["prompt"], theirs, rtol=0, atol=1e-8)
-    assert theirs.abs().max() > 1e-3
-
-    # The rows are no tensor of our init; their meta-gradient is that of the trajectory's start.
-    states = trajectory(warp, state, tasks, inner, second_order=not first_order)
-    loss = task_losses(warp, states[-1], read(warp, states[-1], tasks.query), tasks.query, tasks).mean()
-    (ours,) = torch.autograd.grad(loss, states[0]["rows"])
-    assert torch.allclose(ours.sum(0), learner.module.rows.grad, rtol=0, atol=1e-8)
-    assert learner.module.rows.grad.abs().max() > 1e-3

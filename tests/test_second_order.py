@@ -49,6 +49,19 @@ def test_so_it_is_with_the_multi_step_loss(tiny, progress):
     assert_same(*both(tiny, InnerLoop(3, GROUPS), weights=multi_step_weights(3, progress)), 1e-10)
 
 
+@pytest.mark.parametrize("fixed", ["log_inner_lr.prompt", "log_scale", "prompt"])
+def test_what_is_not_learned_gets_no_gradient(tiny, fixed):
+    inner = InnerLoop(2, GROUPS)
+    warp, state = tiny_model(tiny, inner, learn=True, rates=RATES)
+    tasks = TaskBatch.encode(tiny_episodes(2), warp.encoder)
+    free = recompute(warp, state, tasks, inner)
+    state[fixed] = state[fixed].detach()
+    for found in (unroll(warp, state, tasks, inner), recompute(warp, state, tasks, inner)):
+        assert not found.gradients[fixed].any()
+        for name in state.keys() - {fixed}:
+            assert torch.allclose(found.gradients[name], free.gradients[name], rtol=1e-8, atol=1e-12), name
+
+
 @pytest.mark.parametrize("groups", [("prompt",), ("rows",)])
 def test_so_it_is_where_one_group_moves(tiny, groups):
     assert_same(*both(tiny, InnerLoop(3, groups)), 1e-10)
