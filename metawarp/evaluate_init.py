@@ -78,6 +78,7 @@ def evaluate(
         backbone = Backbone.load(backbone or started.backbone["name"], device=device)
     warp = started.bind(backbone, any_backbone=any_backbone)
     warp.encoder.require_known(tested.class_names)
+    warp.encoder.remember([*tested.texts, *tested.class_names])
     low, high = bounds(k_shot)
     bench = baseline_table.Bench(
         warp,

@@ -148,6 +148,7 @@ class TextEncoder:
                 for start in starts:
                     side.append((tokenizer.pad_token_id, len(self.prompt_words), False))
                     self.prompt_words.append(start)
+        self._remembered: dict[str, list[int]] = {}
         self._prefix = prefix
         self._suffix = suffix + [(token, -1, True) for token in after]
         self.room = max_length - len(self._prefix) - len(self._suffix)
@@ -167,6 +168,12 @@ class TextEncoder:
         """Token ids of bare texts, nothing around them."""
         return self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
 
+    def remember(self, texts: Sequence[str]) -> None:
+        """Tokenize the texts of a corpus once, for all the episodes that will hold them."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._remembered]
+        if new:
+            self._remembered.update(zip(new, self.token_ids(new), strict=True))
+
     def require_known(self, names: Sequence[str]) -> None:
         """Refuse class names that the tokenizer knows nothing of: their rows would all be the same.
 
@@ -183,9 +190,10 @@ class TextEncoder:
 
     def __call__(self, texts: Sequence[str]) -> EncodedBatch:
         """Encode B texts; a text without any known character is an empty text inside its template."""
-        rows = [
-            self._prefix + [(t, -1, True) for t in ids[: self.room]] + self._suffix for ids in self.token_ids(texts)
-        ]
+        new = [text for text in texts if text not in self._remembered]
+        found = dict(zip(new, self.token_ids(new), strict=True)) if new else {}
+        ids = [self._remembered[text] if text in self._remembered else found[text] for text in texts]
+        rows = [self._prefix + [(t, -1, True) for t in some[: self.room]] + self._suffix for some in ids]
         width = max(map(len, rows))
         padding = [(self.tokenizer.pad_token_id, -1, False)]
         table = np.array([row + padding * (width - len(row)) for row in rows], dtype=np.int64)

@@ -81,6 +81,7 @@ def train(
         backbone = Backbone.load(backbone, device=device)
     model = Warp(backbone, warp or WarpConfig())
     model.encoder.require_known(loaded.class_names)
+    model.encoder.remember([*split.train.texts, *split.validation.texts, *loaded.class_names])
     init = Init.start(model, inner, method=method, seed=seed, rates=inner_lr)
     description = {
         "corpus": loaded.name,

@@ -224,3 +224,25 @@ def test_a_prompt_that_leaves_no_room_for_text_is_refused(tiny):
     ):
         Warp(tiny, WarpConfig(template="{prompt:157} {text} {mask}", max_length=512))
     Warp(tiny, WarpConfig(template="{prompt:156} {text} {mask}", max_length=512))
+
+
+def test_texts_of_a_corpus_are_tokenized_once(tiny):
+    encoder = Warp(tiny, WarpConfig()).encoder
+    texts = ["play music", "the rain today", "play music"]
+    before = encoder([*texts, "another"])
+    encoder.remember(texts)
+    tokenizer, asked = encoder.tokenizer, []
+
+    class Noting:
+        def __call__(self, some, **options):
+            asked.extend(some)
+            return tokenizer(some, **options)
+
+    encoder.tokenizer = Noting()
+    encoder.tokenizer.mask_token_id, encoder.tokenizer.pad_token_id = tokenizer.mask_token_id, tokenizer.pad_token_id
+    encoder.remember(texts)
+    assert torch.equal(encoder(texts).mask_position, before.mask_position[:3])
+    assert asked == []
+    again = encoder([*texts, "another"])
+    assert torch.equal(again.input_ids, before.input_ids)
+    assert asked == ["another"]
