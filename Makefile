@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --constraint constraints.txt
 STAMP := .venv/.complete
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check
+.PHONY: help demo test test-all bench check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -21,6 +21,9 @@ test: $(STAMP) ## run the tests
 
 test-all: $(STAMP) ## run the tests, the slow ones too
 	$(BIN)/python -m pytest -m ""
+
+bench: $(STAMP) ## time and memory of the engines, beside learn2learn's (an hour; --quick: two minutes)
+	$(BIN)/python scripts/benchmark_engines.py
 
 check: $(STAMP) ## formatting, lint, types
 	$(BIN)/python -m ruff format --check .
