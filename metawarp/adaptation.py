@@ -8,6 +8,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,14 +36,18 @@ class InnerLoop:
     Args:
         steps: gradient steps S on the support set; 0 leaves the prompt and the rows as the init gives them.
         groups: what they move, of `GROUPS`.
+        proximal: λ of the term λ/2·‖θ - θ_0‖² that holds a task near the init (Rajeswaran et al., 2019, eq. 3).
     """
 
     steps: int
     groups: tuple[str, ...]
+    proximal: float = 0.0
 
     def __post_init__(self) -> None:
         if self.steps < 0:
             raise InputError(f"inner steps are {self.steps}; they cannot be negative.")
+        if not (math.isfinite(self.proximal) and self.proximal >= 0):
+            raise InputError(f"the proximal term has the weight {self.proximal}; it cannot be negative.")
         unknown = sorted(set(self.groups) - set(GROUPS))
         if unknown or (self.steps and not self.groups):
             raise InputError(f"the inner loop moves {list(self.groups)}; it can move one or more of {list(GROUPS)}.")
@@ -83,9 +88,13 @@ def trajectory(
         for number in range(inner.steps):
             texts = batches[number % len(batches)]
             features = kept if number == 0 or not moves_prompt(inner) else None
-            current = step(
+            moved = step(
                 warp, state, current, texts, tasks, inner, number, features=features, second_order=second_order
             )
+            for group in inner.groups if inner.proximal else ():
+                way = current[group] - states[0][group]
+                moved[group] = moved[group] - inner_lr(state, group, number) * inner.proximal * way
+            current = moved
             states.append(current)
     return states
 
@@ -148,6 +157,11 @@ def _gradients(
             features, current["prompt"], gradients["prompt"], create_graph=second_order, retain_graph=True
         )[0]
     return gradients if second_order else {group: gradient.detach() for group, gradient in gradients.items()}
+
+
+def inner_gradients(warp: Warp, current: State, texts: LabelledTexts, tasks: TaskBatch, inner: InnerLoop) -> State:
+    """Gradient of the summed task losses with respect to each group, to be differentiated again."""
+    return _gradients(warp, current, read(warp, current, texts), texts, tasks, inner, second_order=True)
 
 
 def shared(state: State) -> State:

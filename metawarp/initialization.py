@@ -127,7 +127,7 @@ class Init:
         """
         tensors, config = storage.load(Path(folder), "init")
         try:
-            inner = InnerLoop(config["inner"]["steps"], tuple(config["inner"]["groups"]))
+            inner = InnerLoop(**{**config["inner"], "groups": tuple(config["inner"]["groups"])})
             init = cls(
                 tensors,
                 WarpConfig(**config["warp"]),

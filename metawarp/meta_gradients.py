@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from episodes import InputError
 from episodes.errors import listing
 from metawarp.adaptation import GROUPS, InnerLoop, read, shared, trajectory
+from metawarp.implicit import imaml
 from metawarp.outer_loss import MetaGradient, StepWeights, accuracy, gradients_of, query_losses
 from metawarp.second_order import EXACT, unroll
 from metawarp.tasks import TaskBatch
@@ -135,6 +136,7 @@ METHODS: dict[str, Method] = {
     # Snell, Swersky, Zemel (2017), "Prototypical Networks for Few-shot Learning", NeurIPS, eq. 1 and 2: no inner
     # loop at all; the rows are a function of the support set, and the outer loop moves the prompt.
     "prototypical": Method(maml, InnerLoop(0, ()), order=2),
+    "imaml": Method(imaml, InnerLoop(5, GROUPS, proximal=1.0), least_steps=1),
     "multitask": Method(multitask, InnerLoop(3, GROUPS), class_rows=True),
 }
 
@@ -158,4 +160,4 @@ def inner_loop(name: str, steps: int | None = None) -> InnerLoop:
         raise InputError(f"method {name!r} has no inner loop; leave out the inner steps, or choose another method.")
     if 0 <= steps < method.least_steps:
         raise InputError(f"method {name!r} learns from its inner steps; give it {method.least_steps} at least.")
-    return InnerLoop(steps, method.inner.groups if steps else ())
+    return replace(method.inner, steps=steps, groups=method.inner.groups if steps else ())

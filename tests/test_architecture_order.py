@@ -22,6 +22,7 @@ METAWARP = [
     "outer_loss",
     "second_order",
     "learn2learn_engine",
+    "implicit",
     "meta_gradients",
     "engines",
     "storage",
