@@ -36,6 +36,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         steps: inner steps; None: as many as the init was trained with.
         any_backbone: allow another backbone than the init's, of the same width.
         device: where a backbone that is loaded here runs.
+        dtype: of its weights and activations; states and losses stay in float32 at least.
 
     Attributes:
         classes_: (C,) labels, sorted, or in the order of `class_names` where that is a list.
@@ -59,12 +60,14 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         steps: int | None = None,
         any_backbone: bool = False,
         device: str = "cpu",
+        dtype: str = "float32",
     ) -> None:
         self.init = init
         self.backbone = backbone
         self.steps = steps
         self.any_backbone = any_backbone
         self.device = device
+        self.dtype = dtype
 
     def fit(
         self,
@@ -161,6 +164,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         *,
         any_backbone: bool = False,
         device: str = "cpu",
+        dtype: str = "float32",
     ) -> WarpClassifier:
         """A fitted classifier from what `save` wrote; it predicts, and can be fitted anew from the same init.
 
@@ -183,7 +187,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         if not kin:
             raise InputError(f"the task in {str(folder)!r} was not made from the init in it; fit it anew.")
         elsewhere = remembered["fingerprint"] != init.backbone["fingerprint"]  # fitted with `any_backbone`
-        model = cls(init, backbone, steps=steps, any_backbone=any_backbone or elsewhere, device=device)
+        model = cls(init, backbone, steps=steps, any_backbone=any_backbone or elsewhere, device=device, dtype=dtype)
         if backbone is None and elsewhere:
             model.backbone = remembered["name"]
         found = model._backbone(remembered["name"])
@@ -205,7 +209,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
     def _backbone(self, default: str) -> Backbone:
         if isinstance(self.backbone, Backbone):
             return self.backbone
-        return _load_backbone(str(self.backbone or default), str(self.device))
+        return _load_backbone(str(self.backbone or default), str(self.device), str(self.dtype))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -215,4 +219,4 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
 
 
 # One copy for all the clones that a search or a cross-validation makes.
-_load_backbone = lru_cache(maxsize=1)(lambda name, device: Backbone.load(name, device=device))
+_load_backbone = lru_cache(maxsize=1)(lambda name, device, dtype: Backbone.load(name, device=device, dtype=dtype))

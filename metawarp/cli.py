@@ -67,6 +67,7 @@ def _train_parser() -> ArgumentParser:
     parser = _corpus_options("Meta-train an init: classes are split, episodes drawn, the best init by validation kept.")
     parser.add_argument("--output", type=str, required=True, help="folder for init, log, checkpoint and splits.json")
     parser.add_argument("--backbone", type=str, default="minilm", help='"minilm", a folder or a Hub id')
+    _device_options(parser)
     parser.add_argument("--method", type=str, default="anil", help=f"meta-gradient: {', '.join(METHODS)}")
     _episode_options(parser, k_shot=(1, 5))
     parser.add_argument("--steps", type=int, default=TrainingConfig.steps, help="outer steps")
@@ -98,8 +99,7 @@ def _evaluate_parser() -> ArgumentParser:
     parser = _corpus_options("Measure an init on episodes: accuracy, mean ± 95 % interval, beside the baselines.")
     parser.add_argument("--init", type=str, required=True, help="folder of the init")
     parser.add_argument("--split", type=str, default="test", help="classes to test: train, validation, test or all")
-    parser.add_argument("--backbone", type=str | None, help="where the init's own is found, if not by its name")
-    parser.add_argument("--any-backbone", action="store_true", help="allow another one of the same widths")
+    _backbone_options(parser, of="init")
     _episode_options(parser, k_shot=1)
     parser.add_argument("--episodes", type=int, default=600, help="number of episodes")
     parser.add_argument("--output", type=str | None, help="JSON file for protocol and results")
@@ -123,9 +123,7 @@ def _fit_parser() -> ArgumentParser:
     parser.add_argument("--class-name", action="append", default=[], help="a class without texts; may be repeated")
     parser.add_argument("--output", type=str, required=True, help="folder for the task")
     _column_options(parser)
-    parser.add_argument("--backbone", type=str | None, help="where the init's own is found, if not by its name")
-    parser.add_argument("--any-backbone", action="store_true", help="allow another one of the same widths")
-    parser.add_argument("--device", type=str, default="cpu", help="where the backbone runs")
+    _backbone_options(parser, of="init")
     parser.add_argument("--overwrite", action="store_true", help="write over a task in the output folder")
     return parser
 
@@ -144,9 +142,7 @@ def _predict_parser() -> ArgumentParser:
     parser.add_argument("--data", type=str | None, help="file of texts: .csv .tsv .json .jsonl .parquet")
     parser.add_argument("--text-column", type=str, default="text", help="column of the texts")
     parser.add_argument("--output", type=str | None, help="file for the predictions (null: print them)")
-    parser.add_argument("--backbone", type=str | None, help="where the task's own is found, if not by its name")
-    parser.add_argument("--any-backbone", action="store_true", help="allow another one of the same widths")
-    parser.add_argument("--device", type=str, default="cpu", help="where the backbone runs")
+    _backbone_options(parser, of="task")
     parser.add_argument("--overwrite", action="store_true", help="write over the output file")
     return parser
 
@@ -180,7 +176,6 @@ def _corpus_options(description: str) -> ArgumentParser:
     parser.add_argument(
         "--conflicts", type=Literal["drop", "refuse"], default="drop", help="texts that stand under two labels"
     )
-    parser.add_argument("--device", type=str, default="cpu", help="where the backbone runs")
     return parser
 
 
@@ -192,6 +187,17 @@ def _with_corpus(options: Namespace) -> dict[str, Any]:
     )
     arguments["corpus"] = Corpus.load(source, text, label, subset=subset, split=split, conflicts=conflicts)
     return arguments
+
+
+def _backbone_options(parser: ArgumentParser, of: str) -> None:
+    parser.add_argument("--backbone", type=str | None, help=f"where the {of}'s own is found, if not by its name")
+    parser.add_argument("--any-backbone", action="store_true", help="allow another one of the same widths")
+    _device_options(parser)
+
+
+def _device_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--device", type=str, default="cpu", help="where the backbone runs")
+    parser.add_argument("--dtype", type=str, default="float32", help="of the backbone, such as bfloat16")
 
 
 def _column_options(parser: ArgumentParser) -> None:

@@ -30,6 +30,7 @@ def evaluate(
     backbone: str | Backbone | None = None,
     any_backbone: bool = False,
     device: str = "cpu",
+    dtype: str = "float32",
     n_way: Range = 5,
     k_shot: Range = 1,
     n_query: int = 10,
@@ -49,6 +50,7 @@ def evaluate(
         backbone: a backbone, or what `Backbone.load` takes; None: the init's own.
         any_backbone: allow another backbone than the init's, of the same widths.
         device: where a backbone that is loaded here runs.
+        dtype: of its weights and activations; states and losses stay in float32 at least.
         n_way: classes of an episode.
         k_shot: support texts a class.
         n_query: query texts a class.
@@ -75,7 +77,7 @@ def evaluate(
     parts, tested = tested_classes(loaded, splits, split)
     sampler = EpisodeSampler(tested, n_way, k_shot, n_query, seed)
     if not isinstance(backbone, Backbone):
-        backbone = Backbone.load(backbone or started.backbone["name"], device=device)
+        backbone = Backbone.load(backbone or started.backbone["name"], device=device, dtype=dtype)
     warp = started.bind(backbone, any_backbone=any_backbone)
     warp.encoder.require_known(tested.class_names)
     warp.encoder.remember([*tested.texts, *tested.class_names])
@@ -107,6 +109,7 @@ def evaluate(
         "init_sha256": started.fingerprint,
         "init_method": started.method,
         "backbone": identity(backbone),
+        "dtype": str(backbone.dtype).removeprefix("torch."),
         "chosen_on_validation_classes": chosen,
         "versions": {name: version(name) for name in ("metawarp", "torch", "transformers", "numpy", "scikit-learn")},
     }

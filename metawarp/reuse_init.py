@@ -27,6 +27,7 @@ def fit(
     backbone: str | None = None,
     any_backbone: bool = False,
     device: str = "cpu",
+    dtype: str = "float32",
     overwrite: bool = False,
 ) -> WarpClassifier:
     """Adapt an init to a task and save the task; the arguments are those of `metawarp fit`.
@@ -41,6 +42,7 @@ def fit(
         backbone: what `Backbone.load` takes; None: the init's own.
         any_backbone: allow another backbone than the init's, of the same widths.
         device: where it runs.
+        dtype: of its weights and activations; states and losses stay in float32 at least.
         overwrite: write over a task in `output`.
 
     Returns:
@@ -62,8 +64,8 @@ def fit(
             only = listing(map(repr, {*labels, *class_name}))
             raise InputError(f"{table.name} needs at least 2 classes; its classes are: {only}.")
     names = sorted({*labels, *class_name}) if class_name else None
-    model = WarpClassifier(init, backbone, any_backbone=any_backbone, device=device).fit(texts, labels, names)
-    model.save(output)
+    model = WarpClassifier(init, backbone, any_backbone=any_backbone, device=device, dtype=dtype)
+    model.fit(texts, labels, names).save(output)
     return model
 
 
@@ -76,6 +78,7 @@ def predict(
     backbone: str | None = None,
     any_backbone: bool = False,
     device: str = "cpu",
+    dtype: str = "float32",
 ) -> Iterator[dict[str, Any]]:
     """Classify texts with a saved task; the arguments are those of `metawarp predict`.
 
@@ -87,6 +90,7 @@ def predict(
         backbone: what `Backbone.load` takes; None: the one that the task was fitted on.
         any_backbone: allow another one, of the same widths.
         device: where it runs.
+        dtype: of its weights and activations; states and losses stay in float32 at least.
 
     Yields:
         For each text: {"text", "label", "probabilities": {class: probability}}.
@@ -101,7 +105,7 @@ def predict(
         given += table.texts
     if not given:
         raise InputError("there is nothing to predict; give --text or --data.")
-    model = WarpClassifier.load(task, backbone, any_backbone=any_backbone, device=device)
+    model = WarpClassifier.load(task, backbone, any_backbone=any_backbone, device=device, dtype=dtype)
     classes = [str(label) for label in model.classes_]
     for text, row in zip(given, model.predict_proba(given), strict=True):
         probabilities = {name: round(float(p), 6) for name, p in zip(classes, row, strict=True)}

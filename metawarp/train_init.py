@@ -28,6 +28,7 @@ def train(
     splits: str | None = None,
     backbone: str | Backbone = "minilm",
     device: str = "cpu",
+    dtype: str = "float32",
     method: str = "anil",
     n_way: Range = 5,
     k_shot: Range = (1, 5),
@@ -49,6 +50,7 @@ def train(
         splits: path of a splits.json; None: see `protocol.class_split`.
         backbone: a backbone, or what `Backbone.load` takes.
         device: where a backbone that is loaded here runs.
+        dtype: of its weights and activations; states and losses stay in float32 at least.
         method: name of a meta-gradient, of `METHODS`.
         n_way: classes of an episode.
         k_shot: support texts a class.
@@ -78,7 +80,7 @@ def train(
     sampler = EpisodeSampler(split.train, n_way, k_shot, n_query, seed)
     validation = validation_sampler(split, n_way, k_shot, n_query, seed)
     if not isinstance(backbone, Backbone):
-        backbone = Backbone.load(backbone, device=device)
+        backbone = Backbone.load(backbone, device=device, dtype=dtype)
     model = Warp(backbone, warp or WarpConfig())
     model.encoder.require_known(loaded.class_names)
     model.encoder.remember([*split.train.texts, *split.validation.texts, *loaded.class_names])
@@ -96,6 +98,7 @@ def train(
         "inner": asdict(inner),
         "inner_lr": asdict(inner_lr or InnerRates()),
         "backbone": model.backbone.fingerprint,
+        "dtype": str(model.backbone.dtype).removeprefix("torch."),
     }
     trainer = Trainer(
         init,

@@ -232,7 +232,14 @@ def test_it_predicts_what_an_episode_of_the_same_texts_would(tiny, init, labelle
 def test_parameters_are_got_set_and_cloned(tiny, init):
     model = WarpClassifier(init, tiny, steps=3, any_backbone=True)
     parameters = model.get_params()
-    assert parameters == {"init": init, "backbone": tiny, "steps": 3, "any_backbone": True, "device": "cpu"}
+    assert parameters == {
+        "init": init,
+        "backbone": tiny,
+        "steps": 3,
+        "any_backbone": True,
+        "device": "cpu",
+        "dtype": "float32",
+    }
     copy = clone(model)
     assert copy.backbone is tiny  # frozen and large: shared
     assert copy.get_params()["steps"] == 3

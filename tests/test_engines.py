@@ -5,7 +5,7 @@ import torch
 from running import refused
 from tiny import tiny_corpus
 
-from metawarp import InnerRates, TrainingConfig, WarpConfig, train
+from metawarp import InnerRates, TrainingConfig, WarpClassifier, WarpConfig, evaluate, train
 from metawarp.adaptation import RATES
 from metawarp.checkpoint import load_checkpoint
 from metawarp.training import Trainer
@@ -74,3 +74,21 @@ def test_unknown_engines_and_orders_that_a_method_does_not_have_are_refused(tiny
         learned(tiny, tmp_path, engine="higher")
     with refused("method 'fomaml' has no second order; leave out --training.second_order."):
         learned(tiny, tmp_path, method="fomaml", training=TrainingConfig(second_order="unroll"))
+
+
+def test_a_backbone_of_half_width_learns_in_full(made, tmp_path):
+    arguments = {"backbone": str(made / "backbone"), "dtype": "bfloat16", **SETTINGS}
+    init = train(str(made / "tiny.jsonl"), str(tmp_path / "run"), training=TWO, **arguments)
+    assert init.training["dtype"] == "bfloat16"
+    assert {tensor.dtype for tensor in init.tensors.values()} == {torch.float32}
+    results = evaluate(
+        init, str(made / "tiny.jsonl"), dtype="bfloat16", split="all", n_way=2, k_shot=1, n_query=2, episodes=2,
+        baselines="none",
+    )  # fmt: skip
+    assert results["protocol"]["dtype"] == "bfloat16"
+    model = WarpClassifier(init, dtype="bfloat16").fit(["play music", "the rain"], ["music", "rain"])
+    assert model.warp_.backbone.dtype == torch.bfloat16
+    assert model.predict_proba(["music"]).sum() == pytest.approx(1)
+    arguments["dtype"] = "float32"
+    with pytest.raises(ValueError, match="has other settings: dtype; resume it with the settings that it was started"):
+        train(str(made / "tiny.jsonl"), str(tmp_path / "run"), training=TWO, resume=True, **arguments)
