@@ -167,6 +167,21 @@ class Backbone:
             position_ids=position_ids(self.architecture, self.model, embeddings),
         ).last_hidden_state
 
+    def hidden_at(self, embeddings: Tensor, attention_mask: Tensor, positions: Tensor) -> Tensor:
+        """Last hidden states (B, h) at one position of each text, the last layer computed there alone where it can be.
+
+        Args:
+            embeddings: as `hidden_states` takes them.
+            attention_mask: (B, n), true where there is a token.
+            positions: (B,) where.
+        """
+        short_cut = self.architecture.at_one_position
+        if short_cut is None:
+            hidden = self.hidden_states(embeddings, attention_mask)
+            return hidden[torch.arange(len(hidden), device=hidden.device), positions]
+        places = position_ids(self.architecture, self.model, embeddings)
+        return short_cut(self.model, embeddings.to(self.dtype), attention_mask, places, positions)
+
     def mask_features(self, hidden: Tensor) -> Tensor:
         """Features of WARP at [MASK]: the head before its decoder, or the hidden state itself; (B, h) → (B, d)."""
         return hidden if self.head is None else self.head(hidden)

@@ -137,16 +137,17 @@ class Warp:
         if self.encoder.prompt_length:
             soft = prompts[task[:, None], batch.prompt_index.clamp(min=0)]
             embeddings = torch.where(batch.prompt_index[..., None] >= 0, soft, embeddings)
+        if self.config.read_out == "mask":
+            at_mask = self.backbone.hidden_at(embeddings, batch.attention_mask, batch.mask_position)
+            return self.unit(self.backbone.mask_features(at_mask).to(prompts.dtype))
         hidden = self.backbone.hidden_states(embeddings, batch.attention_mask)
-        parts: list[Tensor] = []
-        if self.config.read_out != "mask":
-            weights = batch.text_mask.to(hidden.dtype)
-            parts.append((hidden * weights[..., None]).sum(1) / weights.sum(1, keepdim=True))
-        if self.config.read_out != "mean":
-            at_mask = hidden[torch.arange(len(batch), device=hidden.device), batch.mask_position]
-            parts.append(self.backbone.mask_features(at_mask))
-        parts = [self.unit(part.to(prompts.dtype)) for part in parts]
-        return parts[0] if mix is None else self.unit((1 - mix) * parts[0] + mix * parts[1])
+        weights = batch.text_mask.to(hidden.dtype)
+        mean = self.unit(((hidden * weights[..., None]).sum(1) / weights.sum(1, keepdim=True)).to(prompts.dtype))
+        if mix is None:
+            return mean
+        at_mask = hidden[torch.arange(len(batch), device=hidden.device), batch.mask_position]
+        at_mask = self.unit(self.backbone.mask_features(at_mask).to(prompts.dtype))
+        return self.unit((1 - mix) * mean + mix * at_mask)
 
     def unit(self, vectors: Tensor) -> Tensor:
         """Vectors (…, d) as the similarity compares them: of unit length for cosine, unchanged for dot."""

@@ -17,6 +17,7 @@ from tiny import MODELS, tiny_backbone, tiny_folder
 from episodes import InputError
 from metawarp import Backbone
 from metawarp.architectures import ARCHITECTURES
+from metawarp.backbone import twice_differentiable
 
 # Of different lengths, so that all but one are padded.
 TEXTS = ["set the alarm", "what is the weather today in the market, and where?", "pay my bill please"]
@@ -317,3 +318,27 @@ def test_weights_of_another_size_end_in_one_sentence(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**config, "hidden_size": 48, "num_attention_heads": 4}))
     with pytest.raises(InputError, match=f"^backbone folder '{tmp_path}' could not be loaded: [^\n]+$"):
         Backbone.load(tmp_path)
+
+
+@pytest.mark.parametrize("model_type", sorted(MODELS))
+@pytest.mark.parametrize("head", [False, True], ids=["encoder", "with head"])
+def test_one_position_alone_is_that_of_the_whole(tmp_path, model_type, head):
+    backbone = tiny_backbone(tmp_path, model_type, head=head)
+    generator = torch.Generator().manual_seed(0)
+    embeddings = torch.randn(4, 9, 32, generator=generator, dtype=torch.float64, requires_grad=True)
+    lengths, positions = torch.tensor([9, 5, 7, 2]), torch.tensor([8, 1, 3, 0])
+    mask = torch.arange(9) < lengths[:, None]
+    whole = backbone.hidden_states(embeddings, mask)[torch.arange(4), positions]
+    alone = backbone.hidden_at(embeddings, mask, positions)
+    assert torch.allclose(alone, whole, rtol=0, atol=1e-12)
+    with twice_differentiable(True):
+        both = []
+        for states in (
+            backbone.hidden_states(embeddings, mask)[torch.arange(4), positions],
+            backbone.hidden_at(embeddings, mask, positions),
+        ):
+            (first,) = torch.autograd.grad((states**3).sum(), embeddings, create_graph=True)
+            (second,) = torch.autograd.grad((first**2).sum(), embeddings)
+            both.append((first.detach(), second))
+    for one, other in zip(*both, strict=True):
+        assert torch.allclose(one, other, rtol=1e-8, atol=1e-10)
