@@ -38,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: as on the command line, without the program's name; None: those of this process.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    logging.getLogger("episodes").setLevel(logging.INFO)  # says what was dropped from a corpus
+    for package in ("episodes", "metawarp"):  # what was dropped from a corpus, how second order is taken
+        logging.getLogger(package).setLevel(logging.INFO)
     parser = _Parser(prog="metawarp", description="Few-shot text classification from meta-learned WARP prompts.")
     subcommands = parser.add_subcommands()
     for name, (build, _) in _COMMANDS.items():
