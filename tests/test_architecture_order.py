@@ -12,6 +12,7 @@ EPISODES = ["errors", "hub", "reading", "cleaning", "splits", "corpus", "episode
 METAWARP = [
     "architectures",
     "randomness",
+    "embedded",
     "backbone",
     "template",
     "warp",

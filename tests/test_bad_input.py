@@ -216,7 +216,8 @@ BAD_OPTIONS = {
     "--training.warmup=2": "warmup is 2.0; it is a share of the steps, from 0 to below 1.",
     "--inner_lr.prompt=0": "the inner learning rate of prompt is 0.0; it must be a positive number.",
     "--inner-steps=-2": "inner steps are -2; they cannot be negative.",
-    "--method=mamll": "method 'mamll' is not known; known: maml, fomaml, reptile, anil, prototypical, multitask.",
+    "--method=mamll": "method 'mamll' is not known; known: maml, fomaml, reptile, anil, prototypical, imaml, "
+    "multitask.",
     "--warp.read_out=max": "read_out is 'max'; it can be mask, mean, mix.",
     "--warp.template={text}": (
         "template '{text}' has no {mask}, which read-out 'mix' needs; add {mask}, or use the read-out mean."
