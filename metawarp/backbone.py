@@ -36,6 +36,7 @@ class Backbone:
         head: masked-LM head before its decoder, (…, h) → (…, d); None where the model has no such head.
         fingerprint: 16 hex digits of a sha256 over all weights.
         source: the folder or Hub id that it came from.
+        max_tokens: tokens of one pass, padding included.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Backbone:
     head: Callable[[Tensor], Tensor] | None
     fingerprint: str
     source: str
+    max_tokens: int = 2048
 
     def __repr__(self) -> str:
         return (
@@ -62,6 +64,7 @@ class Backbone:
         *,
         device: str | torch.device = "cpu",
         dtype: str | torch.dtype = "float32",
+        max_tokens: int = 2048,
     ) -> Backbone:
         """Load and freeze a model.
 
@@ -70,14 +73,17 @@ class Backbone:
                 config, weights and tokenizer, or a Hub id.
             device: where it runs, default "cpu".
             dtype: of its weights and activations, default "float32".
+            max_tokens: tokens of one pass, padding included; what is more is read in several.
 
         Raises:
-            InputError: unknown model type, files missing or damaged, no network for a Hub id.
+            InputError: unknown model type, files missing or damaged, no network for a Hub id; no tokens a pass.
             ImportError: "minilm" without its package; the message has the command that installs it.
         """
         from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
         dtype, device = _dtype(dtype), _device(device)
+        if max_tokens < 1:
+            raise InputError(f"max_tokens is {max_tokens}; a pass has 1 token at least.")
         source = minilm_folder() if str(name) == "minilm" else str(name)
         refusal = None if Path(source).is_dir() else hub_refusal("model", source)
         local = Path(source).is_dir() or refusal is not None  # the local cache may have what the Hub does not hand out
@@ -119,7 +125,7 @@ class Backbone:
         model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)
         head = architecture.head(model) if with_head else None
         encoder = getattr(model, architecture.encoder) if with_head else model
-        return cls(str(name), encoder, tokenizer, architecture, head, fingerprint, source)
+        return cls(str(name), encoder, tokenizer, architecture, head, fingerprint, source, max_tokens)
 
     @cached_property
     def word_embeddings(self) -> Tensor:
@@ -137,6 +143,11 @@ class Backbone:
         return self.embedding_size if self.head is not None else int(self.model.config.hidden_size)  # pyright: ignore
 
     @cached_property
+    def n_layers(self) -> int:
+        """Number of layers."""
+        return len(self.architecture.layers.stack(self.model))
+
+    @cached_property
     def max_positions(self) -> int:
         """Number of tokens that one input may have."""
         offset = self.architecture.position_offset
@@ -152,33 +163,54 @@ class Backbone:
         """Of weights and activations."""
         return self.word_embeddings.dtype
 
-    def hidden_states(self, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
-        """Last hidden states (B, n, h) for input embeddings (B, n, d), padded on the right.
+    def embedded(self, embeddings: Tensor, attention_mask: Tensor, layer: int) -> Tensor:
+        """Hidden states (B, n, h) that enter a layer.
 
         Args:
-            embeddings: word embeddings with the prompt in its place; positions and types are added inside.
+            embeddings: (B, n, d) word embeddings, padded on the right; positions and types are added inside.
             attention_mask: (B, n), true where there is a token.
+            layer: 0 is the first.
         """
+        positions = position_ids(self.architecture, self.model, embeddings)
+        hidden = self.architecture.layers.embed(self.model, embeddings.to(self.dtype), positions)
+        return self.architecture.layers.through(self.model, hidden, attention_mask, 0, layer)
+
+    def hidden_states(self, entering: Tensor, attention_mask: Tensor, layer: int = 0) -> Tensor:
+        """Last hidden states (B, n, h).
+
+        Args:
+            entering: the input embeddings (B, n, d) with the prompt in its place, positions and types being added
+                inside; for a later layer, the hidden states (B, n, h) that enter it. Padded on the right.
+            attention_mask: (B, n), true where there is a token.
+            layer: where they enter.
+        """
+        if layer:
+            layers = self.architecture.layers
+            return layers.through(self.model, entering.to(self.dtype), attention_mask, layer, self.n_layers)
         return self.model(
-            inputs_embeds=embeddings.to(self.dtype),
+            inputs_embeds=entering.to(self.dtype),
             attention_mask=attention_mask,
-            position_ids=position_ids(self.architecture, self.model, embeddings),
+            position_ids=position_ids(self.architecture, self.model, entering),
         ).last_hidden_state
 
-    def hidden_at(self, embeddings: Tensor, attention_mask: Tensor, positions: Tensor) -> Tensor:
+    def hidden_at(self, entering: Tensor, attention_mask: Tensor, positions: Tensor, layer: int = 0) -> Tensor:
         """Last hidden states (B, h) at one position of each text, the last layer computed there alone where it can be.
 
         Args:
-            embeddings: as `hidden_states` takes them.
+            entering: as `hidden_states` takes them.
             attention_mask: (B, n), true where there is a token.
             positions: (B,) where.
+            layer: where they enter.
         """
-        short_cut = self.architecture.at_one_position
-        if short_cut is None:
-            hidden = self.hidden_states(embeddings, attention_mask)
+        layers, last = self.architecture.layers, self.n_layers - 1
+        if layers.last_at is None:
+            hidden = self.hidden_states(entering, attention_mask, layer)
             return hidden[torch.arange(len(hidden), device=hidden.device), positions]
-        places = position_ids(self.architecture, self.model, embeddings)
-        return short_cut(self.model, embeddings.to(self.dtype), attention_mask, places, positions)
+        if layer:
+            hidden = layers.through(self.model, entering.to(self.dtype), attention_mask, layer, last)
+        else:
+            hidden = self.embedded(entering, attention_mask, last)
+        return layers.last_at(layers.stack(self.model)[last], hidden, attention_mask, positions)
 
     def mask_features(self, hidden: Tensor) -> Tensor:
         """Features of WARP at [MASK]: the head before its decoder, or the hidden state itself; (B, h) → (B, d)."""

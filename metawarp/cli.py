@@ -13,6 +13,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from episodes import Corpus, InputError
 from metawarp import reuse_init
+from metawarp.backbone import Backbone
 from metawarp.engines import ENGINES
 from metawarp.evaluate_init import evaluate
 from metawarp.evaluation import format_results
@@ -69,6 +70,7 @@ def _train_parser() -> ArgumentParser:
     parser.add_argument("--output", type=str, required=True, help="folder for init, log, checkpoint and splits.json")
     parser.add_argument("--backbone", type=str, default="minilm", help='"minilm", a folder or a Hub id')
     _device_options(parser)
+    _reading_options(parser)
     parser.add_argument("--method", type=str, default="anil", help=f"meta-gradient: {', '.join(METHODS)}")
     _episode_options(parser, k_shot=(1, 5))
     parser.add_argument("--steps", type=int, default=TrainingConfig.steps, help="outer steps")
@@ -101,6 +103,7 @@ def _evaluate_parser() -> ArgumentParser:
     parser.add_argument("--init", type=str, required=True, help="folder of the init")
     parser.add_argument("--split", type=str, default="test", help="classes to test: train, validation, test or all")
     _backbone_options(parser, of="init")
+    _reading_options(parser)
     _episode_options(parser, k_shot=1)
     parser.add_argument("--episodes", type=int, default=600, help="number of episodes")
     parser.add_argument("--output", type=str | None, help="JSON file for protocol and results")
@@ -199,6 +202,11 @@ def _backbone_options(parser: ArgumentParser, of: str) -> None:
 def _device_options(parser: ArgumentParser) -> None:
     parser.add_argument("--device", type=str, default="cpu", help="where the backbone runs")
     parser.add_argument("--dtype", type=str, default="float32", help="of the backbone, such as bfloat16")
+
+
+def _reading_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--max-tokens", type=int, default=Backbone.max_tokens, help="tokens that are read in one pass")
+    parser.add_argument("--cache", type=str | None, help="folder for what the layers below the prompt make of texts")
 
 
 def _column_options(parser: ArgumentParser) -> None:

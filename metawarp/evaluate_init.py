@@ -31,6 +31,8 @@ def evaluate(
     any_backbone: bool = False,
     device: str = "cpu",
     dtype: str = "float32",
+    max_tokens: int = Backbone.max_tokens,
+    cache: str | None = None,
     n_way: Range = 5,
     k_shot: Range = 1,
     n_query: int = 10,
@@ -51,6 +53,8 @@ def evaluate(
         any_backbone: allow another backbone than the init's, of the same widths.
         device: where a backbone that is loaded here runs.
         dtype: of its weights and activations; states and losses stay in float32 at least.
+        max_tokens: tokens that it reads in one pass, padding included.
+        cache: folder for what the layers below the init's prompt make of the texts.
         n_way: classes of an episode.
         k_shot: support texts a class.
         n_query: query texts a class.
@@ -77,10 +81,11 @@ def evaluate(
     parts, tested = tested_classes(loaded, splits, split)
     sampler = EpisodeSampler(tested, n_way, k_shot, n_query, seed)
     if not isinstance(backbone, Backbone):
-        backbone = Backbone.load(backbone or started.backbone["name"], device=device, dtype=dtype)
+        name = backbone or started.backbone["name"]
+        backbone = Backbone.load(name, device=device, dtype=dtype, max_tokens=max_tokens)
     warp = started.bind(backbone, any_backbone=any_backbone)
     warp.encoder.require_known(tested.class_names)
-    warp.encoder.remember([*tested.texts, *tested.class_names])
+    warp.remember([*tested.texts, *tested.class_names], cache)
     low, high = bounds(k_shot)
     bench = baseline_table.Bench(
         warp,

@@ -226,4 +226,4 @@ def _start_prompt(warp: Warp, seed: int) -> Tensor:
     for row, word in enumerate(words):
         if word is not None:
             prompt[row] = embeddings[word]
-    return prompt
+    return warp.seen_by(prompt.to(backbone.device)).cpu()

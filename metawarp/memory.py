@@ -36,7 +36,8 @@ def unrolled_bytes(warp: Warp, tasks: TaskBatch, inner: InnerLoop) -> int:
     vectors = HIDDEN_VECTORS * float(lengths.sum()) * config.hidden_size  # pyright: ignore
     maps = ATTENTION_MAPS * float((lengths**2).sum()) * config.num_attention_heads  # pyright: ignore
     width = torch.finfo(warp.backbone.dtype).bits // 8
-    return int(inner.steps * config.num_hidden_layers * (vectors + maps) * width)  # pyright: ignore
+    layers = warp.backbone.n_layers - warp.config.prompt_layer
+    return int(inner.steps * layers * (vectors + maps) * width)  # pyright: ignore
 
 
 def free_bytes(device: torch.device) -> int:

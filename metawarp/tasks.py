@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from episodes import Episode
-from metawarp.template import EncodedBatch, TextEncoder
+from metawarp.encoded import EncodedBatch
+from metawarp.template import TextEncoder
 
 
 @dataclass(frozen=True)

@@ -4,56 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from episodes import InputError
 from episodes.errors import listing
+from metawarp.encoded import EncodedBatch
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _PROMPT = re.compile(r"prompt:\s*(?:(0*[1-9]\d*)|'([^']*\S[^']*)'|\"([^\"]*\S[^\"]*)\")")
-
-
-@dataclass(frozen=True)
-class EncodedBatch:
-    """B texts inside their template, padded on the right to n tokens.
-
-    Attributes:
-        input_ids: (B, n) token ids; the padding id where a soft token stands.
-        prompt_index: (B, n) which soft token stands there, 0 … K-1; -1 where none does.
-        attention_mask: (B, n) true where there is a token.
-        text_mask: (B, n) true at the tokens of the text and the model's own special tokens around the
-            whole: what a sentence encoder averages.
-        mask_position: (B,) where [MASK] stands; -1 in a template without it.
-    """
-
-    input_ids: Tensor
-    prompt_index: Tensor
-    attention_mask: Tensor
-    text_mask: Tensor
-    mask_position: Tensor
-
-    def __len__(self) -> int:
-        return len(self.input_ids)
-
-    @property
-    def lengths(self) -> Tensor:
-        """Tokens of each text with its template, (B,)."""
-        return self.attention_mask.sum(1)
-
-    def select(self, rows: Tensor) -> EncodedBatch:
-        """The given rows, (R,) indices, without the padding that they do not need."""
-        width = int(self.lengths[rows].max())
-        parts = {f.name: getattr(self, f.name)[rows] for f in fields(self)}
-        return EncodedBatch(**{name: part[:, :width] if part.dim() == 2 else part for name, part in parts.items()})
-
-    def to(self, device: torch.device) -> EncodedBatch:
-        """The same batch on another device."""
-        return EncodedBatch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
 
 @dataclass(frozen=True)

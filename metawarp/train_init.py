@@ -29,6 +29,8 @@ def train(
     backbone: str | Backbone = "minilm",
     device: str = "cpu",
     dtype: str = "float32",
+    max_tokens: int = Backbone.max_tokens,
+    cache: str | None = None,
     method: str = "anil",
     n_way: Range = 5,
     k_shot: Range = (1, 5),
@@ -51,6 +53,8 @@ def train(
         backbone: a backbone, or what `Backbone.load` takes.
         device: where a backbone that is loaded here runs.
         dtype: of its weights and activations; states and losses stay in float32 at least.
+        max_tokens: tokens that it reads in one pass, padding included.
+        cache: folder for what the layers below the prompt make of the texts; see `WarpConfig.prompt_layer`.
         method: name of a meta-gradient, of `METHODS`.
         n_way: classes of an episode.
         k_shot: support texts a class.
@@ -80,10 +84,10 @@ def train(
     sampler = EpisodeSampler(split.train, n_way, k_shot, n_query, seed)
     validation = validation_sampler(split, n_way, k_shot, n_query, seed)
     if not isinstance(backbone, Backbone):
-        backbone = Backbone.load(backbone, device=device, dtype=dtype)
+        backbone = Backbone.load(backbone, device=device, dtype=dtype, max_tokens=max_tokens)
     model = Warp(backbone, warp or WarpConfig())
     model.encoder.require_known(loaded.class_names)
-    model.encoder.remember([*split.train.texts, *split.validation.texts, *loaded.class_names])
+    model.remember([*split.train.texts, *split.validation.texts, *loaded.class_names], cache)
     init = Init.start(model, inner, method=method, seed=seed, rates=inner_lr)
     description = {
         "corpus": loaded.name,

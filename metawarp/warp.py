@@ -7,8 +7,9 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -16,7 +17,9 @@ from torch.nn.functional import normalize
 
 from episodes import InputError
 from metawarp.backbone import Backbone
-from metawarp.template import EncodedBatch, Template, TextEncoder
+from metawarp.encoded import EncodedBatch
+from metawarp.lower_layers import LowerLayers
+from metawarp.template import Template, TextEncoder
 
 CHOICES = {
     "read_out": ("mask", "mean", "mix"),
@@ -25,10 +28,6 @@ CHOICES = {
     "similarity": ("cosine", "dot"),
     "prompt_start": ("mask", "vocabulary", "normal"),
 }
-
-WORTH_A_PASS, PADDING = 512, 0.05
-"""A pass of this many tokens is cut before padding is a larger share of it: 8 % in all over an episode of HuffPost
-(5-way, 5 shots, 15 queries), where passes of up to 2,048 tokens alone computed 16 % (measured)."""
 
 State = dict[str, Tensor]
 """Learned numbers by name; every function of this package that takes one leaves it as it was."""
@@ -48,6 +47,8 @@ class WarpConfig:
             its word "embeddings" (needs a masked-LM head).
         similarity: "cosine" or "dot" product of feature and row, times a learned scale.
         prompt_start: soft tokens start from "mask" (WARP), random words of the "vocabulary", or "normal" noise.
+        prompt_layer: layer that the soft tokens enter at; the layers below see the text and the template's words
+            alone, so that what they make of a text can be kept. 0 is WARP.
         max_length: tokens of one input, template included; longer texts lose their end.
     """
 
@@ -57,6 +58,7 @@ class WarpConfig:
     name_source: str = "template"
     similarity: str = "cosine"
     prompt_start: str = "mask"
+    prompt_layer: int = 0
     max_length: int = 128
 
     def __post_init__(self) -> None:
@@ -76,22 +78,55 @@ class Warp:
     Args:
         backbone: frozen.
         config: what surrounds and reads it.
-        max_tokens: tokens of one pass through the backbone; larger batches are cut by length.
 
     Raises:
         InputError: the template does not fit the model's positions; word embeddings asked for as rows
-            of a backbone without a masked-LM head.
+            of a backbone without a masked-LM head; the backbone has no such layer.
     """
 
-    def __init__(self, backbone: Backbone, config: WarpConfig, *, max_tokens: int = 2048) -> None:
+    def __init__(self, backbone: Backbone, config: WarpConfig) -> None:
         if config.name_source == "embeddings" and backbone.head is None:
             raise InputError(
                 f"backbone {backbone.name!r} has no masked-LM head, so its word embeddings do not live where "
                 "its features do; use name_source template."
             )
-        self.backbone, self.config, self.max_tokens = backbone, config, max_tokens
+        self.backbone, self.config = backbone, config
         length = min(config.max_length, backbone.max_positions)
         self.encoder = TextEncoder(Template(config.template), backbone.tokenizer, length)
+        if not 0 <= config.prompt_layer < backbone.n_layers:
+            raise InputError(
+                f"prompt_layer is {config.prompt_layer}; backbone {backbone.name!r} has the layers 0 to "
+                f"{backbone.n_layers - 1}."
+            )
+        self.lower = LowerLayers(backbone, config.prompt_layer) if config.prompt_layer else None
+
+    def remember(self, texts: Sequence[str], cache: str | Path | None = None) -> None:
+        """Prepare the texts of a corpus once, for all the episodes that will hold them.
+
+        Args:
+            texts: they are tokenized.
+            cache: folder for what the layers below the prompt make of them; None keeps it in memory, as they come.
+
+        Raises:
+            InputError: the folder cannot be used, or the prompt enters at layer 0.
+        """
+        self.encoder.remember(texts)
+        if cache is None:
+            return
+        if self.lower is None:
+            raise InputError("a cache is for what lies below the prompt, and nothing lies below layer 0; leave it out.")
+        self.lower.remember(self.encoder(list(dict.fromkeys(texts))), Path(cache))
+
+    def seen_by(self, prompt: Tensor) -> Tensor:
+        """Soft tokens (K, d) as the layers below the prompt's leave them around an empty text, (K, h)."""
+        if self.lower is None:
+            return prompt
+        batch = self.encoder([""]).to(self.backbone.device)
+        embeddings = self.backbone.word_embeddings[batch.input_ids]
+        soft = batch.prompt_index >= 0
+        embeddings[soft] = prompt[batch.prompt_index[soft]].to(embeddings)
+        entering = self.backbone.embedded(embeddings, batch.attention_mask, self.config.prompt_layer)
+        return entering[soft].to(prompt)
 
     def features(self, prompts: Tensor, mix: Tensor | None, batch: EncodedBatch, task: Tensor) -> Tensor:
         """Read-out f(x) of each text under its own task's prompt.
@@ -114,33 +149,22 @@ class Warp:
 
     def _by_length(self, prompts: Tensor, mix: Tensor | None, batch: EncodedBatch, task: Tensor) -> Tensor:
         """Features in passes of texts of about the same length, so that little padding is computed."""
-        order = torch.argsort(batch.lengths)
-        chunks = [self._features(prompts, mix, batch.select(rows), task[rows]) for rows in self._chunks(batch, order)]
-        return torch.cat(chunks)[torch.argsort(order)]
-
-    def _chunks(self, batch: EncodedBatch, order: Tensor) -> list[Tensor]:
-        """Rows in the order of their length, cut where padding or the whole would grow too large."""
-        lengths = batch.lengths[order].tolist()
-        cuts, tokens = [0], 0
-        for row, length in enumerate(lengths):
-            padded = (row + 1 - cuts[-1]) * length
-            wasteful = tokens >= WORTH_A_PASS and tokens + length < (1 - PADDING) * padded
-            if row > cuts[-1] and (wasteful or padded > self.max_tokens):
-                cuts.append(row)
-                tokens = 0
-            tokens += length
-        return [order[start:end] for start, end in pairwise([*cuts, len(order)])]
+        passes = batch.passes(self.backbone.max_tokens)
+        features = [self._features(prompts, mix, batch.select(rows), task[rows]) for rows in passes]
+        return torch.cat(features)[torch.argsort(torch.cat(passes))]
 
     def _features(self, prompts: Tensor, mix: Tensor | None, batch: EncodedBatch, task: Tensor) -> Tensor:
-        batch = batch.to(self.backbone.device)
-        embeddings = self.backbone.word_embeddings[batch.input_ids].to(prompts.dtype)
+        entering = None if self.lower is None else self.lower(batch).to(prompts.dtype)
+        batch, layer = batch.to(self.backbone.device), self.config.prompt_layer
+        if entering is None:
+            entering = self.backbone.word_embeddings[batch.input_ids].to(prompts.dtype)
         if self.encoder.prompt_length:
             soft = prompts[task[:, None], batch.prompt_index.clamp(min=0)]
-            embeddings = torch.where(batch.prompt_index[..., None] >= 0, soft, embeddings)
+            entering = torch.where(batch.prompt_index[..., None] >= 0, soft, entering)
         if self.config.read_out == "mask":
-            at_mask = self.backbone.hidden_at(embeddings, batch.attention_mask, batch.mask_position)
+            at_mask = self.backbone.hidden_at(entering, batch.attention_mask, batch.mask_position, layer)
             return self.unit(self.backbone.mask_features(at_mask).to(prompts.dtype))
-        hidden = self.backbone.hidden_states(embeddings, batch.attention_mask)
+        hidden = self.backbone.hidden_states(entering, batch.attention_mask, layer)
         weights = batch.text_mask.to(hidden.dtype)
         mean = self.unit(((hidden * weights[..., None]).sum(1) / weights.sum(1, keepdim=True)).to(prompts.dtype))
         if mix is None:

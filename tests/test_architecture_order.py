@@ -10,11 +10,14 @@ ROOT = Path(__file__).parent.parent
 # Each module imports from modules of its package further up in these lists alone. A new one gets its place here.
 EPISODES = ["errors", "hub", "reading", "cleaning", "splits", "corpus", "episode", "sampler"]
 METAWARP = [
+    "layers",
     "architectures",
     "randomness",
     "embedded",
     "backbone",
+    "encoded",
     "template",
+    "lower_layers",
     "warp",
     "tasks",
     "verbalizer",

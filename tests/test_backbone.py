@@ -322,6 +322,26 @@ def test_weights_of_another_size_end_in_one_sentence(tmp_path):
 
 @pytest.mark.parametrize("model_type", sorted(MODELS))
 @pytest.mark.parametrize("head", [False, True], ids=["encoder", "with head"])
+def test_the_layers_one_by_one_are_the_whole(tmp_path, model_type, head):
+    backbone = tiny_backbone(tmp_path, model_type, head=head, layers=3)
+    embeddings = torch.randn(4, 9, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    mask, positions = torch.arange(9) < torch.tensor([9, 5, 7, 2])[:, None], torch.tensor([8, 1, 3, 0])
+    whole = backbone.hidden_states(embeddings, mask)
+    assert backbone.n_layers == 3
+    for layer in (1, 2):
+        entering = backbone.embedded(embeddings, mask, layer)
+        assert torch.allclose(backbone.hidden_states(entering, mask, layer)[mask], whole[mask], rtol=0, atol=1e-12)
+        there = backbone.hidden_at(entering, mask, positions, layer)
+        assert torch.allclose(there, whole[torch.arange(4), positions], rtol=0, atol=1e-12)
+
+
+def test_a_pass_without_tokens_is_refused():
+    with pytest.raises(InputError, match="^max_tokens is 0; a pass has 1 token at least.$"):
+        Backbone.load("minilm", max_tokens=0)
+
+
+@pytest.mark.parametrize("model_type", sorted(MODELS))
+@pytest.mark.parametrize("head", [False, True], ids=["encoder", "with head"])
 def test_one_position_alone_is_that_of_the_whole(tmp_path, model_type, head):
     backbone = tiny_backbone(tmp_path, model_type, head=head)
     generator = torch.Generator().manual_seed(0)

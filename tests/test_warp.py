@@ -1,6 +1,7 @@
 """The forward pass: tasks side by side do not touch each other, and each read-out is what it says."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -105,18 +106,20 @@ def test_one_pass_is_one_by_one_on_real_weights_and_texts(minilm, everyday):
 @pytest.mark.parametrize("max_tokens", [1, 12, 40, 100_000])
 def test_the_size_of_a_pass_changes_nothing(tiny, max_tokens):
     warp, _ = tiny_model(tiny)
-    cut = Warp(tiny, warp.config, max_tokens=max_tokens)
+    cut = Warp(replace(tiny, max_tokens=max_tokens), warp.config)
     prompts, task = prompts_of(warp, 3), torch.tensor([2, 0, 1, 2])
     expected = warp.features(prompts, HALF, warp.encoder(TEXTS), task)
     assert torch.allclose(cut.features(prompts, HALF, cut.encoder(TEXTS), task), expected, rtol=0, atol=1e-12)
 
 
 def test_a_pass_holds_no_more_tokens_than_it_may_unless_one_text_does(tiny, monkeypatch):
-    warp = Warp(tiny, WarpConfig(template="{prompt:2} {text} {mask}"), max_tokens=24)
+    warp = Warp(replace(tiny, max_tokens=24), WarpConfig(template="{prompt:2} {text} {mask}"))
     passes = []
     real = type(tiny).hidden_states
     monkeypatch.setattr(
-        type(tiny), "hidden_states", lambda self, x, mask: (passes.append(x.shape[:2]), real(self, x, mask))[1]
+        type(tiny),
+        "hidden_states",
+        lambda self, x, mask, layer: (passes.append(x.shape[:2]), real(self, x, mask, layer))[1],
     )
     texts = ["alarm", "the alarm", "my alarm", "set", "play music", " ".join(["rain"] * 40)]
     warp.features(prompts_of(warp, 1), HALF, warp.encoder(texts), one_task(texts))

@@ -1,0 +1,156 @@
+"""What the layers below a prompt make of texts, kept: it does not depend on the prompt, whatever is learned above."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from episodes import InputError
+from metawarp.backbone import Backbone
+from metawarp.encoded import EncodedBatch
+
+logger = logging.getLogger(__name__)
+
+LIMIT = 2**30
+"""Bytes of hidden states that are held in memory; those longest unused go first."""
+
+_FORMAT = "metawarp-hidden-1"
+_ID_BYTES = 8
+_UNLIKE = ("_name_or_path", "dtype", "transformers_version")
+"""Entries of a model's config that say nothing of what it computes."""
+
+
+class LowerLayers:
+    """Hidden states that enter the prompt's layer, computed once for each text.
+
+    Args:
+        backbone: frozen, so that the same tokens always give the same.
+        layer: where the prompt enters; at least 1.
+        limit: bytes held in memory; a file (see `remember`) is not counted.
+    """
+
+    def __init__(self, backbone: Backbone, layer: int, limit: int = LIMIT) -> None:
+        self.backbone, self.layer, self.limit = backbone, layer, limit
+        self._held: OrderedDict[bytes, Tensor] = OrderedDict()
+        self._held_bytes = 0
+        self._places: dict[bytes, slice] = {}
+        self._mapped = torch.empty(0)
+
+    def __call__(self, batch: EncodedBatch) -> Tensor:
+        """What enters the layer, (B, n, h); zero where a soft token is going to stand, and at padding."""
+        bare = batch.without_prompt()
+        keys = _keys(bare)
+        new = {key: row for row, key in enumerate(keys) if key not in self._places and key not in self._held}
+        new = dict(sorted(new.items(), key=lambda item: len(item[0])))
+        for key, states in zip(new, self._computed(bare, list(new.values())), strict=True):
+            self._held[key] = states.clone()  # a slice of its pass would keep the whole of it
+            self._held_bytes += states.nbytes
+        states = torch.cat([self._find(key) for key in keys])
+        while self._held_bytes > self.limit:
+            self._held_bytes -= self._held.popitem(last=False)[1].nbytes
+        places = (batch.attention_mask & (batch.prompt_index < 0)).to(states.device)
+        return states.new_zeros(*places.shape, states.shape[-1]).index_put((places,), states)
+
+    def remember(self, batch: EncodedBatch, folder: Path) -> None:
+        """Compute all texts of a batch now, into a memory-mapped file; take the file where it is there already.
+
+        The file is named after everything that its content depends on, and ends with a sha256 of name and content. One
+        that is damaged, or not what its name says, is made again; a new one appears whole, so that several processes
+        may do this at the same time.
+
+        Args:
+            batch: the texts.
+            folder: made where it is missing.
+
+        Raises:
+            InputError: the file is not there and cannot be written.
+        """
+        bare = batch.without_prompt()
+        rows = {key: row for row, key in enumerate(_keys(bare))}
+        keys = sorted(rows, key=lambda key: (len(key), key))
+        ends = np.cumsum([len(key) // _ID_BYTES for key in keys]).tolist()
+        file = folder / f"{self._name(keys)}.hidden"
+        if not self._map(file, ends[-1]):
+            self._write(file, self._computed(bare, [rows[key] for key in keys]), ends[-1])
+            self._map(file, ends[-1])
+        self._places = {key: slice(start, end) for key, start, end in zip(keys, [0, *ends], ends, strict=False)}
+
+    def _find(self, key: bytes) -> Tensor:
+        if key in self._places:
+            return self._mapped[self._places[key]].to(self.backbone.device)
+        self._held.move_to_end(key)
+        return self._held[key]
+
+    @torch.no_grad()
+    def _computed(self, bare: EncodedBatch, rows: Sequence[int]) -> Iterator[Tensor]:
+        """Hidden states (n, h) of some of the texts, which must be given in the order of their length."""
+        batch = bare.select(torch.tensor(rows)) if rows else bare
+        for chosen in batch.passes(self.backbone.max_tokens) if rows else ():
+            some = batch.select(chosen).to(self.backbone.device)
+            hidden = self.backbone.embedded(
+                self.backbone.word_embeddings[some.input_ids], some.attention_mask, self.layer
+            )
+            yield from (states[:length] for states, length in zip(hidden, some.lengths.tolist(), strict=True))
+
+    def _name(self, keys: Sequence[bytes]) -> str:
+        """Sha256 (32 hex digits) of weights, config, dtype, layer, and of the texts as the tokenizer gave them."""
+        config = {k: v for k, v in self.backbone.model.config.to_dict().items() if k not in _UNLIKE}  # pyright: ignore
+        head = [_FORMAT, self.backbone.fingerprint, config, str(self.backbone.dtype), self.layer, len(keys)]
+        digest = hashlib.sha256(json.dumps(head, sort_keys=True, default=str).encode())
+        for key in keys:
+            digest.update(len(key).to_bytes(4, "little") + key)
+        return digest.hexdigest()[:32]
+
+    def _map(self, file: Path, tokens: int) -> bool:
+        """Map a file of so many hidden states, if it is there and sound."""
+        width = int(self.backbone.model.config.hidden_size)  # pyright: ignore
+        size = tokens * width * self.backbone.dtype.itemsize
+        try:
+            content = np.memmap(file, mode="c")
+        except (OSError, ValueError):  # not there, or empty
+            return False
+        digest = hashlib.sha256(file.stem.encode())
+        digest.update(content[:size].data)
+        if len(content) != size + digest.digest_size or bytes(content[size:]) != digest.digest():
+            logger.warning("cache file %r is damaged or of something else; it is made again", str(file))
+            return False
+        self._mapped = torch.from_numpy(content[:size]).view(self.backbone.dtype).view(tokens, width)
+        return True
+
+    def _write(self, file: Path, hidden: Iterable[Tensor], tokens: int) -> None:
+        part = file.with_name(f"{file.stem}.{os.getpid()}.part")
+        digest = hashlib.sha256(file.stem.encode())
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with open(part, "wb") as opened:
+                for states in tqdm(hidden, desc="layers below the prompt", unit="text", disable=None, leave=False):
+                    content = states.cpu().contiguous().view(torch.uint8).numpy().data
+                    opened.write(content)
+                    digest.update(content)
+                opened.write(digest.digest())
+            os.replace(part, file)
+        except OSError as error:
+            raise InputError(
+                f"cache folder {str(file.parent)!r} cannot be written ({error.strerror}; room is needed for {tokens:,} "
+                "hidden states); name another folder, or leave the cache out."
+            ) from error
+        finally:
+            with suppress(OSError):
+                part.unlink()
+
+
+def _keys(bare: EncodedBatch) -> list[bytes]:
+    """The token ids of each text: what its hidden states depend on."""
+    ids = bare.input_ids.numpy()
+    return [row[:length].tobytes() for row, length in zip(ids, bare.lengths.tolist(), strict=True)]
