@@ -12,7 +12,7 @@ from typing import Any, Literal, NoReturn
 from jsonargparse import ArgumentParser, Namespace
 
 from episodes import Corpus, InputError
-from metawarp import reuse_init
+from metawarp import processes, reuse_init
 from metawarp.backbone import Backbone
 from metawarp.engines import ENGINES
 from metawarp.evaluate_init import evaluate
@@ -78,6 +78,7 @@ def _train_parser() -> ArgumentParser:
     parser.add_argument("--inner-steps", type=int | None, help="gradient steps on a support set (null: the method's)")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in the output folder")
     parser.add_argument("--overwrite", action="store_true", help="write over a run in the output folder")
+    parser.add_argument("--log-with", type=str | None, help="tracker of Accelerate: tensorboard, wandb, trackio, …")
     parser.add_class_arguments(TrainingConfig, "training", skip={"steps"})
     parser.add_class_arguments(InnerRates, "inner_lr")
     parser.add_class_arguments(WarpConfig, "warp")
@@ -88,6 +89,8 @@ def _train(options: Namespace) -> None:
     arguments = _with_corpus(options)
     arguments["training"] = replace(arguments["training"], steps=arguments.pop("steps"))
     init = train(**arguments)
+    if not processes.is_main():
+        return
     if plots_available():
         draw_learning_curve(options.output)
     facts = init.training
@@ -115,7 +118,9 @@ def _evaluate_parser() -> ArgumentParser:
 def _evaluate(options: Namespace) -> None:
     arguments = _with_corpus(options)
     arguments["baselines"] = [name.strip() for name in arguments["baselines"].split(",")]
-    print(format_results(evaluate(**arguments)))
+    results = evaluate(**arguments)
+    if processes.is_main():
+        print(format_results(results))
 
 
 def _fit_parser() -> ArgumentParser:
@@ -185,6 +190,10 @@ def _corpus_options(description: str) -> ArgumentParser:
 
 def _with_corpus(options: Namespace) -> dict[str, Any]:
     """The options given, with the corpus itself in the place of what it is loaded by."""
+    processes.connect(options.device)
+    if not processes.is_main():
+        for package in ("episodes", "metawarp"):  # once is enough
+            logging.getLogger(package).setLevel(logging.ERROR)
     arguments = _given(options)
     source, text, label, subset, split, conflicts = (
         arguments.pop(name) for name in ("corpus", "text_column", "label_column", "subset", "hub_split", "conflicts")

@@ -11,7 +11,7 @@ from typing import Any
 
 from episodes import Corpus, EpisodeSampler, InputError
 from episodes.errors import listing
-from metawarp import baseline_table, storage
+from metawarp import baseline_table, processes, storage
 from metawarp.backbone import Backbone
 from metawarp.evaluation import compare, metawarp_predictor
 from metawarp.initialization import Init, identity
@@ -73,9 +73,9 @@ def evaluate(
     """
     if episodes < 2:
         raise InputError(f"episodes is {episodes}; 2 at least are needed for an interval.")
-    file = None if output is None else Path(output)
+    file, device = None if output is None else Path(output), processes.connect(device)
     if file is not None:
-        storage.claim_file(file, overwrite=overwrite)
+        processes.by_main(lambda: storage.claim_file(file, overwrite=overwrite))
     started = init if isinstance(init, Init) else Init.load(init)
     loaded = corpus if isinstance(corpus, Corpus) else Corpus.load(corpus)
     parts, tested = tested_classes(loaded, splits, split)
@@ -119,7 +119,7 @@ def evaluate(
         "versions": {name: version(name) for name in ("metawarp", "torch", "transformers", "numpy", "scikit-learn")},
     }
     results = {"protocol": protocol, **compare(predictors, sampler, episodes)}
-    if file is not None:
+    if file is not None and processes.is_main():
         storage.write_text(file, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     return results
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from episodes import Episode
 from episodes.sampler import Sampler
+from metawarp import processes
 from metawarp.adaptation import InnerLoop, moves_prompt, read, task_logits, trajectory
 from metawarp.tasks import TaskBatch
 from metawarp.warp import State, Warp
@@ -71,7 +72,7 @@ def metawarp_predictor(warp: Warp, state: State, inner: InnerLoop) -> Predictor:
 
 
 def score(predictor: Predictor, sampler: Sampler, n_episodes: int, *, label: str = "") -> Scores:
-    """Run one method over episodes 0 … E-1 of a sampler.
+    """Run one method over episodes 0 … E-1 of a sampler, which several processes share.
 
     Args:
         predictor: the method.
@@ -79,17 +80,18 @@ def score(predictor: Predictor, sampler: Sampler, n_episodes: int, *, label: str
         n_episodes: their number E.
         label: of the progress bar (there is none without a terminal).
     """
-    accuracy: list[float] = []
-    macro_f1: list[float] = []
-    episodes = [sampler[i] for i in range(n_episodes)]
-    bar = tqdm(episodes, desc=label or None, unit="episode", disable=None if label else True, leave=False)
-    for episode, predicted in zip(bar, predictor(episodes), strict=True):
-        accuracy.append(float((predicted == episode.query_labels).mean()))
-        labels = list(range(episode.n_way))
-        macro_f1.append(
-            float(f1_score(episode.query_labels, predicted, labels=labels, average="macro", zero_division=0.0))  # pyright: ignore
-        )
+    episodes = [sampler[i] for i in processes.share(n_episodes)]
+    hidden = None if label and processes.is_main() else True
+    bar = tqdm(episodes, desc=label or None, unit="episode", disable=hidden, leave=False)
+    own = [_judged(episode, predicted) for episode, predicted in zip(bar, predictor(episodes), strict=True)]
+    accuracy, macro_f1 = zip(*processes.in_order(own, n_episodes), strict=True)
     return Scores(np.array(accuracy), np.array(macro_f1))
+
+
+def _judged(episode: Episode, predicted: np.ndarray) -> tuple[float, float]:
+    labels = list(range(episode.n_way))
+    f1 = f1_score(episode.query_labels, predicted, labels=labels, average="macro", zero_division=0.0)  # pyright: ignore
+    return float((predicted == episode.query_labels).mean()), float(f1)
 
 
 def compare(predictors: Mapping[str, Predictor], sampler: Sampler, n_episodes: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from metawarp.training import LOG
+from metawarp.run_folder import LOG
 
 
 def plots_available() -> bool:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from episodes import InputError
+from metawarp import processes
 from metawarp.adaptation import InnerLoop, inner_rates, moves_prompt, start, step, trajectory
 from metawarp.backbone import twice_differentiable
 from metawarp.memory import free_bytes, unrolled_bytes
@@ -124,7 +125,7 @@ def exact_mode(asked: str, warp: Warp, tasks: TaskBatch, inner: InnerLoop) -> st
     Raises:
         InputError: unrolling was asked for, and its graph would not fit.
     """
-    needed, free = 2 * unrolled_bytes(warp, tasks, inner), free_bytes(warp.backbone.device)
+    needed, free = 2 * unrolled_bytes(warp, tasks, inner), free_bytes(warp.backbone.device) // processes.beside()
     sizes = f"the graph of {inner.steps} inner steps takes about {needed / 1e9:.1f} GB of {free / 1e9:.1f} GB free"
     if asked == "unroll" and needed > free:
         raise InputError(f"unrolling does not fit: {sizes}; use --training.second_order recompute, or fewer steps.")

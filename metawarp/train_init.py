@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from episodes import Corpus, EpisodeSampler
+from episodes import ClassSplit, Corpus, EpisodeSampler
 from episodes.splits import PARTS
-from metawarp import storage
+from metawarp import processes, storage
 from metawarp.backbone import Backbone
-from metawarp.checkpoint import FILE as CHECKPOINT
 from metawarp.initialization import Init, InnerRates
 from metawarp.meta_gradients import inner_loop
 from metawarp.protocol import SPLITS, Range, class_split, validation_sampler
-from metawarp.training import LOG, Trainer
+from metawarp.run_folder import CHECKPOINT, LOG
+from metawarp.trackers import tracked
+from metawarp.training import Trainer
 from metawarp.training_config import TrainingConfig
 from metawarp.warp import Warp, WarpConfig
 
@@ -43,6 +44,7 @@ def train(
     training: TrainingConfig | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    log_with: str | None = None,
 ) -> Init:
     """Meta-train an init; the arguments are those of `metawarp train`.
 
@@ -67,18 +69,19 @@ def train(
         training: settings of the outer loop.
         resume: go on from the checkpoint in `output`.
         overwrite: write over a run in `output`.
+        log_with: name of a tracker of Accelerate, such as "tensorboard", that is told the numbers of each step.
 
     Returns:
         The best init by validation, as it was written into `output`, beside class split, log and checkpoint.
 
     Raises:
         InputError: the arguments, the corpus or the output folder cannot be used; training diverged.
-        ImportError: backbone "minilm" without its extra.
+        ImportError: backbone "minilm" without its extra, or a tracker that is not installed.
     """
     training, folder = training or TrainingConfig(), Path(output)
-    inner = inner_loop(method, inner_steps)
+    inner, device = inner_loop(method, inner_steps), processes.connect(device)
     if not resume:
-        _claim_run(folder, overwrite)
+        processes.by_main(lambda: _claim_run(folder, overwrite))
     loaded = corpus if isinstance(corpus, Corpus) else Corpus.load(corpus)
     split = class_split(loaded, splits, seed)
     sampler = EpisodeSampler(split.train, n_way, k_shot, n_query, seed)
@@ -118,12 +121,17 @@ def train(
         description=description,
     )
     if not resume:
-        for name in OWN_INIT:  # an old init beside the new split would be tested on classes that it has seen
-            (folder / name).unlink(missing_ok=True)
-        storage.mark(folder, "init")
-        split.to_json(folder / SPLITS)
-    trained = trainer.run(resume=resume)
-    return replace(trained, fingerprint=trained.save(folder))
+        processes.by_main(lambda: _begin_run(folder, split))
+    with tracked(log_with, folder, trainer.settings) as report:
+        trained = trainer.run(resume=resume, report=report)
+    return replace(trained, fingerprint=processes.by_main(lambda: trained.save(folder)))
+
+
+def _begin_run(folder: Path, split: ClassSplit) -> None:
+    for name in OWN_INIT:  # an old init beside the new split would be tested on classes that it has seen
+        (folder / name).unlink(missing_ok=True)
+    storage.mark(folder, "init")
+    split.to_json(folder / SPLITS)
 
 
 def _claim_run(folder: Path, overwrite: bool) -> None:

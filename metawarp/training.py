@@ -16,21 +16,20 @@ from tqdm import tqdm
 from episodes import InputError
 from episodes.errors import listing
 from episodes.sampler import Sampler
+from metawarp import processes
 from metawarp.adaptation import RATES
-from metawarp.checkpoint import FILE as CHECKPOINT
-from metawarp.checkpoint import load_checkpoint, save_checkpoint
 from metawarp.engines import gradient_by, has_modes, require_engine
 from metawarp.evaluation import metawarp_predictor, score
 from metawarp.initialization import Init
 from metawarp.meta_gradients import METHODS
 from metawarp.outer_loss import MetaGradient, multi_step_weights
 from metawarp.randomness import generator_of
+from metawarp.run_folder import RunFolder
 from metawarp.second_order import exact_mode
 from metawarp.tasks import TaskBatch
+from metawarp.trackers import Report, silent
 from metawarp.training_config import TrainingConfig
 from metawarp.warp import State, Warp
-
-LOG = "log.jsonl"
 
 
 class DivergenceError(InputError):
@@ -70,12 +69,13 @@ class Trainer:
         description: Mapping[str, Any] | None = None,
     ) -> None:
         self.init, self.warp, self.sampler, self.validation = init, warp, sampler, validation
-        self.config, self.folder, self.classes = config, folder, classes
+        self.config, self.files, self.classes = config, RunFolder(folder), classes
         self.method = METHODS[init.method]
         if config.multi_step_loss and not self.method.multi_step_loss:
             having = [name for name, method in METHODS.items() if method.multi_step_loss]
             raise InputError(f"method {init.method!r} has no multi-step loss; it is for {listing(having)}.")
         require_engine(engine, init.method, config.second_order)
+        processes.require_tasks(config.meta_batch)
         self.engine, self.learn_rates = engine, learn_rates
         self.mode: str | None = None
         self.start = init.to(warp.backbone)
@@ -95,11 +95,12 @@ class Trainer:
         self.step, self.best_step, self.best_accuracy = 0, 0, -1.0
         self.settings = {**asdict(config), "method": init.method, **(description or {})}
 
-    def run(self, *, resume: bool = False) -> Init:
+    def run(self, *, resume: bool = False, report: Report = silent) -> Init:
         """Train to the end, or until validation has not improved for `patience` validations.
 
         Args:
             resume: go on from the folder's checkpoint; the result is that of an uninterrupted run.
+            report: told the numbers of each step, and the step.
 
         Returns:
             The init that was best on the validation episodes.
@@ -112,15 +113,15 @@ class Trainer:
             self._restore()
         else:
             if has_modes(self.engine, self.init.method, self.init.inner):
-                self.mode = exact_mode(self.config.second_order, self.warp, self._tasks(0), self.init.inner)
-            (self.folder / LOG).write_text("", encoding="utf-8")
-            # That of a run that is written over: resuming this one before its first checkpoint must not find it.
-            (self.folder / CHECKPOINT).unlink(missing_ok=True)
+                asked, tasks = self.config.second_order, self._tasks(0)
+                self.mode = processes.by_main(lambda: exact_mode(asked, self.warp, tasks, self.init.inner))
+            self.files.clear()  # resuming before the first checkpoint must not find that of the run written over
             self._save()
         if self.best_accuracy < 0:
             self._validate()
-        bar = tqdm(total=self.config.steps, initial=self.step, desc=self.init.method, unit="step", disable=None)
-        with bar, open(self.folder / LOG, "a", encoding="utf-8") as log:
+        hidden = None if processes.is_main() else True
+        bar = tqdm(total=self.config.steps, initial=self.step, desc=self.init.method, unit="step", disable=hidden)
+        with bar:
             while self.step < self.config.steps and not self._is_stale():
                 began = time.perf_counter()
                 found = self._advance()
@@ -133,8 +134,8 @@ class Trainer:
                 }
                 if self.step % self.config.validate_every == 0 or self.step == self.config.steps:
                     entry["validation_accuracy"] = self._validate()
-                log.write(json.dumps(entry) + "\n")
-                log.flush()
+                self.files.log(entry)
+                report(entry, self.step)
                 if self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps:
                     self._save()
                 bar.update()
@@ -151,9 +152,9 @@ class Trainer:
         return {name: (start + self.offset[name]).requires_grad_(learned[name]) for name, start in self.start.items()}
 
     def _tasks(self, step: int) -> TaskBatch:
-        """The tasks of one outer step."""
+        """This process's share of the tasks of one outer step."""
         first = step * self.config.meta_batch
-        episodes = [self.sampler[first + i] for i in range(self.config.meta_batch)]
+        episodes = [self.sampler[first + i] for i in processes.share(self.config.meta_batch)]
         return TaskBatch.encode(episodes, self.warp.encoder, self.warp.backbone.device, classes=self.classes)
 
     def _advance(self) -> MetaGradient:
@@ -164,6 +165,7 @@ class Trainer:
             weights = multi_step_weights(self.init.inner.steps, 2 * self.step / config.steps)
         gradient = gradient_by(self.engine, self.init.method, self.mode)
         found = gradient(self.warp, self._state(), tasks, self.init.inner, weights)
+        found = processes.averaged(found, len(tasks.query), config.meta_batch)
         for name, gradient in found.gradients.items():
             self.offset[name].grad = gradient
         offsets = list(self.offset.values())
@@ -172,7 +174,8 @@ class Trainer:
             raise DivergenceError(
                 f"training diverged at step {self.step + 1} (loss {float(found.losses.mean()):.3g}, norm of the "
                 f"meta-gradient {float(norm):.3g}); lower --training.lr, --inner_lr.prompt or --inner_lr.rows. "
-                f"Then start anew with --overwrite. The last checkpoint in {str(self.folder)!r} is kept until then."
+                "Then start anew with --overwrite. The last checkpoint in "
+                f"{str(self.files.folder)!r} is kept until then."
             )
         for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * config.rate(self.step)
@@ -201,15 +204,15 @@ class Trainer:
             "mode": self.mode,  # a resumed run does not choose again: both ways agree, but not to the last bit
             "settings": self.settings,
         }
-        save_checkpoint(self.folder, {"offset": self.offset, "best": self.best, **moments}, progress)
+        self.files.save({"offset": self.offset, "best": self.best, **moments}, progress)
 
     def _restore(self) -> None:
-        groups, progress = load_checkpoint(self.folder, self.warp.backbone.device)
+        groups, progress = self.files.load(self.warp.backbone.device)
         before, now = progress["settings"], json.loads(json.dumps(self.settings))
         if before != now:
             differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
             raise InputError(
-                f"the run in {str(self.folder)!r} has other settings: {', '.join(differing)}; "
+                f"the run in {str(self.files.folder)!r} has other settings: {', '.join(differing)}; "
                 "resume it with the settings that it was started with."
             )
         self.step, self.best_step, self.mode = progress["step"], progress["best_step"], progress["mode"]
@@ -221,10 +224,7 @@ class Trainer:
                 "exp_avg": groups["exp_avg"][name],
                 "exp_avg_sq": groups["exp_avg_sq"][name],
             }
-        log = self.folder / LOG
-        entries = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-        done = [line for line in entries[: self.step] if line.endswith("}") and json.loads(line)["step"] <= self.step]
-        log.write_text("".join(f"{line}\n" for line in done), encoding="utf-8")
+        self.files.cut_log(self.step)
 
     def _result(self) -> Init:
         tensors = {name: tensor.float().cpu() for name, tensor in self.best.items() if name != "class_rows"}

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from metawarp import Backbone, evaluate, train
-from metawarp.checkpoint import FILE as CHECKPOINT
+from metawarp.run_folder import CHECKPOINT, LOG
 from metawarp.storage import write_text
-from metawarp.training import LOG
 from metawarp.training_config import TrainingConfig
 
 RIVAL = "prototypes+names"

@@ -7,7 +7,7 @@ from tiny import tiny_corpus
 
 from metawarp import InnerRates, TrainingConfig, WarpClassifier, WarpConfig, evaluate, train
 from metawarp.adaptation import RATES
-from metawarp.checkpoint import load_checkpoint
+from metawarp.run_folder import RunFolder
 from metawarp.training import Trainer
 
 SETTINGS = {"n_way": 2, "k_shot": 2, "n_query": 2, "warp": WarpConfig(template="{prompt:2} {text} {mask}")}
@@ -17,7 +17,7 @@ TWO = TrainingConfig(steps=2, meta_batch=2, validate_every=1, validation_episode
 def learned(tiny, folder, training=TWO, **settings):
     """How far each tensor has come from its start at the last step, whatever validation thinks of it."""
     train(tiny_corpus(), str(folder), backbone=tiny, training=training, **{**SETTINGS, **settings})
-    offset = load_checkpoint(folder, torch.device("cpu"))[0]["offset"]
+    offset = RunFolder(folder).load(torch.device("cpu"))[0]["offset"]
     assert offset["prompt"].norm() > 1e-3
     return offset
 

@@ -3,8 +3,7 @@
 import pytest
 import torch
 from running import refused
-from test_meta_gradients import central_differences
-from tiny import tiny_episodes, tiny_model
+from tiny import central_differences, tiny_episodes, tiny_model
 
 from metawarp.adaptation import GROUPS, InnerLoop, trajectory
 from metawarp.implicit import imaml

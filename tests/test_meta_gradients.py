@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny import NO_STEPS, tiny_episodes, tiny_model
+from tiny import NO_STEPS, central_differences, query_loss, tiny_episodes, tiny_model
 from torch.nn.functional import cross_entropy
 
 from metawarp.adaptation import InnerLoop, read, start, task_losses, trajectory
@@ -20,29 +20,6 @@ def learning(backbone, inner, n_tasks=2, k_shot=2, **config):
     """A model, a state that wants gradients, and tasks."""
     warp, state = tiny_model(backbone, inner, learn=True, rates=RATES, **config)
     return warp, state, TaskBatch.encode(tiny_episodes(n_tasks, k_shot=k_shot), warp.encoder)
-
-
-def query_loss(warp, state, tasks, inner, step_weights=None):
-    """Mean query loss of the tasks after adaptation: what the meta-gradient is the gradient of."""
-    states = trajectory(warp, {name: tensor.detach() for name, tensor in state.items()}, tasks, inner)
-    weights = step_weights or [0.0] * inner.steps + [1.0]
-    losses = [task_losses(warp, s, read(warp, s, tasks.query), tasks.query, tasks).mean() for s in states]
-    return sum(weight * float(loss.detach()) for weight, loss in zip(weights, losses, strict=True))
-
-
-def central_differences(warp, state, tasks, inner, name, step_weights=None, entries=6, by=1e-5):
-    """Indices of some entries of one tensor and the slope of `query_loss` along each."""
-    size = state[name].numel()
-    chosen = np.random.default_rng(0).choice(size, min(size, entries), replace=False)
-    slopes = []
-    for entry in chosen:
-        ends = []
-        for sign in (1, -1):
-            moved = {key: tensor.detach().clone() for key, tensor in state.items()}
-            moved[name].view(-1)[entry] += sign * by
-            ends.append(query_loss(warp, moved, tasks, inner, step_weights))
-        slopes.append((ends[0] - ends[1]) / (2 * by))
-    return chosen, torch.tensor(slopes, dtype=torch.float64)
 
 
 def assert_exact(found, warp, state, tasks, inner, step_weights=None):

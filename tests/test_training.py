@@ -18,11 +18,11 @@ from tiny import tiny_corpus, tiny_folder
 from episodes import Episode, EpisodeSampler
 from metawarp import Init, Warp, WarpClassifier, WarpConfig, evaluate, train
 from metawarp.adaptation import InnerLoop
-from metawarp.checkpoint import load_checkpoint
 from metawarp.cli import main
 from metawarp.evaluation import metawarp_predictor, score
 from metawarp.initialization import InnerRates
 from metawarp.meta_gradients import METHODS
+from metawarp.run_folder import RunFolder
 from metawarp.training import DivergenceError, Trainer
 from metawarp.training_config import TrainingConfig
 
@@ -115,7 +115,7 @@ def test_every_method_trains_saves_loads_and_is_evaluated(files, tmp_path, metho
     assert loaded.inner == METHODS[method].inner
     assert loaded.training["steps_run"] == 2
     assert loaded.fingerprint == trained.fingerprint != ""
-    groups, _ = load_checkpoint(tmp_path, torch.device("cpu"))
+    groups, _ = RunFolder(tmp_path).load(torch.device("cpu"))
     moved = {name for name, offset in groups["offset"].items() if bool((offset != 0).any())}
     assert "prompt" in moved
     assert ("class_rows" in moved) == (method == "multitask")
@@ -269,7 +269,7 @@ def test_divergence_says_what_to_lower_and_keeps_the_last_good_checkpoint(tiny, 
         str(error.value),
     )
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
-    groups, progress = load_checkpoint(tmp_path, torch.device("cpu"))
+    groups, progress = RunFolder(tmp_path).load(torch.device("cpu"))
     assert progress["step"] == 4
     assert all(bool(torch.isfinite(t).all()) for members in groups.values() for t in members.values())
 

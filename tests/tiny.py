@@ -3,13 +3,14 @@
 import string
 from pathlib import Path
 
+import numpy as np
 import torch
 import transformers
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordPiece
 
 from episodes import Corpus, EpisodeSampler
-from metawarp.adaptation import InnerLoop, read, task_logits, trajectory
+from metawarp.adaptation import InnerLoop, read, task_logits, task_losses, trajectory
 from metawarp.backbone import Backbone
 from metawarp.initialization import Init
 from metawarp.tasks import TaskBatch
@@ -134,3 +135,26 @@ def query_logits(warp, state, episodes, inner=NO_STEPS):
     adapted = trajectory(warp, state, tasks, inner)[-1]
     logits = task_logits(warp, adapted, read(warp, adapted, tasks.query), tasks.query, tasks)
     return [logits[tasks.query.task == i, : episode.n_way].detach() for i, episode in enumerate(episodes)]
+
+
+def query_loss(warp, state, tasks, inner, step_weights=None):
+    """Mean query loss of the tasks after adaptation: what the meta-gradient is the gradient of."""
+    states = trajectory(warp, {name: tensor.detach() for name, tensor in state.items()}, tasks, inner)
+    weights = step_weights or [0.0] * inner.steps + [1.0]
+    losses = [task_losses(warp, s, read(warp, s, tasks.query), tasks.query, tasks).mean() for s in states]
+    return sum(weight * float(loss.detach()) for weight, loss in zip(weights, losses, strict=True))
+
+
+def central_differences(warp, state, tasks, inner, name, step_weights=None, entries=6, by=1e-5):
+    """Indices of some entries of one tensor and the slope of `query_loss` along each."""
+    size = state[name].numel()
+    chosen = np.random.default_rng(0).choice(size, min(size, entries), replace=False)
+    slopes = []
+    for entry in chosen:
+        ends = []
+        for sign in (1, -1):
+            moved = {key: tensor.detach().clone() for key, tensor in state.items()}
+            moved[name].view(-1)[entry] += sign * by
+            ends.append(query_loss(warp, moved, tasks, inner, step_weights))
+        slopes.append((ends[0] - ends[1]) / (2 * by))
+    return chosen, torch.tensor(slopes, dtype=torch.float64)

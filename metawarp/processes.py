@@ -1,0 +1,128 @@
+"""The processes of one run, as Accelerate connects them: who does what, and how their findings become one.
+
+Every function is right in a single process too. A process takes every P-th task or episode; since an episode is a
+function of (seed, i), nothing has to be sent for that.
+
+References:
+    Gugger et al. (2022), "Accelerate: Training and inference at scale made simple, efficient and adaptable".
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object, reduce
+
+from episodes import InputError
+from metawarp.outer_loss import MetaGradient
+
+Found = TypeVar("Found")
+
+
+def connect(device: str) -> str:
+    """Join the processes that `accelerate launch` has started; nothing where it has not.
+
+    Args:
+        device: "cpu", or "cuda" and the like for one accelerator each.
+
+    Returns:
+        The device of this process.
+    """
+    try:
+        kind = torch.device(device)
+    except RuntimeError:
+        return device  # no device at all, as `Backbone.load` is going to say
+    joined = PartialState._shared_state != {}
+    state = PartialState(cpu=kind.type == "cpu")
+    if state.num_processes > 1 and not joined:
+        atexit.register(state.destroy_process_group)
+    own = kind.type != "cpu" and kind.index is None and state.num_processes > 1
+    return f"{device}:{state.local_process_index}" if own else device
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes."""
+    return PartialState().is_main_process
+
+
+def count() -> int:
+    """Number P of processes."""
+    return PartialState().num_processes
+
+
+def beside() -> int:
+    """Number of processes that share the memory of this machine, or of this process's accelerator."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if str(PartialState().device) == "cpu" else 1
+
+
+def share(number: int) -> range:
+    """Which of so many tasks or episodes are this process's: index, index + P, …"""
+    return range(PartialState().process_index, number, count())
+
+
+def in_order(own: Sequence[Found], number: int) -> list[Found]:
+    """What all processes found, in the order of what they shared.
+
+    Args:
+        own: what this one found of its `share(number)`.
+        number: of all.
+    """
+    if count() == 1:
+        return list(own)
+    shares = gather_object([list(own)])
+    return [shares[i % count()][i // count()] for i in range(number)]
+
+
+def by_main(work: Callable[[], Found]) -> Found:
+    """What the main process gets by doing something alone; all processes get it, or its InputError."""
+    if count() == 1:
+        return work()
+    outcome: list = [None, None]
+    if is_main():
+        try:
+            outcome[0] = work()
+        except InputError as error:
+            outcome[1] = error
+    found, error = broadcast_object_list(outcome)
+    if error is not None:
+        raise error
+    return found
+
+
+def require_tasks(number: int) -> None:
+    """Refuse more processes than there are tasks in a meta-batch.
+
+    Raises:
+        InputError: some would have nothing to do.
+    """
+    if count() > number:
+        raise InputError(
+            f"{count()} processes cannot share the {number} tasks of a meta-batch; launch {number} at most, or raise "
+            "--training.meta_batch."
+        )
+
+
+def averaged(own: MetaGradient, n_queries: int, number: int) -> MetaGradient:
+    """The meta-gradient of a whole meta-batch, in one reduction of all its numbers.
+
+    Args:
+        own: of this process's share of the tasks.
+        n_queries: queries in it.
+        number: tasks T of the meta-batch.
+    """
+    if count() == 1:
+        return own
+    weight = len(own.losses) / number
+    losses = own.losses.new_zeros(number)
+    losses[list(share(number))] = own.losses
+    sizes = [tensor.numel() for tensor in own.gradients.values()]
+    counts = losses.new_tensor([own.accuracy * n_queries, n_queries])
+    flat = torch.cat([*(weight * tensor.flatten() for tensor in own.gradients.values()), losses, counts])
+    *parts, losses, counts = reduce(flat, reduction="sum").split([*sizes, number, 2])  # pyright: ignore
+    gradients = {name: part.view_as(own.gradients[name]) for name, part in zip(own.gradients, parts, strict=True)}
+    return MetaGradient(gradients, losses, float(counts[0] / counts[1]))

@@ -1,0 +1,142 @@
+"""Several processes give what one gives. They are really launched, on gloo."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from running import SMALL, process
+from safetensors.torch import load_file
+
+from metawarp import processes
+
+RUN = [
+    *SMALL, "--method=maml", "--k-shot=[0,2]", "--steps=30", "--training.meta_batch=3",
+    "--training.patience=100", "--training.checkpoint_every=1",
+]  # fmt: skip
+"""Three tasks a step, which two processes cannot share evenly: of different shots, now and then none."""
+
+
+def launched(number, *arguments):
+    """The running `accelerate launch` of so many processes of the command line."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", f"--num_processes={number}", "--num_machines=1"]
+    launch += ["--mixed_precision=no", "--dynamo_backend=no", f"--main_process_port={port}", "-m", "metawarp"]
+    return subprocess.Popen(
+        [sys.executable, *launch, *map(str, arguments)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        start_new_session=True,
+    )
+
+
+def ended(running):
+    out, err = running.communicate(timeout=300)
+    return running.returncode, out, err
+
+
+def tensors_of(folder):
+    return load_file(folder / "init.safetensors")
+
+
+def log_of(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def assert_same_init(folder, other):
+    one, two = tensors_of(folder), tensors_of(other)
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        assert (tensor - two[name]).norm() <= 1e-5 * tensor.norm(), name
+
+
+@pytest.fixture(scope="module")
+def train(made):
+    return ["train", f"--corpus={made}/tiny.jsonl", f"--backbone={made}/backbone", *RUN]
+
+
+@pytest.fixture(scope="module")
+def alone(train, tmp_path_factory):
+    """The run of one process."""
+    folder = tmp_path_factory.mktemp("alone") / "init"
+    assert process(*train, f"--output={folder}").returncode == 0
+    return folder
+
+
+def test_two_processes_train_the_init_of_one(train, alone, tmp_path):
+    code, out, err = ended(launched(2, *train, f"--output={tmp_path}/two"))
+    assert code == 0, err
+    assert len(out.splitlines()) == 1
+    assert_same_init(alone, tmp_path / "two")
+    one, two = log_of(alone), log_of(tmp_path / "two")
+    assert len(one) == len(two) == 30
+    for before, after in zip(one, two, strict=True):
+        for name in ("loss", "accuracy", "validation_accuracy"):
+            assert after.get(name, 0.0) == pytest.approx(before.get(name, 0.0), rel=1e-5), name
+
+
+def test_two_processes_find_every_episode_of_one(made, tmp_path):
+    command = ["evaluate", f"--corpus={made}/tiny.jsonl", f"--init={made}/init", f"--backbone={made}/backbone"]
+    command += [f"--splits={made}/init/splits.json", "--n-way=2", "--n-query=3", "--episodes=7"]
+    assert process(*command, f"--output={tmp_path}/one.json").returncode == 0
+    code, out, err = ended(launched(2, *command, f"--output={tmp_path}/two.json"))
+    assert code == 0, err
+    assert out.count("prototypes+names") == 1
+    one, two = (json.loads((tmp_path / name).read_text()) for name in ("one.json", "two.json"))
+    assert len(one["methods"]["metawarp"]["per_episode"]) == 7
+    assert one == two
+
+
+def test_a_process_that_dies_ends_the_run_which_another_number_continues(train, alone, tmp_path):
+    folder = tmp_path / "killed"
+    running = launched(2, *train, f"--output={folder}")
+    try:
+        deadline = time.monotonic() + 120
+        while not (folder / "log.jsonl").exists() or not (folder / "log.jsonl").read_text():
+            assert time.monotonic() < deadline and running.poll() is None, ended(running)
+            time.sleep(0.01)
+        workers = [p for p in psutil.Process(running.pid).children(recursive=True) if p.environ().get("RANK") == "1"]
+        workers[0].send_signal(signal.SIGKILL)
+        code, _, err = ended(running)
+    finally:
+        if running.poll() is None:
+            os.killpg(running.pid, signal.SIGKILL)
+    assert code != 0
+    assert "Signal 9 (SIGKILL)" in err
+    assert 1 <= len((folder / "log.jsonl").read_text().splitlines()) < 30, "it was over before it could be killed"
+    resumed = process(*train, f"--output={folder}", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert_same_init(alone, folder)
+
+
+def test_more_processes_than_tasks_end_in_one_sentence(train, tmp_path):
+    code, out, err = ended(launched(2, *train, "--training.meta_batch=1", f"--output={tmp_path}/init"))
+    assert (code, out) == (1, "")
+    sentence = "2 processes cannot share the 1 tasks of a meta-batch; launch 1 at most, or raise --training.meta_batch."
+    assert sentence in err
+
+
+def test_what_the_main_process_refuses_all_refuse(train, alone):
+    before = tensors_of(alone)
+    code, out, err = ended(launched(2, *train, f"--output={alone}"))
+    assert (code, out) == (1, "")
+    assert len(re.findall("metawarp: error: output folder '.+' holds another run", err)) == 2
+    assert all(tensor.equal(before[name]) for name, tensor in tensors_of(alone).items())
+
+
+def test_one_process_has_everything_to_itself():
+    assert processes.count() == 1 and processes.is_main()
+    assert list(processes.share(3)) == [0, 1, 2]
+    assert processes.in_order("abc", 3) == ["a", "b", "c"]
+    assert processes.by_main(lambda: 7) == 7
+    assert processes.connect("cpu") == "cpu"
