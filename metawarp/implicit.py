@@ -95,20 +95,29 @@ def _pull(gradients: State, vectors: State, inputs: State) -> State:
 
 
 def _conjugate_gradients(times_hessian: Callable[[State], State], right: State, proximal: float, steps: int) -> State:
-    """x with (I + H/λ)·x = right, task by task: the tasks' blocks of H do not touch each other."""
+    """x with (I + H/λ)·x = right, task by task: the tasks' blocks of H do not touch each other.
+
+    A task stops where the curvature along its direction is not positive (Steihaug, 1983): λ is too small for its loss
+    to have one minimum. If that is the first direction, x is the right side itself: the first-order gradient.
+    """
     solution = {group: torch.zeros_like(tensor) for group, tensor in right.items()}
     residual = right
     direction = right
     size = _dots(residual, residual)
-    for _ in range(steps):
+    going = torch.ones_like(size, dtype=torch.bool)
+    for number in range(steps):
         image = times_hessian(direction)
         image = {group: direction[group] + image[group] / proximal for group in direction}
-        length = size / _dots(direction, image).clamp(min=torch.finfo(size.dtype).tiny)
+        curvature = _dots(direction, image)
+        going = going & (curvature > 0)
+        length = torch.where(going, size / torch.where(going, curvature, 1.0), 1.0 if number == 0 else 0.0)
         solution = {group: solution[group] + _by_task(length, direction[group]) for group in solution}
         residual = {group: residual[group] - _by_task(length, image[group]) for group in residual}
         before, size = size, _dots(residual, residual)
         ratio = size / before.clamp(min=torch.finfo(size.dtype).tiny)
-        direction = {group: residual[group] + _by_task(ratio, direction[group]) for group in direction}
+        direction = {
+            group: residual[group] + _by_task(torch.where(going, ratio, 0.0), direction[group]) for group in residual
+        }
     return solution
 
 

@@ -1,8 +1,8 @@
 """Gradients through the inner loop, two exact ways: the graph kept whole, or made again step by step.
 
-`unroll` holds the graph of all S steps. `recompute` holds the S + 1 states alone, a few thousand numbers each, and
+`unroll` holds the graph of all S steps. `recompute` holds the states before them, a few thousand numbers each, and
 takes one vector-Jacobian product a step on the way back (a Hessian-vector product: the step θ - α·∇L(θ) is
-differentiated), so that its memory does not grow with S, at the price of one more first-order pass a step.
+differentiated), so that its memory does not grow with S, at the price of S - 1 more first-order passes.
 
 References:
     Finn, Abbeel, Levine (2017), "Model-Agnostic Meta-Learning", ICML, sec. 2.2.
@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from episodes import InputError
 from metawarp import processes
@@ -71,42 +71,43 @@ def recompute(
     """
     if not (moves_prompt(inner) and len(tasks.support)):
         return unroll(warp, state, tasks, inner, step_weights)  # no graph that grows: the features are read once
+    if inner.proximal:
+        raise InputError("recompute does not know the proximal term; use unroll, or the method imaml.")
+    # The first step is taken together with the start, the last together with the queries: both are run but once.
     frozen = {name: tensor.detach() for name, tensor in state.items()}
-    states = [_leaves(current) for current in trajectory(warp, frozen, tasks, inner)]
+    states = trajectory(warp, frozen, tasks, replace(inner, steps=inner.steps - 1)) if inner.steps > 1 else []
     rates = {name: tensor.detach().requires_grad_(tensor.requires_grad) for name, tensor in inner_rates(state).items()}
     weights = all_weights(inner.steps, step_weights)
     total, right = torch.zeros(()), 0.0
-    # ∂(outer loss)/∂(state after step s), and ∂/∂(inner learning rates) of the steps after it
-    slope = {name: torch.zeros_like(tensor) for name, tensor in states[0].items()}
+    slope: State = {}  # ∂(outer loss)/∂(state after the step at hand)
     rate_slope = {name: torch.zeros_like(tensor) for name, tensor in rates.items()}
-    for number in range(inner.steps, -1, -1):
-        current = states[number]
-        if weights[number]:
-            losses, hits = query_losses(warp, current, tasks)
-            slope = _sum(slope, gradients_of(weights[number] * losses.mean(), current))
-            total = total + weights[number] * losses.detach()
-            right = hits if number == inner.steps else right
-        if number:
-            before = states[number - 1]
-            with twice_differentiable(True):
-                after = step(warp, rates, before, tasks.support, tasks, inner, number - 1, second_order=True)
-            found = _pull_back(after, slope, {**before, **rates})
-            slope, rate_slope = {name: found[name] for name in before}, _sum(rate_slope, found)
-    gradients = _pull_back(start(warp, state, tasks, inner.groups)[0], slope, state)
-    return MetaGradient(_sum(gradients, rate_slope), total, right)
-
-
-def _pull_back(outputs: State, slope: State, inputs: State) -> State:
-    reached = [name for name in slope if outputs[name].requires_grad]
-    return pulled_back([outputs[name] for name in reached], [slope[name] for name in reached], inputs)
+    for number in range(inner.steps, 0, -1):
+        with twice_differentiable(True):
+            if number > 1:
+                before, features, inputs = _leaves(states[number - 1]), None, rates
+            else:
+                before, features = start(warp, state, tasks, inner.groups)
+                inputs = state
+            after = step(
+                warp, inputs, before, tasks.support, tasks, inner, number - 1, features=features, second_order=True
+            )
+        outputs = [after[name] for name in slope if after[name].requires_grad]
+        slopes = [slope[name] for name in slope if after[name].requires_grad]
+        for current, weight in ((after, weights[number]), (before, weights[0] if number == 1 else 0.0)):
+            if weight:
+                losses, hits = query_losses(warp, current, tasks)
+                total = total + weight * losses.detach()
+                right = hits if number == inner.steps and current is after else right
+                outputs.append(weight * losses.mean())
+                slopes.append(torch.ones_like(outputs[-1]))
+        found = pulled_back(outputs, slopes, {**(before if number > 1 else {}), **inputs})
+        slope = {name: found[name] for name in before} if number > 1 else found
+        rate_slope = {name: total_slope + found[name] for name, total_slope in rate_slope.items()}
+    return MetaGradient({**slope, **rate_slope}, total, right)
 
 
 def _leaves(tensors: State) -> State:
     return {name: tensor.detach().requires_grad_() for name, tensor in tensors.items()}
-
-
-def _sum(one: State, other: dict[str, Tensor]) -> State:
-    return {name: tensor + other[name] if name in other else tensor for name, tensor in one.items()}
 
 
 EXACT: dict[str, Callable[..., MetaGradient]] = {"unroll": unroll, "recompute": recompute}

@@ -2,10 +2,13 @@
 
     python scripts/benchmark_engines.py             # benchmarks/engines.json, and the table
     python scripts/benchmark_engines.py --quick     # one small setting, under two minutes
+    python scripts/benchmark_engines.py --lines     # cost against inner steps S, with the line through it
 
 Every case takes the meta-gradient of the same T tasks of the bundled corpus (5-way 5-shot, 15 queries) with S inner
 steps, in fp32 on the same backbone. Times are medians over rounds in which the cases take turns (A B C A B C …);
-memory is the peak above the loaded model, each case in a fresh process. The floor is the plain forward and backward
+memory is the peak above the loaded model, each case in a fresh process. learn2learn takes one task at a time, whatever
+T is, so it is timed on one of them, the next in each round. A prompt at half depth finds what lies below in a file. The
+floor is the plain forward and backward
 pass of exactly the tokens that a first-order method has to read, S times the support texts and once the queries and
 names, without any padding.
 """
@@ -17,9 +20,11 @@ import copy
 import json
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +35,27 @@ import transformers
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from episodes import Corpus, EpisodeSampler
+from episodes import Corpus, EpisodeSampler, InputError
 from metawarp import Backbone, Init, Warp, WarpConfig, learn2learn_engine
 from metawarp.adaptation import GROUPS, InnerLoop, start
 from metawarp.backbone import twice_differentiable
+from metawarp.implicit import imaml
 from metawarp.meta_gradients import METHODS, fomaml, maml, reptile
+from metawarp.second_order import exact_mode
 from metawarp.storage import write_text
 from metawarp.tasks import LabelledTexts, TaskBatch
 from metawarp.warp import State
 
-PEER = "learn2learn, whole model"
+PEER, PROMPT_PEER = "learn2learn, whole model", "learn2learn, prompt"
+LATE, HALF, HALF_FIRST = "unroll, prompt_layer", "unroll, bfloat16", "fomaml, bfloat16"
 FILE = Path("benchmarks/engines.json")
+K_SHOT = 5
+QUICK_CASES = [PEER, PROMPT_PEER, "unroll", "recompute", "fomaml", LATE, "floor"]
+LINE_STEPS = [1, 5, 10, 20, 50]
+LINE_CASES = ["unroll", "recompute", "imaml", "fomaml", "reptile", "anil"]
+
+Case = Callable[[Warp, State, TaskBatch, int], None]
+"""Takes one meta-gradient with so many inner steps."""
 
 
 class WholeModel(nn.Module):
@@ -89,61 +104,79 @@ def floor(warp: Warp, state: State, tasks: TaskBatch, steps: int) -> None:
                 torch.autograd.grad(hidden.sum(), embeddings)
 
 
-def _ours(gradient: Callable[..., Any], groups: tuple[str, ...] = GROUPS, **settings: Any) -> Callable[..., None]:
+def _ours(gradient: Callable[..., Any], groups: tuple[str, ...] = GROUPS, **settings: Any) -> Case:
     def case(warp: Warp, state: State, tasks: TaskBatch, steps: int) -> None:
-        gradient(warp, state, tasks, InnerLoop(steps, groups), **settings)
+        inner = InnerLoop(steps, groups, proximal=float(gradient is imaml))
+        if settings.get("mode") == "unroll":
+            exact_mode("unroll", warp, tasks, inner)  # refuses what does not fit, before anything is allocated
+        gradient(warp, state, tasks, inner, **settings)
 
     return case
 
 
-CASES: dict[str, Callable[[Warp, State, TaskBatch, int], None]] = {
+CASES: dict[str, Case] = {
     PEER: whole_model,
-    "learn2learn, prompt": _ours(learn2learn_engine.meta_gradient),
+    PROMPT_PEER: _ours(learn2learn_engine.meta_gradient),
     "unroll": _ours(maml, mode="unroll"),
     "recompute": _ours(maml, mode="recompute"),
+    "imaml": _ours(imaml),
     "fomaml": _ours(fomaml),
     "reptile": _ours(reptile),
     "anil": _ours(maml, METHODS["anil"].inner.groups),
+    LATE: _ours(maml, mode="unroll"),
+    HALF: _ours(maml, mode="unroll"),
+    HALF_FIRST: _ours(fomaml),
     "floor": floor,
 }
+
+
+_backbone = lru_cache(lambda device, dtype: Backbone.load("minilm", device=device, dtype=dtype))
 
 
 class Bench:
     """Model, state and tasks of one setting.
 
     Args:
+        case: what is measured.
         steps: inner steps S.
         n_tasks: tasks T.
+        k_shot: support texts a class.
         device: where it runs.
     """
 
-    def __init__(self, steps: int, n_tasks: int, device: str) -> None:
+    def __init__(self, case: str, steps: int, n_tasks: int, k_shot: int, device: str) -> None:
         transformers.utils.logging.disable_progress_bar()
-        self.warp, self.steps, self.device = Warp(Backbone.load("minilm", device=device), WarpConfig()), steps, device
+        dtype = "bfloat16" if case in (HALF, HALF_FIRST) else "float32"
+        backbone = _backbone(device, dtype)
+        config = WarpConfig(prompt_layer=backbone.n_layers // 2 if case == LATE else 0)
+        self.case, self.warp, self.steps, self.device = case, Warp(backbone, config), steps, device
         init = Init.start(self.warp, InnerLoop(steps, GROUPS))
-        self.state = {name: tensor.requires_grad_() for name, tensor in init.to(self.warp.backbone).items()}
+        self.state = {name: tensor.requires_grad_() for name, tensor in init.to(backbone).items()}
         corpus = Corpus.load("everyday").split_classes("everyday").train
-        sampler = EpisodeSampler(corpus, n_way=5, k_shot=5, n_query=15)
+        sampler = EpisodeSampler(corpus, n_way=5, k_shot=k_shot, n_query=15)
         self.tasks = TaskBatch.encode([sampler[i] for i in range(n_tasks)], self.warp.encoder, device)
+        if self.warp.lower is not None:
+            self.warp.remember([*corpus.texts, *corpus.class_names], tempfile.mkdtemp())
 
-    def seconds(self, case: str) -> float:
+    def seconds(self, turn: int = 0) -> float:
         """Wall-clock seconds a task."""
+        tasks = self.tasks.task(turn % len(self.tasks)) if self.case in (PEER, PROMPT_PEER) else self.tasks
         self._wait()
         began = time.perf_counter()
-        CASES[case](self.warp, self.state, self.tasks, self.steps)
+        CASES[self.case](self.warp, self.state, tasks, self.steps)
         self._wait()
-        return (time.perf_counter() - began) / len(self.tasks)
+        return (time.perf_counter() - began) / len(tasks)
 
-    def peak(self, case: str) -> float:
+    def peak(self) -> float:
         """Megabytes above the loaded model at the worst moment."""
         if self.device != "cpu":
             torch.cuda.reset_peak_memory_stats()
             before = torch.cuda.memory_allocated()
-            self.seconds(case)
+            self.seconds()
             return (torch.cuda.max_memory_allocated() - before) / 1e6
         Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of loading
         before = psutil.Process().memory_info().rss
-        self.seconds(case)
+        self.seconds()
         status = Path("/proc/self/status").read_text()
         peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
         return (peak * 1024 - before) / 1e6
@@ -153,24 +186,81 @@ class Bench:
             torch.cuda.synchronize()
 
 
-def measure(cases: list[str], steps: int, n_tasks: int, rounds: int, device: str) -> dict[str, dict[str, float]]:
-    """Seconds a task, megabytes, and both as shares of the peer's and of the floor's, by case."""
-    bench = Bench(steps, n_tasks, device)
+Figures = dict[str, dict[str, float | None]]
+"""By case: seconds a task, megabytes, and their ratios; None where it does not fit into memory."""
+
+
+def measure(cases: Sequence[str], steps: int, n_tasks: int, k_shot: int, rounds: int, device: str) -> Figures:
+    """Median seconds of a task and peak megabytes of each case; the cases take turns."""
+    setting = (steps, n_tasks, k_shot, device)
+    benches = {case: Bench(case, *setting) for case in cases}
     taken: dict[str, list[float]] = {case: [] for case in cases}
-    for turn in range(rounds + 1):  # the first warms up
-        for case in cases:
-            seconds = bench.seconds(case)
-            if turn:
-                taken[case].append(seconds)
-    found = {case: {"seconds_a_task": float(np.median(values))} for case, values in taken.items()}
+    refused = set()
+    warming = n_tasks == 1  # many tasks take so long that they warm up by themselves
+    for turn in range(rounds + warming):
+        for case, bench in benches.items():
+            try:
+                seconds = bench.seconds(turn) if case not in refused else 0.0
+            except InputError:
+                refused.add(case)
+            else:
+                taken[case] += [] if warming and turn == 0 else [seconds]
+    found: Figures = {}
+    for case in cases:
+        if case in refused:
+            found[case] = {"seconds_a_task": None, "peak_megabytes": None}
+            continue
+        command = [sys.executable, __file__, "--peak", json.dumps([case, *setting])]
+        ended = subprocess.run(command, capture_output=True, text=True, check=True)
+        found[case] = {"seconds_a_task": float(np.median(taken[case])), "peak_megabytes": float(ended.stdout)}
+    return found
+
+
+def with_ratios(found: Figures) -> Figures:
+    """The same with time and memory as shares of the peer's, and speed as a share of the floor's."""
+
+    def ratio(case: str, other: str, of: str) -> float | None:
+        one, two = (found.get(name, {}).get(of) for name in (case, other))
+        return one / two if one and two else None
+
+    return {
+        case: {
+            **values,
+            "time_to_peer": ratio(case, PEER, "seconds_a_task"),
+            "memory_to_peer": ratio(case, PEER, "peak_megabytes"),
+            "speed_to_floor": ratio("floor", case, "seconds_a_task"),
+        }
+        for case, values in found.items()
+    }
+
+
+def table(found: Figures) -> str:
+    """One line a case, for people."""
+    lines = [f"{'':<26}{'s / task':>9}{'MB':>8}{'time : peer':>13}{'memory : peer':>15}{'speed : floor':>15}"]
     for case, values in found.items():
-        command = [sys.executable, __file__, "--peak", case, "--steps", str(steps), "--tasks", str(n_tasks)]
-        ended = subprocess.run([*command, "--device", device], capture_output=True, text=True, check=True)
-        values["peak_megabytes"] = float(ended.stdout)
-        values["time_to_peer"] = values["seconds_a_task"] / found[PEER]["seconds_a_task"] if PEER in found else np.nan
-        values["speed_to_floor"] = found["floor"]["seconds_a_task"] / values["seconds_a_task"]
-    for values in found.values():
-        values["memory_to_peer"] = values["peak_megabytes"] / found[PEER]["peak_megabytes"] if PEER in found else np.nan
+        widths = zip(values.values(), (9, 8, 13, 15, 15), (2, 0, 2, 2, 2), strict=True)
+        cells = (
+            "–".rjust(width) if value is None else f"{value:>{width}.{digits}f}" for value, width, digits in widths
+        )
+        lines.append(f"{case:<26}{''.join(cells)}")
+    return "\n".join(lines)
+
+
+def lines(rounds: int, device: str) -> dict[str, dict[str, list[float]]]:
+    """Cost of one 5-way 1-shot task against inner steps S: figures at `LINE_STEPS`, and the line through them."""
+    figures = {steps: measure(LINE_CASES, steps, 1, 1, rounds, device) for steps in LINE_STEPS}
+    found: dict[str, dict[str, list[float]]] = {}
+    for case in LINE_CASES:
+        found[case] = {}
+        for of in ("seconds_a_task", "peak_megabytes"):
+            values = [float(figures[steps][case][of] or np.nan) for steps in LINE_STEPS]
+            slope, start = np.polyfit(LINE_STEPS, values, 1)
+            off = float(np.abs(start + slope * np.array(LINE_STEPS) - values).max() / max(values))
+            found[case][of] = values
+            found[case][f"{of}: start, slope, largest distance"] = [float(start), float(slope), off]
+            print(
+                f"{case:<12}{of:<16}{start:>9.2f} + {slope:>8.3f} · S   (within {off:.1%} of the largest)", flush=True
+            )
     return found
 
 
@@ -178,38 +268,33 @@ def main() -> None:
     """Measure, write JSON, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 5, 15], help="inner steps S")
-    parser.add_argument("--tasks", type=int, nargs="+", default=[1, 4], help="tasks T of one meta-gradient")
+    parser.add_argument("--tasks", type=int, nargs="+", default=[1, 4, 16], help="tasks T of one meta-gradient")
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES), help="what to measure")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each case")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path, default=FILE)
-    parser.add_argument("--quick", action="store_true", help="S = 5, T = 1, one round; nothing is written")
-    parser.add_argument("--peak", help=argparse.SUPPRESS)
+    parser.add_argument("--lines", action="store_true", help="instead: cost against S = 1 … 50, and the lines through")
+    parser.add_argument("--quick", action="store_true", help="S = 3, T = 1, one round, fewer cases; nothing is written")
+    parser.add_argument("--peak", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak:
-        print(Bench(options.steps[0], options.tasks[0], options.device).peak(options.peak))
+        print(Bench(*options.peak).peak())
+        return
+    results = json.loads(options.output.read_text()) if options.output.exists() else {}
+    results |= {"threads": torch.get_num_threads(), "device": options.device}
+    if options.lines:
+        results["lines"] = {"steps": LINE_STEPS, **lines(options.rounds, options.device)}
+        write_text(options.output, json.dumps(results, indent=1) + "\n")
         return
     if options.quick:
-        options.steps, options.tasks, options.rounds = [5], [1], 1
-    results = {"threads": torch.get_num_threads(), "device": options.device, "settings": {}}
+        options.steps, options.tasks, options.rounds, options.cases = [3], [1], 1, QUICK_CASES
     for steps in options.steps:
         for n_tasks in options.tasks:
-            found = measure(options.cases, steps, n_tasks, options.rounds, options.device)
-            results["settings"][f"S = {steps}, T = {n_tasks}"] = found
+            found = with_ratios(measure(options.cases, steps, n_tasks, K_SHOT, options.rounds, options.device))
             print(f"\nS = {steps}, T = {n_tasks}\n{table(found)}", flush=True)
             if not options.quick:
+                results.setdefault("settings", {})[f"S = {steps}, T = {n_tasks}"] = found
                 write_text(options.output, json.dumps(results, indent=1) + "\n")
-
-
-def table(found: dict[str, dict[str, float]]) -> str:
-    """One line a case, for people."""
-    lines = [f"{'':<26}{'s / task':>9}{'MB':>8}{'time : peer':>13}{'memory : peer':>15}{'speed : floor':>15}"]
-    for case, values in found.items():
-        lines.append(
-            f"{case:<26}{values['seconds_a_task']:>9.2f}{values['peak_megabytes']:>8.0f}{values['time_to_peer']:>13.2f}"
-            f"{values['memory_to_peer']:>15.2f}{values['speed_to_floor']:>15.2f}"
-        )
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ import torch
 from running import refused
 from tiny import central_differences, tiny_episodes, tiny_model
 
+from episodes import EpisodeSampler
 from metawarp.adaptation import GROUPS, InnerLoop, trajectory
-from metawarp.implicit import imaml
+from metawarp.implicit import _conjugate_gradients, imaml
 from metawarp.initialization import InnerRates
 from metawarp.second_order import unroll
 from metawarp.tasks import TaskBatch
@@ -72,3 +73,25 @@ def test_a_product_that_is_not_finite_is_said(tiny):
     state["log_scale"] = torch.tensor(float("nan"), dtype=torch.float64, requires_grad=True)
     with pytest.raises(ValueError, match=r"^a Hessian-vector product is not finite; lower the inner learning rates"):
         imaml(warp, state, tasks, inner)
+
+
+def test_conjugate_gradients_solve_each_task_and_stop_where_the_loss_curves_down():
+    curvatures = torch.tensor([[1.0, 2.0, 3.0], [-3.0, -3.0, -3.0], [1.0, 1.0, -9.0]], dtype=torch.float64)
+    right = {"prompt": torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [9.0, 9.0, 0.1]], dtype=torch.float64)[:, None]}
+
+    def times_hessian(vectors):
+        return {"prompt": curvatures[:, None] * vectors["prompt"]}
+
+    found = _conjugate_gradients(times_hessian, right, 2.0, 4)["prompt"][:, 0]
+    assert torch.allclose(found[0], right["prompt"][0, 0] / (1 + curvatures[0] / 2))
+    assert torch.equal(found[1], right["prompt"][1, 0])
+    assert found[2].isfinite().all()
+
+
+def test_it_is_finite_on_real_weights_and_leans_the_way_of_maml(minilm, everyday):
+    inner = InnerLoop(2, GROUPS, proximal=1.0)
+    warp, state = tiny_model(minilm, inner, learn=True)
+    tasks = TaskBatch.encode([EpisodeSampler(everyday.train, 3, 2, 2)[0]], warp.encoder)
+    found, exact = imaml(warp, state, tasks, inner), unroll(warp, state, tasks, InnerLoop(2, GROUPS))
+    one, other = found.gradients["prompt"], exact.gradients["prompt"]
+    assert (one * other).sum() > 0.5 * one.norm() * other.norm()
