@@ -111,7 +111,7 @@ class Method:
         class_rows: whether it learns one verbalizer row for each meta-training class beside the init.
         order: 2 where the outer gradient goes through the inner loop, 1 where it takes the inner gradients for
             constants, 0 where it does not go there at all.
-        least_steps: inner steps without which it learns nothing.
+        least_steps: inner steps without which it is not what its name says.
     """
 
     gradient: Gradient
@@ -127,12 +127,12 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "maml": Method(maml, InnerLoop(3, GROUPS), order=2),
-    "fomaml": Method(fomaml, InnerLoop(3, GROUPS), order=1),
+    "maml": Method(maml, InnerLoop(3, GROUPS), order=2, least_steps=1),
+    "fomaml": Method(fomaml, InnerLoop(3, GROUPS), order=1, least_steps=1),
     "reptile": Method(reptile, InnerLoop(4, GROUPS), least_steps=1),
     # Raghu, Raghu, Bengio, Vinyals (2020), "Rapid Learning or Feature Reuse? Towards Understanding the
     # Effectiveness of MAML", ICLR, sec. 4: only the head moves in the inner loop.
-    "anil": Method(maml, InnerLoop(5, ("rows",)), order=2),
+    "anil": Method(maml, InnerLoop(5, ("rows",)), order=2, least_steps=1),
     # Snell, Swersky, Zemel (2017), "Prototypical Networks for Few-shot Learning", NeurIPS, eq. 1 and 2: no inner
     # loop at all; the rows are a function of the support set, and the outer loop moves the prompt.
     "prototypical": Method(maml, InnerLoop(0, ()), order=2),
@@ -159,5 +159,8 @@ def inner_loop(name: str, steps: int | None = None) -> InnerLoop:
     if steps and not method.inner.groups:
         raise InputError(f"method {name!r} has no inner loop; leave out the inner steps, or choose another method.")
     if 0 <= steps < method.least_steps:
-        raise InputError(f"method {name!r} learns from its inner steps; give it {method.least_steps} at least.")
+        raise InputError(
+            f"method {name!r} learns from its inner steps; give it {method.least_steps} at least, or choose "
+            "prototypical, which needs none."
+        )
     return replace(method.inner, steps=steps, groups=method.inner.groups if steps else ())

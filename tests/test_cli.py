@@ -297,7 +297,10 @@ def test_a_class_with_texts_and_one_with_a_name_alone_make_a_task(made, tmp_path
 INNER = {
     "--method=prototypical --inner-steps=3": "method 'prototypical' has no inner loop; leave out the inner steps, or "
     "choose another method.",
-    "--method=reptile --inner-steps=0": "method 'reptile' learns from its inner steps; give it 1 at least.",
+    "--method=reptile --inner-steps=0": "method 'reptile' learns from its inner steps; give it 1 at least, or choose "
+    "prototypical, which needs none.",
+    "--method=maml --inner-steps=0": "method 'maml' learns from its inner steps; give it 1 at least, or choose "
+    "prototypical, which needs none.",
     "--method=multitask --training.multi_step_loss=true": "method 'multitask' has no multi-step loss; it is for maml, "
     "fomaml, anil.",
 }
