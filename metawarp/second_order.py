@@ -75,7 +75,9 @@ def recompute(
         raise InputError("recompute does not know the proximal term; use unroll, or the method imaml.")
     # The first step is taken together with the start, the last together with the queries: both are run but once.
     frozen = {name: tensor.detach() for name, tensor in state.items()}
-    states = trajectory(warp, frozen, tasks, replace(inner, steps=inner.steps - 1)) if inner.steps > 1 else []
+    short = replace(inner, steps=inner.steps - 1)
+    # Leaves: the rows of each state would hold the graph of the start.
+    states = [_leaves(one) for one in trajectory(warp, frozen, tasks, short)] if short.steps else []
     rates = {name: tensor.detach().requires_grad_(tensor.requires_grad) for name, tensor in inner_rates(state).items()}
     weights = all_weights(inner.steps, step_weights)
     total, right = torch.zeros(()), 0.0
@@ -84,7 +86,7 @@ def recompute(
     for number in range(inner.steps, 0, -1):
         with twice_differentiable(True):
             if number > 1:
-                before, features, inputs = _leaves(states[number - 1]), None, rates
+                before, features, inputs = states[number - 1], None, rates
             else:
                 before, features = start(warp, state, tasks, inner.groups)
                 inputs = state
