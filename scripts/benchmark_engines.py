@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -212,7 +213,10 @@ def measure(cases: Sequence[str], steps: int, n_tasks: int, k_shot: int, rounds:
             continue
         command = [sys.executable, __file__, "--peak", json.dumps([case, *setting])]
         ended = subprocess.run(command, capture_output=True, text=True, check=True)
-        found[case] = {"seconds_a_task": float(np.median(taken[case])), "peak_megabytes": float(ended.stdout)}
+        found[case] = {
+            "seconds_a_task": float(np.median(taken[case])),
+            "peak_megabytes": float(ended.stdout) if ended.stdout else None,
+        }
     return found
 
 
@@ -278,7 +282,8 @@ def main() -> None:
     parser.add_argument("--peak", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak:
-        print(Bench(*options.peak).peak())
+        with suppress(InputError):  # what did not fit beside the others may not fit alone either
+            print(Bench(*options.peak).peak())
         return
     results = json.loads(options.output.read_text()) if options.output.exists() else {}
     results |= {"threads": torch.get_num_threads(), "device": options.device}
