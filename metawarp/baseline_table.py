@@ -11,7 +11,7 @@ import numpy as np
 
 from episodes import EpisodeSampler, InputError
 from episodes.errors import listing
-from metawarp import baselines
+from metawarp import baselines, processes
 from metawarp.baselines import SentenceEncoder
 from metawarp.evaluation import Predictor, score
 from metawarp.initialization import Init
@@ -61,13 +61,15 @@ def named(names: Sequence[str], shots: int) -> list[str]:
         return []
     if list(names) == ["all"]:
         names = [name for name in BASELINES if shots or name not in NEED_SUPPORT]
-        return [name for name in names if name != "setfit" or find_spec("setfit")]
+        return [name for name in names if name != "setfit" or (find_spec("setfit") and processes.count() == 1)]
     for word in ("all", "none"):
         if word in names:
             raise InputError(f"{word!r} stands for every baseline or for no one, and has no other name beside it.")
     unknown = [name for name in names if name not in BASELINES]
     if unknown:
         raise InputError(f"unknown baselines {listing(unknown)}; known: all, none, {listing(BASELINES)}.")
+    if "setfit" in names and processes.count() > 1:
+        raise InputError("SetFit trains in all processes at once and cannot share episodes; measure it in one.")
     impossible = [name for name in names if name in NEED_SUPPORT] if not shots else []
     if impossible:
         raise InputError(f"at zero shots there is nothing that {listing(impossible)} could learn from; leave them out.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -141,7 +142,8 @@ def setfit_library() -> Any:
 
 def untrained_warp(warp: Warp, init: Init, prompt_start: str, seed: int) -> Predictor:
     """The init's own model and inner loop from a fresh start: [MASK] embeddings, or normal noise."""
-    fresh = Warp(warp.backbone, replace(warp.config, prompt_start=prompt_start))
+    fresh = copy(warp)  # with the texts that it remembers
+    fresh.config = replace(warp.config, prompt_start=prompt_start)
     rates = InnerRates(**init.training.get("inner_lr", {}))
     start = Init.start(fresh, init.inner, seed=seed, rates=rates)
     return metawarp_predictor(fresh, start.to(warp.backbone), init.inner)

@@ -85,7 +85,8 @@ def evaluate(
         backbone = Backbone.load(name, device=device, dtype=dtype, max_tokens=max_tokens)
     warp = started.bind(backbone, any_backbone=any_backbone)
     warp.encoder.require_known(tested.class_names)
-    warp.remember([*tested.texts, *tested.class_names], cache)
+    with processes.one_first():
+        warp.remember([*tested.texts, *tested.class_names], cache)
     low, high = bounds(k_shot)
     bench = baseline_table.Bench(
         warp,

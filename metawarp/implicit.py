@@ -98,7 +98,7 @@ def _conjugate_gradients(times_hessian: Callable[[State], State], right: State, 
     """x with (I + H/λ)·x = right, task by task: the tasks' blocks of H do not touch each other.
 
     A task stops where the curvature along its direction is not positive (Steihaug, 1983): λ is too small for its loss
-    to have one minimum. If that is the first direction, x is the right side itself: the first-order gradient.
+    to have one minimum. If that is the first direction, x is the right side itself, as if H were zero.
     """
     solution = {group: torch.zeros_like(tensor) for group, tensor in right.items()}
     residual = right

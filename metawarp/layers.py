@@ -52,12 +52,22 @@ def _bert_last_at(last: Any, hidden: Tensor, attention_mask: Tensor, positions: 
     return last.feed_forward_chunk(last.attention.output(mixed.transpose(1, 2).flatten(2), here))[:, 0]
 
 
-BERT = Layers(
-    lambda encoder, embeddings, positions: encoder.embeddings(inputs_embeds=embeddings, position_ids=positions),
-    lambda encoder: encoder.encoder.layer,
-    _bert_last_at,
-)
-DISTILBERT = Layers(
-    lambda encoder, embeddings, positions: encoder.embeddings(None, embeddings, positions),
-    lambda encoder: encoder.transformer.layer,
-)
+def _bert_embed(encoder: Any, embeddings: Tensor, positions: Tensor | None) -> Tensor:
+    return encoder.embeddings(inputs_embeds=embeddings, position_ids=positions)
+
+
+def _bert_stack(encoder: Any) -> Sequence[nn.Module]:
+    return encoder.encoder.layer
+
+
+def _distilbert_embed(encoder: Any, embeddings: Tensor, positions: Tensor | None) -> Tensor:
+    return encoder.embeddings(None, embeddings, positions)
+
+
+def _distilbert_stack(encoder: Any) -> Sequence[nn.Module]:
+    return encoder.transformer.layer
+
+
+# Named functions, so that a backbone can be pickled.
+BERT = Layers(_bert_embed, _bert_stack, _bert_last_at)
+DISTILBERT = Layers(_distilbert_embed, _distilbert_stack)

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import numpy as np
 import torch
@@ -51,14 +52,13 @@ class LowerLayers:
         """What enters the layer, (B, n, h); zero where a soft token is going to stand, and at padding."""
         bare = batch.without_prompt()
         keys = _keys(bare)
-        new = {key: row for row, key in enumerate(keys) if key not in self._places and key not in self._held}
+        found = {key: states for key in keys if (states := self._find(key)) is not None}
+        new = {key: row for row, key in enumerate(keys) if key not in found}
         new = dict(sorted(new.items(), key=lambda item: len(item[0])))
         for key, states in zip(new, self._computed(bare, list(new.values())), strict=True):
-            self._held[key] = states.clone()  # a slice of its pass would keep the whole of it
-            self._held_bytes += states.nbytes
-        states = torch.cat([self._find(key) for key in keys])
-        while self._held_bytes > self.limit:
-            self._held_bytes -= self._held.popitem(last=False)[1].nbytes
+            found[key] = states.clone()  # a slice of its pass would keep the whole of it
+        states = torch.cat([found[key] for key in keys]).to(self.backbone.device)
+        self._hold({key: found[key] for key in new})
         places = (batch.attention_mask & (batch.prompt_index < 0)).to(states.device)
         return states.new_zeros(*places.shape, states.shape[-1]).index_put((places,), states)
 
@@ -83,14 +83,22 @@ class LowerLayers:
         file = folder / f"{self._name(keys)}.hidden"
         if not self._map(file, ends[-1]):
             self._write(file, self._computed(bare, [rows[key] for key in keys]), ends[-1])
-            self._map(file, ends[-1])
+            if not self._map(file, ends[-1]):
+                raise InputError(f"cache file {str(file)!r} cannot be read back; name another folder, or leave it out.")
         self._places = {key: slice(start, end) for key, start, end in zip(keys, [0, *ends], ends, strict=False)}
 
-    def _find(self, key: bytes) -> Tensor:
+    def _find(self, key: bytes) -> Tensor | None:
         if key in self._places:
-            return self._mapped[self._places[key]].to(self.backbone.device)
-        self._held.move_to_end(key)
-        return self._held[key]
+            return self._mapped[self._places[key]]
+        if key in self._held:
+            self._held.move_to_end(key)
+        return self._held.get(key)
+
+    def _hold(self, new: dict[bytes, Tensor]) -> None:
+        self._held.update(new)
+        self._held_bytes += sum(states.nbytes for states in new.values())
+        while self._held_bytes > self.limit:
+            self._held_bytes -= self._held.popitem(last=False)[1].nbytes
 
     @torch.no_grad()
     def _computed(self, bare: EncodedBatch, rows: Sequence[int]) -> Iterator[Tensor]:
@@ -98,9 +106,8 @@ class LowerLayers:
         batch = bare.select(torch.tensor(rows)) if rows else bare
         for chosen in batch.passes(self.backbone.max_tokens) if rows else ():
             some = batch.select(chosen).to(self.backbone.device)
-            hidden = self.backbone.embedded(
-                self.backbone.word_embeddings[some.input_ids], some.attention_mask, self.layer
-            )
+            embeddings = self.backbone.word_embeddings[some.input_ids]
+            hidden = self.backbone.embedded(embeddings, some.attention_mask, self.layer).cpu()
             yield from (states[:length] for states, length in zip(hidden, some.lengths.tolist(), strict=True))
 
     def _name(self, keys: Sequence[bytes]) -> str:
@@ -129,25 +136,26 @@ class LowerLayers:
         return True
 
     def _write(self, file: Path, hidden: Iterable[Tensor], tokens: int) -> None:
-        part = file.with_name(f"{file.stem}.{os.getpid()}.part")
         digest = hashlib.sha256(file.stem.encode())
+        part = None
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            with open(part, "wb") as opened:
+            with NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as part:
                 for states in tqdm(hidden, desc="layers below the prompt", unit="text", disable=None, leave=False):
-                    content = states.cpu().contiguous().view(torch.uint8).numpy().data
-                    opened.write(content)
+                    content = states.contiguous().view(torch.uint8).numpy().data
+                    part.write(content)
                     digest.update(content)
-                opened.write(digest.digest())
-            os.replace(part, file)
+                part.write(digest.digest())
+            os.replace(part.name, file)
         except OSError as error:
             raise InputError(
                 f"cache folder {str(file.parent)!r} cannot be written ({error.strerror}; room is needed for {tokens:,} "
                 "hidden states); name another folder, or leave the cache out."
             ) from error
         finally:
-            with suppress(OSError):
-                part.unlink()
+            if part is not None:
+                with suppress(OSError):
+                    os.unlink(part.name)
 
 
 def _keys(bare: EncodedBatch) -> list[bytes]:

@@ -7,9 +7,15 @@ from pathlib import Path
 import psutil
 import torch
 
+from episodes import InputError
 from metawarp.adaptation import InnerLoop, moves_prompt
 from metawarp.tasks import TaskBatch
 from metawarp.warp import Warp
+
+
+class MemoryLimitError(InputError):
+    """What was asked for does not fit into memory."""
+
 
 HIDDEN_VECTORS = 33
 """Vectors of the hidden size that the graph of one step keeps for each token and layer, to be differentiated twice."""
@@ -17,9 +23,9 @@ HIDDEN_VECTORS = 33
 ATTENTION_MAPS = 4
 """Attention maps (n × n, each head) that it keeps for each text and layer.
 
-Both were fitted to the peak memory of MiniLM at 1 to 15 steps (0.30 GB a step for 867 tokens of the bundled corpus, where
-the tensors alone are 0.21 GB and the rest is the allocator's); for texts that are all of one length they are a third too
-much. `scripts/benchmark_engines.py` measures it again.
+Both were fitted to the peak memory of MiniLM at 1 to 15 steps: 0.30 GB a step for 867 tokens of the bundled corpus, of
+which the tensors alone are 0.21 GB and the rest is the allocator's. For texts of one length they are a third too much.
+`scripts/benchmark_engines.py` measures it again.
 """
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 import torch
@@ -23,6 +24,9 @@ from metawarp.outer_loss import MetaGradient
 
 Found = TypeVar("Found")
 
+_LAUNCHERS = ("LOCAL_RANK", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+"""Variables by which a process knows that it was launched beside others: by torch and Accelerate, or by MPI."""
+
 
 def connect(device: str) -> str:
     """Join the processes that `accelerate launch` has started; nothing where it has not.
@@ -32,37 +36,47 @@ def connect(device: str) -> str:
 
     Returns:
         The device of this process.
+
+    Raises:
+        InputError: several processes are given one accelerator.
     """
-    try:
-        kind = torch.device(device)
-    except RuntimeError:
-        return device  # no device at all, as `Backbone.load` is going to say
+    if not _launched():
+        return device
+    kind, _, index = device.partition(":")
     joined = PartialState._shared_state != {}
-    state = PartialState(cpu=kind.type == "cpu")
-    if state.num_processes > 1 and not joined:
+    state = PartialState(cpu=kind == "cpu")
+    if not joined and state.num_processes > 1:
         atexit.register(state.destroy_process_group)
-    own = kind.type != "cpu" and kind.index is None and state.num_processes > 1
-    return f"{device}:{state.local_process_index}" if own else device
+    if kind == "cpu" or state.num_processes == 1:
+        return device
+    if index:
+        raise InputError(f"device {device!r} is one for {count()} processes; say {kind}, and each takes its own.")
+    return f"{kind}:{state.local_process_index}"
+
+
+def _launched() -> bool:
+    # Accelerate's state is shared by all of a program, so it is not touched where there is nothing to share.
+    return any(name in os.environ for name in _LAUNCHERS)
 
 
 def is_main() -> bool:
     """Whether this process is the one that writes."""
-    return PartialState().is_main_process
+    return not _launched() or PartialState().is_main_process
 
 
 def count() -> int:
     """Number P of processes."""
-    return PartialState().num_processes
+    return PartialState().num_processes if _launched() else 1
 
 
 def beside() -> int:
     """Number of processes that share the memory of this machine, or of this process's accelerator."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if str(PartialState().device) == "cpu" else 1
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if count() > 1 and str(PartialState().device) == "cpu" else 1
 
 
 def share(number: int) -> range:
     """Which of so many tasks or episodes are this process's: index, index + P, …"""
-    return range(PartialState().process_index, number, count())
+    return range(PartialState().process_index if count() > 1 else 0, number, count())
 
 
 def in_order(own: Sequence[Found], number: int) -> list[Found]:
@@ -79,19 +93,26 @@ def in_order(own: Sequence[Found], number: int) -> list[Found]:
 
 
 def by_main(work: Callable[[], Found]) -> Found:
-    """What the main process gets by doing something alone; all processes get it, or its InputError."""
+    """What the main process gets by doing something alone; all processes get it, or its error."""
     if count() == 1:
         return work()
     outcome: list = [None, None]
     if is_main():
         try:
             outcome[0] = work()
-        except InputError as error:
+        except Exception as error:  # whatever it is: the others wait
             outcome[1] = error
     found, error = broadcast_object_list(outcome)
     if error is not None:
         raise error
     return found
+
+
+@contextmanager
+def one_first() -> Iterator[None]:
+    """One process of each machine does something first, so that the others find it done."""
+    with PartialState().local_main_process_first() if count() > 1 else nullcontext():
+        yield
 
 
 def require_tasks(number: int) -> None:

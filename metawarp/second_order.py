@@ -21,7 +21,7 @@ from episodes import InputError
 from metawarp import processes
 from metawarp.adaptation import InnerLoop, inner_rates, moves_prompt, start, step, trajectory
 from metawarp.backbone import twice_differentiable
-from metawarp.memory import free_bytes, unrolled_bytes
+from metawarp.memory import MemoryLimitError, free_bytes, unrolled_bytes
 from metawarp.outer_loss import MetaGradient, StepWeights, all_weights, gradients_of, pulled_back, query_losses
 from metawarp.tasks import TaskBatch
 from metawarp.warp import State, Warp
@@ -122,16 +122,19 @@ def exact_mode(asked: str, warp: Warp, tasks: TaskBatch, inner: InnerLoop) -> st
     Args:
         asked: "unroll", "recompute", or "auto": unroll where its graph fits into half of the free memory.
         warp: the model.
-        tasks: T tasks of the run; room is left for later ones of twice their size.
+        tasks: the T tasks of a meta-batch, which all processes share; room is left for later ones of twice their size.
         inner: the inner loop.
 
     Raises:
-        InputError: unrolling was asked for, and its graph would not fit.
+        MemoryLimitError: unrolling was asked for, and its graph would not fit.
     """
-    needed, free = 2 * unrolled_bytes(warp, tasks, inner), free_bytes(warp.backbone.device) // processes.beside()
+    needed = 2 * unrolled_bytes(warp, tasks, inner) // processes.count()
+    free = free_bytes(warp.backbone.device) // processes.beside()
     sizes = f"the graph of {inner.steps} inner steps takes about {needed / 1e9:.1f} GB of {free / 1e9:.1f} GB free"
     if asked == "unroll" and needed > free:
-        raise InputError(f"unrolling does not fit: {sizes}; use --training.second_order recompute, or fewer steps.")
+        raise MemoryLimitError(
+            f"unrolling does not fit: {sizes}; use --training.second_order recompute, or fewer steps."
+        )
     if asked != "auto" or not needed:
         return "unroll" if asked == "auto" else asked
     chosen = "unroll" if needed <= free / 2 else "recompute"

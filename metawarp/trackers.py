@@ -18,33 +18,42 @@ def silent(entry: dict[str, Any], step: int) -> None:
     """Report to nobody."""
 
 
-@contextmanager
-def tracked(name: str | None, folder: Path, settings: Mapping[str, Any]) -> Iterator[Report]:
-    """A run that a tracker is told of, by the main process.
-
-    Args:
-        name: of the tracker; None for none.
-        folder: where one that writes files puts them, into a folder of its own name.
-        settings: of the run; numbers, texts and truth values are told to the tracker.
+def require_tracker(name: str | None) -> None:
+    """Refuse a tracker that cannot be had, before the work begins.
 
     Raises:
         InputError: Accelerate knows no such tracker.
         ImportError: it is not installed.
     """
     if name is None:
-        yield silent
         return
-    from accelerate import Accelerator
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
     if name not in LOGGER_TYPE_TO_CLASS:
         raise InputError(f"tracker {name!r} is not known to Accelerate; known: {listing(LOGGER_TYPE_TO_CLASS)}.")
     if name not in [str(tracker) for tracker in get_available_trackers()]:
         raise ImportError(f"tracker {name!r} is not installed: pip install {name}")
+
+
+@contextmanager
+def tracked(name: str | None, folder: Path, settings: Mapping[str, Any]) -> Iterator[Report]:
+    """A run of the project "metawarp" that a tracker is told of, by the main process.
+
+    Args:
+        name: of the tracker; None for none.
+        folder: where one that writes files puts them, into a folder "metawarp".
+        settings: of the run; numbers, texts and truth values are told to the tracker.
+    """
+    if name is None:
+        yield silent
+        return
+    from accelerate import Accelerator
+
     accelerator = Accelerator(log_with=name, project_dir=folder)
     simple = {key: value for key, value in settings.items() if isinstance(value, str | bool | int | float)}
-    accelerator.init_trackers(name, config=simple)
+    accelerator.init_trackers("metawarp", config=simple)
     try:
         yield accelerator.log
     finally:
-        accelerator.end_training()
+        for tracker in accelerator.trackers:  # `end_training` would part the processes, too
+            tracker.finish()

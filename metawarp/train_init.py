@@ -13,7 +13,7 @@ from metawarp.initialization import Init, InnerRates
 from metawarp.meta_gradients import inner_loop
 from metawarp.protocol import SPLITS, Range, class_split, validation_sampler
 from metawarp.run_folder import CHECKPOINT, LOG
-from metawarp.trackers import tracked
+from metawarp.trackers import require_tracker, tracked
 from metawarp.training import Trainer
 from metawarp.training_config import TrainingConfig
 from metawarp.warp import Warp, WarpConfig
@@ -80,6 +80,7 @@ def train(
     """
     training, folder = training or TrainingConfig(), Path(output)
     inner, device = inner_loop(method, inner_steps), processes.connect(device)
+    require_tracker(log_with)
     if not resume:
         processes.by_main(lambda: _claim_run(folder, overwrite))
     loaded = corpus if isinstance(corpus, Corpus) else Corpus.load(corpus)
@@ -90,7 +91,8 @@ def train(
         backbone = Backbone.load(backbone, device=device, dtype=dtype, max_tokens=max_tokens)
     model = Warp(backbone, warp or WarpConfig())
     model.encoder.require_known(loaded.class_names)
-    model.remember([*split.train.texts, *split.validation.texts, *loaded.class_names], cache)
+    with processes.one_first():
+        model.remember([*split.train.texts, *split.validation.texts, *loaded.class_names], cache)
     init = Init.start(model, inner, method=method, seed=seed, rates=inner_lr)
     description = {
         "corpus": loaded.name,
@@ -120,9 +122,9 @@ def train(
         learn_rates=(inner_lr or InnerRates()).learned,
         description=description,
     )
-    if not resume:
-        processes.by_main(lambda: _begin_run(folder, split))
     with tracked(log_with, folder, trainer.settings) as report:
+        if not resume:
+            processes.by_main(lambda: _begin_run(folder, split))
         trained = trainer.run(resume=resume, report=report)
     return replace(trained, fingerprint=processes.by_main(lambda: trained.save(folder)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,7 @@ class Trainer:
             self._restore()
         else:
             if has_modes(self.engine, self.init.method, self.init.inner):
-                asked, tasks = self.config.second_order, self._tasks(0)
+                asked, tasks = self.config.second_order, self._tasks(0, range(self.config.meta_batch))
                 self.mode = processes.by_main(lambda: exact_mode(asked, self.warp, tasks, self.init.inner))
             self.files.clear()  # resuming before the first checkpoint must not find that of the run written over
             self._save()
@@ -151,15 +151,16 @@ class Trainer:
         learned = {name: self.learn_rates or not name.startswith(RATES) for name in self.start}
         return {name: (start + self.offset[name]).requires_grad_(learned[name]) for name, start in self.start.items()}
 
-    def _tasks(self, step: int) -> TaskBatch:
-        """This process's share of the tasks of one outer step."""
+    def _tasks(self, step: int, numbers: Iterable[int]) -> TaskBatch:
+        """Some of the T tasks of one outer step."""
         first = step * self.config.meta_batch
-        episodes = [self.sampler[first + i] for i in processes.share(self.config.meta_batch)]
+        episodes = [self.sampler[first + i] for i in numbers]
         return TaskBatch.encode(episodes, self.warp.encoder, self.warp.backbone.device, classes=self.classes)
 
     def _advance(self) -> MetaGradient:
         """One outer step."""
-        config, tasks = self.config, self._tasks(self.step)
+        config = self.config
+        tasks = self._tasks(self.step, processes.share(config.meta_batch))
         weights = None
         if config.multi_step_loss:
             weights = multi_step_weights(self.init.inner.steps, 2 * self.step / config.steps)

@@ -5,12 +5,11 @@
     python scripts/benchmark_engines.py --lines     # cost against inner steps S, with the line through it
 
 Every case takes the meta-gradient of the same T tasks of the bundled corpus (5-way 5-shot, 15 queries) with S inner
-steps, in fp32 on the same backbone. Times are medians over rounds in which the cases take turns (A B C A B C …);
-memory is the peak above the loaded model, each case in a fresh process. learn2learn takes one task at a time, whatever
-T is, so it is timed on one of them, the next in each round. A prompt at half depth finds what lies below in a file. The
-floor is the plain forward and backward
-pass of exactly the tokens that a first-order method has to read, S times the support texts and once the queries and
-names, without any padding.
+steps, on the same backbone, in fp32 where nothing else is said. Times are medians over rounds in which the cases take
+turns (A B C A B C …); memory is the peak above the loaded model, each case in a fresh process. learn2learn takes one
+task at a time, whatever T is, so it is timed on one of them, the next in each round. A prompt at half depth finds what
+lies below in a file. The floor is the plain forward and backward pass of exactly the tokens that a first-order method
+has to read, S times the support texts and once the queries and names, without any padding.
 """
 
 from __future__ import annotations
@@ -36,11 +35,12 @@ import transformers
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from episodes import Corpus, EpisodeSampler, InputError
+from episodes import Corpus, EpisodeSampler
 from metawarp import Backbone, Init, Warp, WarpConfig, learn2learn_engine
 from metawarp.adaptation import GROUPS, InnerLoop, start
 from metawarp.backbone import twice_differentiable
 from metawarp.implicit import imaml
+from metawarp.memory import MemoryLimitError
 from metawarp.meta_gradients import METHODS, fomaml, maml, reptile
 from metawarp.second_order import exact_mode
 from metawarp.storage import write_text
@@ -157,7 +157,8 @@ class Bench:
         sampler = EpisodeSampler(corpus, n_way=5, k_shot=k_shot, n_query=15)
         self.tasks = TaskBatch.encode([sampler[i] for i in range(n_tasks)], self.warp.encoder, device)
         if self.warp.lower is not None:
-            self.warp.remember([*corpus.texts, *corpus.class_names], tempfile.mkdtemp())
+            self.cache = tempfile.TemporaryDirectory()
+            self.warp.remember([*corpus.texts, *corpus.class_names], self.cache.name)
 
     def seconds(self, turn: int = 0) -> float:
         """Wall-clock seconds a task."""
@@ -202,7 +203,7 @@ def measure(cases: Sequence[str], steps: int, n_tasks: int, k_shot: int, rounds:
         for case, bench in benches.items():
             try:
                 seconds = bench.seconds(turn) if case not in refused else 0.0
-            except InputError:
+            except (MemoryLimitError, torch.OutOfMemoryError):
                 refused.add(case)
             else:
                 taken[case] += [] if warming and turn == 0 else [seconds]
@@ -257,7 +258,9 @@ def lines(rounds: int, device: str) -> dict[str, dict[str, list[float]]]:
     for case in LINE_CASES:
         found[case] = {}
         for of in ("seconds_a_task", "peak_megabytes"):
-            values = [float(figures[steps][case][of] or np.nan) for steps in LINE_STEPS]
+            values = [value for steps in LINE_STEPS if (value := figures[steps][case][of]) is not None]
+            if len(values) < len(LINE_STEPS):
+                continue
             slope, start = np.polyfit(LINE_STEPS, values, 1)
             off = float(np.abs(start + slope * np.array(LINE_STEPS) - values).max() / max(values))
             found[case][of] = values
@@ -282,10 +285,12 @@ def main() -> None:
     parser.add_argument("--peak", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak:
-        with suppress(InputError):  # what did not fit beside the others may not fit alone either
+        with suppress(MemoryLimitError, torch.OutOfMemoryError):
             print(Bench(*options.peak).peak())
         return
     results = json.loads(options.output.read_text()) if options.output.exists() else {}
+    if results.get("device", options.device) != options.device:
+        parser.error(f"{options.output} holds figures of {results['device']}; name another --output")
     results |= {"threads": torch.get_num_threads(), "device": options.device}
     if options.lines:
         results["lines"] = {"steps": LINE_STEPS, **lines(options.rounds, options.device)}
@@ -295,10 +300,12 @@ def main() -> None:
         options.steps, options.tasks, options.rounds, options.cases = [3], [1], 1, QUICK_CASES
     for steps in options.steps:
         for n_tasks in options.tasks:
-            found = with_ratios(measure(options.cases, steps, n_tasks, K_SHOT, options.rounds, options.device))
-            print(f"\nS = {steps}, T = {n_tasks}\n{table(found)}", flush=True)
+            settings, name = results.setdefault("settings", {}), f"S = {steps}, T = {n_tasks}"
+            before = {} if options.quick else settings.get(name, {})  # cases that are not asked for stay
+            found = measure(options.cases, steps, n_tasks, K_SHOT, options.rounds, options.device)
+            settings[name] = with_ratios(before | found)
+            print(f"\n{name}\n{table(settings[name])}", flush=True)
             if not options.quick:
-                results.setdefault("settings", {})[f"S = {steps}, T = {n_tasks}"] = found
                 write_text(options.output, json.dumps(results, indent=1) + "\n")
 
 

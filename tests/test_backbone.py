@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -362,3 +363,11 @@ def test_one_position_alone_is_that_of_the_whole(tmp_path, model_type, head):
             both.append((first.detach(), second))
     for one, other in zip(*both, strict=True):
         assert torch.allclose(one, other, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("model_type", sorted(MODELS))
+def test_a_backbone_can_be_pickled(tmp_path, model_type):
+    backbone = tiny_backbone(tmp_path, model_type)
+    again = pickle.loads(pickle.dumps(backbone))
+    embeddings, mask = torch.randn(1, 4, 32, dtype=torch.float64), torch.ones(1, 4)
+    assert torch.equal(again.hidden_states(embeddings, mask), backbone.hidden_states(embeddings, mask))

@@ -240,7 +240,7 @@ def test_what_another_backbone_layer_template_or_corpus_left_is_not_taken(tiny, 
     assert files(tiny_backbone(tmp_path / "other", layers=3, seed=1)) == 5
 
 
-def test_a_file_under_the_name_of_another_is_not_believed(tiny, tmp_path, counted, caplog):
+def test_a_file_under_the_name_of_another_is_not_believed(tiny, tmp_path):
     one, _ = tiny_model(tiny, **LATE)
     one.remember(corpus_texts(), tmp_path)
     wrong = cache_file(tmp_path).read_bytes()
@@ -277,6 +277,15 @@ def test_a_folder_that_cannot_be_written_ends_in_one_sentence(tiny, tmp_path):
     warp, _ = tiny_model(tiny, **LATE)
     with pytest.raises(InputError, match=r"^cache folder '.+file' cannot be written \(.+\); name another folder, or"):
         warp.remember(corpus_texts(), tmp_path / "file")
+
+
+def test_a_file_that_cannot_be_read_back_is_no_cache(tiny, tmp_path, monkeypatch):
+    warp, _ = tiny_model(tiny, **LATE)
+    monkeypatch.setattr(LowerLayers, "_map", lambda *_: False)
+    with pytest.raises(
+        InputError, match="^cache file '.+' cannot be read back; name another folder, or leave it out.$"
+    ):
+        warp.remember(corpus_texts(), tmp_path)
 
 
 def test_a_full_disk_ends_in_one_sentence_and_leaves_nothing(tiny, tmp_path):

@@ -14,13 +14,25 @@ import pytest
 from running import SMALL, process
 from safetensors.torch import load_file
 
+from episodes import InputError
 from metawarp import processes
+from metawarp.baseline_table import named
 
 RUN = [
     *SMALL, "--method=maml", "--k-shot=[0,2]", "--steps=30", "--training.meta_batch=3",
     "--training.patience=100", "--training.checkpoint_every=1",
 ]  # fmt: skip
 """Three tasks a step, which two processes cannot share evenly: of different shots, now and then none."""
+
+
+class Two:
+    """The second of two processes, as Accelerate would describe it."""
+
+    _shared_state = {"known": True}
+    num_processes, process_index, local_process_index, is_main_process = 2, 1, 1, False
+
+    def __init__(self, cpu=False):
+        pass
 
 
 def launched(number, *arguments):
@@ -74,9 +86,10 @@ def alone(train, tmp_path_factory):
 
 
 def test_two_processes_train_the_init_of_one(train, alone, tmp_path):
-    code, out, err = ended(launched(2, *train, f"--output={tmp_path}/two"))
+    code, out, err = ended(launched(2, *train, f"--output={tmp_path}/two", "--log-with=tensorboard"))
     assert code == 0, err
     assert len(out.splitlines()) == 1
+    assert list((tmp_path / "two" / "metawarp").glob("events.*"))
     assert_same_init(alone, tmp_path / "two")
     one, two = log_of(alone), log_of(tmp_path / "two")
     assert len(one) == len(two) == 30
@@ -119,6 +132,15 @@ def test_a_process_that_dies_ends_the_run_which_another_number_continues(train, 
     assert_same_init(alone, folder)
 
 
+def test_two_processes_share_a_cache(train, tmp_path):
+    late = [*train, "--steps=2", "--warp.prompt_layer=1", f"--cache={tmp_path}/cache"]
+    code, _, err = ended(launched(2, *late, f"--output={tmp_path}/two"))
+    assert code == 0, err
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert process(*late, f"--output={tmp_path}/one").returncode == 0
+    assert_same_init(tmp_path / "one", tmp_path / "two")
+
+
 def test_more_processes_than_tasks_end_in_one_sentence(train, tmp_path):
     code, out, err = ended(launched(2, *train, "--training.meta_batch=1", f"--output={tmp_path}/init"))
     assert (code, out) == (1, "")
@@ -140,3 +162,18 @@ def test_one_process_has_everything_to_itself():
     assert processes.in_order("abc", 3) == ["a", "b", "c"]
     assert processes.by_main(lambda: 7) == 7
     assert processes.connect("cpu") == "cpu"
+
+
+def test_one_accelerator_is_not_given_to_several_processes(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setattr(processes, "PartialState", Two)
+    with pytest.raises(InputError, match="^device 'cuda:0' is one for 2 processes; say cuda, and each takes its own.$"):
+        processes.connect("cuda:0")
+    assert processes.connect("cuda") == "cuda:1"
+
+
+def test_setfit_is_not_shared(monkeypatch):
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    assert "setfit" not in named(["all"], 1)
+    with pytest.raises(InputError, match="^SetFit trains in all processes at once and cannot share episodes; measure"):
+        named(["setfit"], 1)

@@ -16,12 +16,20 @@ def command(made, tmp_path):
 
 def test_tensorboard_is_told_every_number_of_the_log(command, tmp_path):
     main([*command, "--log-with=tensorboard"])
-    events = EventAccumulator(str(tmp_path / "init" / "tensorboard")).Reload()
+    events = EventAccumulator(str(tmp_path / "init" / "metawarp")).Reload()
     entries = [json.loads(line) for line in (tmp_path / "init" / "log.jsonl").read_text().splitlines()]
     assert len(entries) == 2
     for name in ("loss", "accuracy", "tasks_per_second", "validation_accuracy"):
         told = {event.step: event.value for event in events.Scalars(name)}
         assert told == pytest.approx({entry["step"]: entry[name] for entry in entries if name in entry})
+
+
+def test_a_tracker_that_is_refused_costs_no_init(command, tmp_path, capsys):
+    main(command)
+    before = (tmp_path / "init" / "init.safetensors").read_bytes()
+    capsys.readouterr()
+    failure(capsys, *command, "--overwrite", "--log-with=notebook")
+    assert (tmp_path / "init" / "init.safetensors").read_bytes() == before
 
 
 def test_an_unknown_tracker_ends_in_one_sentence(command, tmp_path, capsys):
