@@ -66,13 +66,16 @@ def _fail(message: str) -> NoReturn:
 
 def _train_parser() -> ArgumentParser:
     """meta-train an init on a labelled corpus"""
-    parser = _corpus_options("Meta-train an init: classes are split, episodes drawn, the best init by validation kept.")
+    parser = _corpus_options(
+        "Meta-train an init: classes are split, episodes drawn, the best init by validation kept.", several=True
+    )
     parser.add_argument("--output", type=str, required=True, help="folder for init, log, checkpoint and splits.json")
     parser.add_argument("--backbone", type=str, default="minilm", help='"minilm", a folder or a Hub id')
     _device_options(parser)
     _reading_options(parser)
     parser.add_argument("--method", type=str, default="anil", help=f"meta-gradient: {', '.join(METHODS)}")
     _episode_options(parser, k_shot=(1, 5))
+    parser.add_argument("--balanced", type=bool, default=True, help="false: each class draws its own number of shots")
     parser.add_argument("--steps", type=int, default=TrainingConfig.steps, help="outer steps")
     parser.add_argument("--engine", type=str, default="metawarp", help=f"of meta-gradients: {', '.join(ENGINES)}")
     parser.add_argument("--inner-steps", type=int | None, help="gradient steps on a support set (null: the method's)")
@@ -167,17 +170,21 @@ def _predict(options: Namespace) -> None:
         print(json.dumps(prediction, ensure_ascii=False))
 
 
-def _corpus_options(description: str) -> ArgumentParser:
+def _corpus_options(description: str, *, several: bool = False) -> ArgumentParser:
     parser = _Parser(description=description)
+    one, each = (list[str] | str, "; [a.csv,b.csv] for several") if several else (str, "")
     parser.add_argument("--config", action="config", help="read options from a YAML file")
     parser.add_argument(
         "--corpus",
-        type=str,
+        type=one,
         required=True,
-        help='"everyday", a .csv .tsv .json .jsonl .parquet file, or a Hub id',
+        help=f'"everyday", a .csv .tsv .json .jsonl .parquet file, or a Hub id{each}',
     )
     parser.add_argument(
-        "--splits", type=str | None, help='class names by part: {"train": […], "validation": …, "test": …}'
+        "--splits",
+        type=one | None,
+        help='file of class names by part: {"train": […], "validation": …, "test": …}'
+        + (", one each" if several else ""),
     )
     _column_options(parser)
     parser.add_argument("--subset", type=str | None, help="of a Hub data set: its configuration")
@@ -198,7 +205,11 @@ def _with_corpus(options: Namespace) -> dict[str, Any]:
     source, text, label, subset, split, conflicts = (
         arguments.pop(name) for name in ("corpus", "text_column", "label_column", "subset", "hub_split", "conflicts")
     )
-    arguments["corpus"] = Corpus.load(source, text, label, subset=subset, split=split, conflicts=conflicts)
+    loaded = [
+        Corpus.load(one, text, label, subset=subset, split=split, conflicts=conflicts)
+        for one in (source if isinstance(source, list) else [source])
+    ]
+    arguments["corpus"] = loaded if isinstance(source, list) else loaded[0]
     return arguments
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from episodes import ClassSplit, Corpus, EpisodeSampler
-from episodes.splits import PARTS
+from episodes import Corpus
 from metawarp import processes, storage
 from metawarp.backbone import Backbone
 from metawarp.initialization import Init, InnerRates
 from metawarp.meta_gradients import inner_loop
-from metawarp.protocol import SPLITS, Range, class_split, validation_sampler
+from metawarp.protocol import Range
 from metawarp.run_folder import CHECKPOINT, LOG
 from metawarp.trackers import require_tracker, tracked
 from metawarp.training import Trainer
 from metawarp.training_config import TrainingConfig
+from metawarp.training_data import TrainingData, split_files
 from metawarp.warp import Warp, WarpConfig
 
 OWN_INIT = ("init.safetensors", "config.json", "README.md")
@@ -23,10 +24,10 @@ CURVE = "learning_curve.png"
 
 
 def train(
-    corpus: str | Corpus,
+    corpus: str | Corpus | Sequence[str | Corpus],
     output: str,
     *,
-    splits: str | None = None,
+    splits: str | Sequence[str] | None = None,
     backbone: str | Backbone = "minilm",
     device: str = "cpu",
     dtype: str = "float32",
@@ -36,6 +37,7 @@ def train(
     n_way: Range = 5,
     k_shot: Range = (1, 5),
     n_query: int = 10,
+    balanced: bool = True,
     seed: int = 0,
     engine: str = "metawarp",
     inner_steps: int | None = None,
@@ -49,9 +51,9 @@ def train(
     """Meta-train an init; the arguments are those of `metawarp train`.
 
     Args:
-        corpus: a corpus, or what `Corpus.load` takes where its columns are "text" and "label".
+        corpus: a corpus, or what `Corpus.load` takes where its columns are "text" and "label"; or several.
         output: folder for init, class split, log and checkpoint.
-        splits: path of a splits.json; None: see `protocol.class_split`.
+        splits: path of a splits.json, one for each corpus; None: see `protocol.class_split`.
         backbone: a backbone, or what `Backbone.load` takes.
         device: where a backbone that is loaded here runs.
         dtype: of its weights and activations; states and losses stay in float32 at least.
@@ -61,6 +63,7 @@ def train(
         n_way: classes of an episode.
         k_shot: support texts a class.
         n_query: query texts a class.
+        balanced: whether the classes of an episode have the same number of shots, or each draws its own.
         seed: of class split, episodes and starts.
         engine: "metawarp", or "learn2learn", one task at a time; both find the same meta-gradients.
         inner_steps: gradient steps on a support set; None: the method's.
@@ -81,27 +84,25 @@ def train(
     training, folder = training or TrainingConfig(), Path(output)
     inner, device = inner_loop(method, inner_steps), processes.connect(device)
     require_tracker(log_with)
+    corpora = [corpus] if isinstance(corpus, str | Corpus) else corpus
     if not resume:
-        processes.by_main(lambda: _claim_run(folder, overwrite))
-    loaded = corpus if isinstance(corpus, Corpus) else Corpus.load(corpus)
-    split = class_split(loaded, splits, seed)
-    sampler = EpisodeSampler(split.train, n_way, k_shot, n_query, seed)
-    validation = validation_sampler(split, n_way, k_shot, n_query, seed)
+        processes.by_main(lambda: _claim_run(folder, len(corpora), overwrite))
+    data = TrainingData.of(corpora, [splits] if isinstance(splits, str) else splits, seed)
+    sampler = data.sampler(n_way, k_shot, n_query, seed, balanced=balanced)
+    validation = data.validation(n_way, k_shot, n_query, seed)
     if not isinstance(backbone, Backbone):
         backbone = Backbone.load(backbone, device=device, dtype=dtype, max_tokens=max_tokens)
     model = Warp(backbone, warp or WarpConfig())
-    model.encoder.require_known(loaded.class_names)
+    model.encoder.require_known(data.all_names())
     with processes.one_first():
-        model.remember([*split.train.texts, *split.validation.texts, *loaded.class_names], cache)
+        model.remember(data.texts(), cache)
     init = Init.start(model, inner, method=method, seed=seed, rates=inner_lr)
     description = {
-        "corpus": loaded.name,
-        "corpus_fingerprint": loaded.fingerprint,
-        "classes": {part: split[part].n_classes for part in PARTS},
-        "class_names": split.names(),
+        **data.describe(),
         "n_way": n_way,
         "k_shot": k_shot,
         "n_query": n_query,
+        "balanced": balanced,
         "seed": seed,
         "warp": asdict(model.config),
         "inner": asdict(inner),
@@ -116,7 +117,7 @@ def train(
         validation,
         training,
         folder,
-        classes=split.train.class_names,
+        classes=data.class_names()["train"],
         seed=seed,
         engine=engine,
         learn_rates=(inner_lr or InnerRates()).learned,
@@ -124,21 +125,21 @@ def train(
     )
     with tracked(log_with, folder, trainer.settings) as report:
         if not resume:
-            processes.by_main(lambda: _begin_run(folder, split))
+            processes.by_main(lambda: _begin_run(folder, data))
         trained = trainer.run(resume=resume, report=report)
     return replace(trained, fingerprint=processes.by_main(lambda: trained.save(folder)))
 
 
-def _begin_run(folder: Path, split: ClassSplit) -> None:
+def _begin_run(folder: Path, data: TrainingData) -> None:
     for name in OWN_INIT:  # an old init beside the new split would be tested on classes that it has seen
         (folder / name).unlink(missing_ok=True)
     storage.mark(folder, "init")
-    split.to_json(folder / SPLITS)
+    data.write_splits(folder)
 
 
-def _claim_run(folder: Path, overwrite: bool) -> None:
+def _claim_run(folder: Path, n_corpora: int, overwrite: bool) -> None:
     advice = "choose another folder, or --overwrite"
     if (folder / CHECKPOINT).exists():
         advice = "choose another folder, go on with it by --resume, or --overwrite"
-    files = [*OWN_INIT, CHECKPOINT, SPLITS, LOG, CURVE]
+    files = [*OWN_INIT, CHECKPOINT, *split_files(n_corpora), LOG, CURVE]
     storage.claim_folder(folder, files, kind="init", overwrite=overwrite, advice=advice)

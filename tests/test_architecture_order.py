@@ -44,6 +44,7 @@ METAWARP = [
     "labels",
     "classifier",
     "protocol",
+    "training_data",
     "train_init",
     "evaluate_init",
     "reuse_init",

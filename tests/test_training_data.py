@@ -1,0 +1,93 @@
+"""What an init is trained on: one corpus as it is, several in turn, none of them asked for more than it has."""
+
+import json
+
+import pytest
+from running import SMALL, failure, refused, write_rows
+from tiny import tiny_corpus
+
+from episodes import Corpus, EpisodeSampler
+from metawarp import Init
+from metawarp.cli import main
+from metawarp.training_data import TrainingData, split_files
+
+
+def small(name, n_classes=6, n_texts=12, seed=0):
+    corpus = tiny_corpus(n_classes, n_texts, seed)
+    return Corpus(corpus.texts, corpus.labels, tuple(f"{name} {other}" for other in corpus.class_names), name)
+
+
+def corpora_of(sampler, number=40):
+    return [sampler[i].corpus.name.partition("[")[0] for i in range(number)]
+
+
+def test_one_corpus_gives_the_episodes_that_it_gives_alone():
+    data = TrainingData.of([small("a")])
+    expected = EpisodeSampler(data.splits[0].train, 2, (1, 3), 4, 7)
+    found = data.sampler(2, (1, 3), 4, 7)
+    assert all(found[i].support_texts == expected[i].support_texts for i in range(5))
+    assert split_files(1) == ["splits.json"]
+
+
+def test_of_several_corpora_each_episode_is_from_one_and_all_have_their_turn():
+    data = TrainingData.of([small("a"), small("b", seed=1), small("c", seed=2)])
+    for sampler in (data.sampler(2, 1, 4, 0), data.validation(2, 1, 4, 0)):
+        found = corpora_of(sampler)
+        assert set(found) == {"a", "b", "c"}
+        assert all(name.startswith(corpus) for i, corpus in enumerate(found) for name in sampler[i].class_names)
+    assert split_files(3) == ["splits-1.json", "splits-2.json", "splits-3.json"]
+
+
+def test_a_corpus_is_not_asked_for_more_ways_and_shots_than_it_has(caplog):
+    data = TrainingData.of([small("a", n_texts=6), small("b", n_classes=8, n_texts=20, seed=1)])
+    sampler = data.sampler((2, 4), (0, 10), 4, 0, balanced=False)
+    for i in range(40):
+        few = sampler[i].corpus.name.startswith("a")
+        assert sampler[i].n_way <= (2 if few else 4) and max(sampler[i].shots) <= (2 if few else 10)
+    assert max(max(sampler[i].shots) for i in range(40)) > 2
+    assert "a[train]: episodes of 2 to 2 ways and 0 to 2 shots" in caplog.text
+
+
+def test_a_class_held_out_in_one_corpus_and_trained_on_in_another_is_said(caplog):
+    names = list(tiny_corpus().class_names)
+    splits = [
+        {"train": names[:2], "validation": names[2:4], "test": names[4:]},
+        {"train": names[4:], "validation": names[2:4], "test": names[:2]},
+    ]
+    TrainingData.of([tiny_corpus(name="a"), tiny_corpus(name="b")], splits)
+    assert "4 classes are trained on in one corpus and held out in another" in caplog.text
+
+
+def test_each_corpus_needs_its_split():
+    with refused("2 corpora need as many splits, not 1."):
+        TrainingData.of([small("a"), small("b")], ["everyday"])
+
+
+@pytest.fixture
+def files(tmp_path):
+    return [str(write_rows(tmp_path / f"{name}.jsonl", small(name, seed=i))) for i, name in enumerate("ab")]
+
+
+def test_the_command_line_trains_on_several(made, files, tmp_path):
+    command = [
+        "train",
+        f"--corpus=[{','.join(files)}]",
+        f"--backbone={made}/backbone",
+        *SMALL,
+        f"--output={tmp_path}/init",
+    ]
+    main([*command, "--balanced=false", "--k-shot=[0,2]"])
+    learned = Init.load(tmp_path / "init").training
+    assert learned["corpus"] == " + ".join(files) and learned["balanced"] is False
+    held = [json.loads((tmp_path / "init" / f"splits-{i}.json").read_text()) for i in (1, 2)]
+    for part in ("train", "validation", "test"):
+        assert learned["class_names"][part] == [*held[0][part], *held[1][part]]
+    splits = ",".join(f"{tmp_path}/init/splits-{i}.json" for i in (1, 2))
+    main([*command, "--overwrite", f"--splits=[{splits}]"])
+    assert Init.load(tmp_path / "init").training["class_names"] == learned["class_names"]
+
+
+def test_shots_that_cannot_differ_are_refused(capsys, made, files, tmp_path):
+    command = ["train", "--corpus", files[0], f"--backbone={made}/backbone", *SMALL, f"--output={tmp_path}/init"]
+    message = failure(capsys, *command, "--balanced=false")
+    assert message == "balanced=False needs a range of shots such as (1, 5); k_shot is 1."
