@@ -46,7 +46,9 @@ class TrainingData:
         if splits is not None and len(splits) != len(corpora):
             raise InputError(f"{len(corpora)} corpora need as many splits, not {len(splits)}.")
         loaded = tuple(corpus if isinstance(corpus, Corpus) else Corpus.load(corpus) for corpus in corpora)
-        found = cls(loaded, tuple(class_split(c, splits and splits[i], seed) for i, c in enumerate(loaded)))
+        found = cls(
+            loaded, tuple(class_split(c, None if splits is None else splits[i], seed) for i, c in enumerate(loaded))
+        )
         names = found.class_names()
         known = set(names["train"])
         if len(loaded) > 1 and (leaks := [name for name in (*names["validation"], *names["test"]) if name in known]):

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from engine_cases import HALF, LATE, PEER
+
 from metawarp.storage import write_text
 
 BENCHMARKS = Path("benchmarks")
 RIVAL = "prototypes+names"
 """The baseline that differences are printed against."""
-PEER, LATE, HALF = "learn2learn, whole model", "unroll, prompt_layer", "unroll, bfloat16"
 
 
 def main() -> None:
