@@ -118,6 +118,20 @@ def _logistic_regression(encode: SentenceEncoder, bench: Bench) -> tuple[Predict
     return make(strength), {"C": strength}
 
 
+def _tuned_rows(encode: SentenceEncoder, bench: Bench) -> tuple[Predictor, dict[str, object]]:
+    def make(rate: float) -> Predictor:
+        return baselines.tuned_rows(bench.warp, rate)
+
+    rate = 1.0
+    if bench.validation is not None and bench.shots[-1]:
+        rate = bench.best([0.1, 0.3, 1.0, 3.0], make, bench.shots[-1])
+    return make(rate), {"rate": rate}
+
+
+def _support_rows(encode: SentenceEncoder, bench: Bench) -> tuple[Predictor, dict[str, object]]:
+    return baselines.support_rows(bench.warp), {}
+
+
 def _warp_random(encode: SentenceEncoder, bench: Bench) -> tuple[Predictor, dict[str, object]]:
     return baselines.untrained_warp(bench.warp, bench.init, "normal", bench.seed), {}
 
@@ -135,9 +149,11 @@ BASELINES: dict[str, Builder] = {
     "prototypes": _prototypes,
     "prototypes+names": _prototypes_and_names,
     "logistic-regression": _logistic_regression,
+    "tuned-rows": _tuned_rows,
+    "repverb": _support_rows,
     "warp-random": _warp_random,
     "warp-mask": _warp_mask,
     "setfit": _setfit,
 }
-NEED_SUPPORT = ("prototypes", "logistic-regression", "setfit")
+NEED_SUPPORT = ("prototypes", "logistic-regression", "repverb", "setfit")
 """Baselines that say nothing about a class without support texts."""

@@ -16,9 +16,11 @@ from sklearn.linear_model import LogisticRegression
 
 from episodes import Episode
 from episodes.errors import first_line
+from metawarp.adaptation import InnerLoop
 from metawarp.backbone import Backbone
 from metawarp.evaluation import Predictor, metawarp_predictor
 from metawarp.initialization import NAME_WEIGHT, Init, InnerRates, untrained
+from metawarp.template import Template
 from metawarp.verbalizer import name_weight
 from metawarp.warp import Warp
 
@@ -138,6 +140,32 @@ def setfit_library() -> Any:
         missing = isinstance(error, ModuleNotFoundError) and error.name == "setfit"
         why = "is in an extra" if missing else f"could not be imported ({first_line(error)})"
         raise ImportError(f'baseline "setfit" {why}: pip install "metawarp[setfit]"') from error
+
+
+def tuned_rows(warp: Warp, rate: float, steps: int = 10) -> Predictor:
+    """Rows mixed from names and means of sentence embeddings, then gradient steps on the rows alone.
+
+    Args:
+        warp: whose backbone and length of texts.
+        rate: of the steps.
+        steps: their number.
+    """
+    plain = Warp(warp.backbone, replace(untrained(warp.backbone).warp, max_length=warp.config.max_length))
+    start = Init.start(plain, InnerLoop(steps, ("rows",)), rates=InnerRates(rows=rate))
+    return metawarp_predictor(plain, start.to(warp.backbone), start.inner)
+
+
+def support_rows(warp: Warp) -> Predictor:
+    """RepVerb without training: [MASK] read-outs of the untrained template, rows the means of the support texts.
+
+    References:
+        Jiang, Zhang, Kwok (2023), "Effective Structured Prompting by Meta-Learning and Representative Verbalizer",
+        ICML, eq. 6.
+    """
+    read_out = "mask" if Template(warp.config.template).has_mask else "mean"
+    fresh = Warp(warp.backbone, replace(warp.config, read_out=read_out, rows="support", prompt_start="mask"))
+    start = Init.start(fresh, InnerLoop(0, ()))
+    return metawarp_predictor(fresh, start.to(warp.backbone), start.inner)
 
 
 def untrained_warp(warp: Warp, init: Init, prompt_start: str, seed: int) -> Predictor:

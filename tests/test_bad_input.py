@@ -242,8 +242,8 @@ def test_unknown_parts_and_baselines_are_refused(capsys, folder):
         failure(capsys, *evaluate(folder, "--split=dev")) == "split is 'dev'; it can be train, validation, test, all."
     )
     assert failure(capsys, *evaluate(folder, "--baselines=prototypes,svm")) == (
-        "unknown baselines svm; known: all, none, prototypes, prototypes+names, logistic-regression, warp-random, "
-        "warp-mask, setfit."
+        "unknown baselines svm; known: all, none, prototypes, prototypes+names, logistic-regression, tuned-rows, "
+        "repverb, warp-random, warp-mask, setfit."
     )
     assert failure(capsys, *evaluate(folder, "--k-shot=0", "--baselines=prototypes")) == (
         "at zero shots there is nothing that prototypes could learn from; leave them out."

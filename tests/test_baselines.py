@@ -1,6 +1,7 @@
 """What somebody would pick instead: each baseline against its own words, computed by hand."""
 
 import sys
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from running import refused
 from sklearn.linear_model import LogisticRegression
-from tiny import tiny_corpus
+from tiny import NO_STEPS, tiny_corpus
 
 from episodes import Episode, EpisodeSampler
 from metawarp import Init, Warp, WarpConfig
@@ -22,6 +23,7 @@ from metawarp.baselines import (
     prototypes,
     prototypes_and_names,
     setfit,
+    tuned_rows,
 )
 from metawarp.evaluation import metawarp_predictor, score
 from metawarp.initialization import untrained
@@ -220,13 +222,46 @@ def test_the_twins_know_nothing_of_what_the_init_has_learned(tiny, sampler):
         assert np.array_equal(np.concatenate(one), np.concatenate(other))
 
 
+def test_rows_are_tuned_where_it_helps_and_the_rate_is_chosen_on_validation(tiny):
+    corpus = tiny_corpus()
+    sampler_at = {shots: EpisodeSampler(corpus, 4, shots, 4, seed=5) for shots in range(4)}.__getitem__
+    bench = bench_of(tiny, shots=range(3, 4), validation=sampler_at, validation_episodes=4)
+    _, chosen = build(["tuned-rows"], bench)
+    accuracy = {
+        rate: score(tuned_rows(bench.warp, rate), sampler_at(3), 4).accuracy.mean() for rate in (0.1, 0.3, 1.0, 3.0)
+    }
+    assert accuracy[chosen["tuned-rows"]["rate"]] == max(accuracy.values())
+    episodes = [sampler_at(3)[i] for i in range(10)]
+    untuned = metawarp_predictor(untrained(tiny).bind(tiny), untrained(tiny).to(tiny), NO_STEPS)
+    tuned, plain = (list(predict(episodes)) for predict in (tuned_rows(bench.warp, 30.0), untuned))
+    assert not np.array_equal(np.concatenate(tuned), np.concatenate(plain))
+    still = list(tuned_rows(bench.warp, 30.0, steps=0)(episodes))
+    assert np.array_equal(np.concatenate(still), np.concatenate(plain))
+
+
+def test_repverb_rows_are_the_means_of_support_read_outs(tiny, sampler):
+    bench = bench_of(tiny)
+    (predicted,) = build(["repverb"], bench)[0]["repverb"]([sampler[3]])
+    episode = sampler[3]
+    warp = Warp(tiny, replace(bench.warp.config, read_out="mask", prompt_start="mask"))
+    prompt = Init.start(warp, NO_STEPS).to(tiny)["prompt"][None]
+
+    def read(texts):
+        return warp.features(prompt, None, warp.encoder(texts), torch.zeros(len(texts), dtype=torch.long))
+
+    support, query = read(episode.support_texts), read(episode.query_texts)
+    rows = torch.stack([support[episode.support_labels == label].mean(0) for label in range(episode.n_way)])
+    rows = torch.nn.functional.normalize(rows, dim=-1)
+    assert predicted.tolist() == (query @ rows.T).argmax(1).tolist()
+
+
 # Which of them --------------------------------------------------------------------------------------------
 
 
 def test_all_leaves_out_what_cannot_be_had():
     everything = [name for name in BASELINES if name != "setfit" or find_spec("setfit")]
     assert named(["all"], 1) == everything
-    assert named(["all"], 0) == ["prototypes+names", "warp-random", "warp-mask"]
+    assert named(["all"], 0) == ["prototypes+names", "tuned-rows", "warp-random", "warp-mask"]
     assert named(["none"], 1) == []
 
 
@@ -237,7 +272,7 @@ def test_baselines_come_in_the_order_asked_for():
 def test_unknown_baselines_are_named():
     with refused(
         "unknown baselines protonets, knn; known: all, none, prototypes, prototypes+names, logistic-regression, "
-        "warp-random, warp-mask, setfit."
+        "tuned-rows, repverb, warp-random, warp-mask, setfit."
     ):
         named(["prototypes", "protonets", "knn"], 1)
 

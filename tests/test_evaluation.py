@@ -174,7 +174,8 @@ def test_results_are_protocol_methods_and_paired_and_the_file_holds_them(tiny, f
     )
     assert json.loads(output.read_text(encoding="utf-8")) == json.loads(json.dumps(found))
     assert list(found) == ["protocol", "methods", "paired"]
-    names = ["prototypes", "prototypes+names", "logistic-regression", "warp-random", "warp-mask"]
+    names = ["prototypes", "prototypes+names", "logistic-regression", "tuned-rows", "repverb"]
+    names += ["warp-random", "warp-mask"]
     assert list(found["methods"]) == ["metawarp", *names]
     assert list(found["paired"]) == [f"metawarp - {name}" for name in names]
     for method in found["methods"].values():
