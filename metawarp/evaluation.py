@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -104,16 +105,18 @@ def compare(predictors: Mapping[str, Predictor], sampler: Sampler, n_episodes: i
 
     Returns:
         "methods": the summary of each; "paired": for each other method, the first one's accuracy minus its
-        own, episode by episode: mean "difference" and the half width "ci95" of its 95 % interval.
+        own, episode by episode: mean "difference", the half width "ci95" of its 95 % interval, and "p_holm", the
+        probability of one as large by chance, corrected for the number of comparisons.
     """
     scores = {name: score(predictor, sampler, n_episodes, label=name) for name, predictor in predictors.items()}
     first, *others = scores
     differences = {name: scores[first].accuracy - scores[name].accuracy for name in others}
+    corrected = holm([chance(difference) for difference in differences.values()])
     return {
         "methods": {name: found.summary() for name, found in scores.items()},
         "paired": {
-            f"{first} - {name}": {"difference": float(difference.mean()), "ci95": interval(difference)}
-            for name, difference in differences.items()
+            f"{first} - {name}": {"difference": float(difference.mean()), "ci95": interval(difference), "p_holm": p}
+            for (name, difference), p in zip(differences.items(), corrected, strict=True)
         },
     }
 
@@ -127,6 +130,27 @@ def format_results(results: dict[str, Any]) -> str:
         line = f"{name:<22} {found['accuracy']:>7.2%} ±{found['ci95'] * 100:>5.2f} {found['macro_f1']:>9.2%}"
         lines.append(line + (f"   {paired['difference'] * 100:+.2f} ± {paired['ci95'] * 100:.2f}" if paired else ""))
     return "\n".join(lines)
+
+
+def chance(differences: np.ndarray) -> float:
+    """Two-sided p-value of a mean over E >= 2 paired differences, by the normal distribution."""
+    width = interval(differences) / Z95
+    if width == 0:
+        return float(differences.mean() == 0)
+    return math.erfc(abs(float(differences.mean())) / width / math.sqrt(2))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values of a family of comparisons, each corrected so that one false finding in the family is as rare as said.
+
+    References:
+        Holm (1979), "A Simple Sequentially Rejective Multiple Test Procedure".
+    """
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for rank, number in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[number]))
+        corrected[number] = largest
+    return corrected
 
 
 def interval(values: np.ndarray) -> float:

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 from running import refused, write_rows
+from scipy.stats import norm
 from sklearn.metrics import f1_score
 from tiny import tiny_corpus
 
 from episodes import EpisodeSampler
 from metawarp import Init, Warp, WarpConfig, evaluate
 from metawarp.adaptation import InnerLoop
-from metawarp.evaluation import EPISODES_A_PASS, compare, interval, metawarp_predictor, score
+from metawarp.evaluation import EPISODES_A_PASS, chance, compare, holm, interval, metawarp_predictor, score
 from metawarp.initialization import untrained
 
 CONFIG = WarpConfig(template="{prompt:2} {text} {mask}")
@@ -143,7 +144,7 @@ def test_paired_differences_are_taken_episode_by_episode(sampler):
     assert found["paired"]["a - b"]["difference"] == pytest.approx(np.mean(a - b))
     assert found["paired"]["a - b"]["ci95"] == pytest.approx(1.959964 * np.std(a - b, ddof=1) / np.sqrt(30))
     assert found["paired"]["a - b"]["difference"] > 0
-    assert found["paired"]["a - c"] == {"difference": 0, "ci95": 0}
+    assert found["paired"]["a - c"] == {"difference": 0, "ci95": 0, "p_holm": 1}
 
 
 def test_every_method_sees_the_same_episodes(sampler):
@@ -183,7 +184,7 @@ def test_results_are_protocol_methods_and_paired_and_the_file_holds_them(tiny, f
         assert len(method["per_episode"]) == 12
         assert method["accuracy"] == pytest.approx(np.mean(method["per_episode"]))
     for pair in found["paired"].values():
-        assert list(pair) == ["difference", "ci95"]
+        assert list(pair) == ["difference", "ci95", "p_holm"]
     protocol = found["protocol"]
     expected = {"corpus": str(file), "split": "all", "n_way": 3, "k_shot": 2, "n_query": 4, "episodes": 12, "seed": 0}
     assert expected.items() <= protocol.items()
@@ -258,3 +259,19 @@ def test_evaluation_leaves_the_init_as_it_was(tiny, sampler):
     before = {name: tensor.clone() for name, tensor in state.items()}
     next(metawarp_predictor(warp, state, inner)([sampler[0]]))
     assert all(torch.equal(before[name], tensor) for name, tensor in state.items())
+
+
+def test_holm_corrects_by_what_is_left_and_keeps_the_order():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([0.02]) == [0.02]
+    assert holm([]) == []
+
+
+def test_chance_is_that_of_the_normal_distribution():
+    differences = np.array([0.0, 0.2, 0.1, 0.3, -0.1, 0.1])
+    z = differences.mean() / (differences.std(ddof=1) / np.sqrt(6))
+    assert chance(differences) == pytest.approx(2 * norm.sf(z))
+    assert chance(-differences) == chance(differences)
+    assert chance(np.zeros(4)) == 1
+    assert chance(np.full(4, 0.25)) == 0
