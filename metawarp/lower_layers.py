@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -137,25 +137,25 @@ class LowerLayers:
 
     def _write(self, file: Path, hidden: Iterable[Tensor], tokens: int) -> None:
         digest = hashlib.sha256(file.stem.encode())
-        part = None
+        # Not by the process's number: on another machine that shares the folder another process may have it.
+        part = file.with_name(f"{file.stem}.{uuid4().hex}.part")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            with NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as part:
+            with open(part, "xb") as opened:
                 for states in tqdm(hidden, desc="layers below the prompt", unit="text", disable=None, leave=False):
                     content = states.contiguous().view(torch.uint8).numpy().data
-                    part.write(content)
+                    opened.write(content)
                     digest.update(content)
-                part.write(digest.digest())
-            os.replace(part.name, file)
+                opened.write(digest.digest())
+            os.replace(part, file)
         except OSError as error:
             raise InputError(
                 f"cache folder {str(file.parent)!r} cannot be written ({error.strerror}; room is needed for {tokens:,} "
                 "hidden states); name another folder, or leave the cache out."
             ) from error
         finally:
-            if part is not None:
-                with suppress(OSError):
-                    os.unlink(part.name)
+            with suppress(OSError):
+                part.unlink()
 
 
 def _keys(bare: EncodedBatch) -> list[bytes]:

@@ -316,3 +316,10 @@ def test_a_cache_without_layers_below_is_refused(tiny, tmp_path):
     warp, _ = tiny_model(tiny)
     with pytest.raises(InputError, match="^a cache is for what lies below the prompt, and nothing lies below layer 0"):
         warp.remember(corpus_texts(), tmp_path)
+
+
+def test_a_file_is_as_open_to_others_as_any_other(tiny, tmp_path):
+    warp, _ = tiny_model(tiny, **LATE)
+    warp.remember(corpus_texts(), tmp_path / "cache")
+    (tmp_path / "other").touch()
+    assert cache_file(tmp_path / "cache").stat().st_mode == (tmp_path / "other").stat().st_mode
