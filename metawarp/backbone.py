@@ -171,9 +171,7 @@ class Backbone:
             attention_mask: (B, n), true where there is a token.
             layer: 0 is the first.
         """
-        positions = position_ids(self.architecture, self.model, embeddings)
-        hidden = self.architecture.layers.embed(self.model, embeddings.to(self.dtype), positions)
-        return self.architecture.layers.through(self.model, hidden, attention_mask, 0, layer)
+        return self._through(embeddings, attention_mask, 0, layer)
 
     def hidden_states(self, entering: Tensor, attention_mask: Tensor, layer: int = 0) -> Tensor:
         """Last hidden states (B, n, h).
@@ -185,8 +183,7 @@ class Backbone:
             layer: where they enter.
         """
         if layer:
-            layers = self.architecture.layers
-            return layers.through(self.model, entering.to(self.dtype), attention_mask, layer, self.n_layers)
+            return self._through(entering, attention_mask, layer, self.n_layers)
         return self.model(
             inputs_embeds=entering.to(self.dtype),
             attention_mask=attention_mask,
@@ -206,11 +203,15 @@ class Backbone:
         if layers.last_at is None:
             hidden = self.hidden_states(entering, attention_mask, layer)
             return hidden[torch.arange(len(hidden), device=hidden.device), positions]
-        if layer:
-            hidden = layers.through(self.model, entering.to(self.dtype), attention_mask, layer, last)
-        else:
-            hidden = self.embedded(entering, attention_mask, last)
+        hidden = self._through(entering, attention_mask, layer, last)
         return layers.last_at(layers.stack(self.model)[last], hidden, attention_mask, positions)
+
+    def _through(self, entering: Tensor, attention_mask: Tensor, first: int, end: int) -> Tensor:
+        """What leaves layers `first` … `end` - 1; before the first of all, positions and types are added."""
+        layers, hidden = self.architecture.layers, entering.to(self.dtype)
+        if first == 0:
+            hidden = layers.embed(self.model, hidden, position_ids(self.architecture, self.model, entering))
+        return layers.through(self.model, hidden, attention_mask, first, end)
 
     def mask_features(self, hidden: Tensor) -> Tensor:
         """Features of WARP at [MASK]: the head before its decoder, or the hidden state itself; (B, h) → (B, d)."""

@@ -120,7 +120,7 @@ def _logistic_regression(encode: SentenceEncoder, bench: Bench) -> tuple[Predict
 
 def _tuned_rows(encode: SentenceEncoder, bench: Bench) -> tuple[Predictor, dict[str, object]]:
     def make(rate: float) -> Predictor:
-        return baselines.tuned_rows(bench.warp, rate)
+        return baselines.tuned_rows(encode.warp, rate)
 
     rate = 1.0
     if bench.validation is not None and bench.shots[-1]:

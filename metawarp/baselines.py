@@ -146,13 +146,11 @@ def tuned_rows(warp: Warp, rate: float, steps: int = 10) -> Predictor:
     """Rows mixed from names and means of sentence embeddings, then gradient steps on the rows alone.
 
     Args:
-        warp: whose backbone and length of texts.
+        warp: of a `SentenceEncoder`.
         rate: of the steps.
         steps: their number.
     """
-    plain = Warp(warp.backbone, replace(untrained(warp.backbone).warp, max_length=warp.config.max_length))
-    start = Init.start(plain, InnerLoop(steps, ("rows",)), rates=InnerRates(rows=rate))
-    return metawarp_predictor(plain, start.to(warp.backbone), start.inner)
+    return _untrained(warp, InnerLoop(steps, ("rows",)), rates=InnerRates(rows=rate))
 
 
 def support_rows(warp: Warp) -> Predictor:
@@ -163,15 +161,22 @@ def support_rows(warp: Warp) -> Predictor:
         ICML, eq. 6.
     """
     read_out = "mask" if Template(warp.config.template).has_mask else "mean"
-    fresh = Warp(warp.backbone, replace(warp.config, read_out=read_out, rows="support", prompt_start="mask"))
-    start = Init.start(fresh, InnerLoop(0, ()))
-    return metawarp_predictor(fresh, start.to(warp.backbone), start.inner)
+    return _untrained(_changed(warp, read_out=read_out, rows="support", prompt_start="mask"), InnerLoop(0, ()))
 
 
 def untrained_warp(warp: Warp, init: Init, prompt_start: str, seed: int) -> Predictor:
     """The init's own model and inner loop from a fresh start: [MASK] embeddings, or normal noise."""
-    fresh = copy(warp)  # with the texts that it remembers
-    fresh.config = replace(warp.config, prompt_start=prompt_start)
     rates = InnerRates(**init.training.get("inner_lr", {}))
-    start = Init.start(fresh, init.inner, seed=seed, rates=rates)
-    return metawarp_predictor(fresh, start.to(warp.backbone), init.inner)
+    return _untrained(_changed(warp, prompt_start=prompt_start), init.inner, seed=seed, rates=rates)
+
+
+def _changed(warp: Warp, **settings: str) -> Warp:
+    """The same model, with the texts that it remembers, of another config."""
+    fresh = copy(warp)
+    fresh.config = replace(warp.config, **settings)
+    return fresh
+
+
+def _untrained(warp: Warp, inner: InnerLoop, *, seed: int = 0, rates: InnerRates | None = None) -> Predictor:
+    start = Init.start(warp, inner, seed=seed, rates=rates)
+    return metawarp_predictor(warp, start.to(warp.backbone), inner)

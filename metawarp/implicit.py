@@ -18,7 +18,7 @@ from torch import Tensor
 from episodes import InputError
 from metawarp.adaptation import InnerLoop, inner_gradients, start, trajectory
 from metawarp.backbone import twice_differentiable
-from metawarp.outer_loss import MetaGradient, StepWeights, gradients_of, pulled_back, query_losses
+from metawarp.outer_loss import MetaGradient, StepWeights, gradients_of, pulled_back, query_losses, reached
 from metawarp.tasks import TaskBatch
 from metawarp.warp import State, Warp
 
@@ -71,9 +71,7 @@ def imaml(
             through = _pull(gradients, solved, others)  # scale and read-out move the minimum too
         slope = {**solved, **{name: slope[name] - through[name] / inner.proximal for name in others}}
     outputs = start(warp, state, tasks, inner.groups if inner.steps else ())[0]
-    reached = [name for name in slope if outputs[name].requires_grad]
-    found = pulled_back([outputs[name] for name in reached], [slope[name] for name in reached], state)
-    return MetaGradient(found, losses.detach(), right)
+    return MetaGradient(pulled_back(*reached(outputs, slope), state), losses.detach(), right)
 
 
 def _pull(gradients: State, vectors: State, inputs: State) -> State:

@@ -103,8 +103,10 @@ class LowerLayers:
     @torch.no_grad()
     def _computed(self, bare: EncodedBatch, rows: Sequence[int]) -> Iterator[Tensor]:
         """Hidden states (n, h) of some of the texts, which must be given in the order of their length."""
-        batch = bare.select(torch.tensor(rows)) if rows else bare
-        for chosen in batch.passes(self.backbone.max_tokens) if rows else ():
+        if not rows:
+            return
+        batch = bare.select(torch.tensor(rows))
+        for chosen in batch.passes(self.backbone.max_tokens):
             some = batch.select(chosen).to(self.backbone.device)
             embeddings = self.backbone.word_embeddings[some.input_ids]
             hidden = self.backbone.embedded(embeddings, some.attention_mask, self.layer).cpu()

@@ -70,6 +70,12 @@ def pulled_back(outputs: Sequence[Tensor], slopes: Sequence[Tensor], state: Stat
     return {name: gradients.get(name, torch.zeros_like(tensor)) for name, tensor in state.items()}
 
 
+def reached(outputs: State, slope: State) -> tuple[list[Tensor], list[Tensor]]:
+    """Those outputs that a slope is known of and a gradient runs back through, and their slopes."""
+    names = [name for name in slope if outputs[name].requires_grad]
+    return [outputs[name] for name in names], [slope[name] for name in names]
+
+
 def accuracy(logits: Tensor, labels: Tensor) -> float:
     """Share of texts whose highest logit is at their label."""
     return float((logits.argmax(-1) == labels).float().mean())

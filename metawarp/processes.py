@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 import torch
@@ -108,11 +108,9 @@ def by_main(work: Callable[[], Found]) -> Found:
     return found
 
 
-@contextmanager
-def one_first() -> Iterator[None]:
+def one_first() -> AbstractContextManager:
     """One process of each machine does something first, so that the others find it done."""
-    with PartialState().local_main_process_first() if count() > 1 else nullcontext():
-        yield
+    return PartialState().local_main_process_first() if count() > 1 else nullcontext()
 
 
 def require_tasks(number: int) -> None:

@@ -22,7 +22,7 @@ from metawarp import processes
 from metawarp.adaptation import InnerLoop, inner_rates, moves_prompt, start, step, trajectory
 from metawarp.backbone import twice_differentiable
 from metawarp.memory import MemoryLimitError, free_bytes, unrolled_bytes
-from metawarp.outer_loss import MetaGradient, StepWeights, all_weights, gradients_of, pulled_back, query_losses
+from metawarp.outer_loss import MetaGradient, StepWeights, all_weights, gradients_of, pulled_back, query_losses, reached
 from metawarp.tasks import TaskBatch
 from metawarp.warp import State, Warp
 
@@ -93,8 +93,7 @@ def recompute(
             after = step(
                 warp, inputs, before, tasks.support, tasks, inner, number - 1, features=features, second_order=True
             )
-        outputs = [after[name] for name in slope if after[name].requires_grad]
-        slopes = [slope[name] for name in slope if after[name].requires_grad]
+        outputs, slopes = reached(after, slope)
         for current, weight in ((after, weights[number]), (before, weights[0] if number == 1 else 0.0)):
             if weight:
                 losses, hits = query_losses(warp, current, tasks)

@@ -77,8 +77,7 @@ class TrainingData:
             return EpisodeSampler(parts[0], n_way, k_shot, n_query, seed, balanced=balanced)
         samplers = []
         for part in parts:
-            texts = int(np.bincount(part.labels).min()) - n_query
-            ways, shots = _at_most(n_way, part.n_classes), _at_most(k_shot, max(texts, 0))
+            ways, shots = _at_most(n_way, part.n_classes), _shots(part, k_shot, n_query)
             if (ways, shots) != (bounds(n_way), bounds(k_shot)):
                 logger.warning("%s: episodes of %d to %d ways and %d to %d shots", part.name, *ways, *shots)
             even = balanced or shots[0] == shots[1]
@@ -89,10 +88,10 @@ class TrainingData:
         """Episodes over the validation classes; see `protocol.validation_sampler`."""
         if len(self.splits) == 1:
             return validation_sampler(self.splits[0], n_way, k_shot, n_query, seed)
-        samplers = []
-        for split in self.splits:
-            texts = int(np.bincount(split.validation.labels).min()) - n_query
-            samplers.append(validation_sampler(split, n_way, _at_most(k_shot, max(texts, 0)), n_query, seed))
+        samplers = [
+            validation_sampler(split, n_way, _shots(split.validation, k_shot, n_query), n_query, seed)
+            for split in self.splits
+        ]
         return MixtureSampler(samplers, seed=seed + 1)
 
     def class_names(self) -> dict[str, list[str]]:
@@ -131,6 +130,11 @@ def split_files(number: int) -> list[str]:
     """Names of the files with the splits of so many corpora: splits.json, or splits-1.json, splits-2.json, …"""
     stem = Path(SPLITS).stem
     return [SPLITS] if number == 1 else [f"{stem}-{i}.json" for i in range(1, number + 1)]
+
+
+def _shots(part: Corpus, k_shot: Range, n_query: int) -> tuple[int, int]:
+    """The shots that are left to the smallest class beside its queries, of those asked for."""
+    return _at_most(k_shot, max(int(np.bincount(part.labels).min()) - n_query, 0))
 
 
 def _at_most(number: Range, most: int) -> tuple[int, int]:

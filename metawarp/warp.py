@@ -154,10 +154,9 @@ class Warp:
         return torch.cat(features)[torch.argsort(torch.cat(passes))]
 
     def _features(self, prompts: Tensor, mix: Tensor | None, batch: EncodedBatch, task: Tensor) -> Tensor:
-        entering = None if self.lower is None else self.lower(batch).to(prompts.dtype)
-        batch, layer = batch.to(self.backbone.device), self.config.prompt_layer
-        if entering is None:
-            entering = self.backbone.word_embeddings[batch.input_ids].to(prompts.dtype)
+        encoded, batch, layer = batch, batch.to(self.backbone.device), self.config.prompt_layer
+        entering = self.backbone.word_embeddings[batch.input_ids] if self.lower is None else self.lower(encoded)
+        entering = entering.to(prompts.dtype)
         if self.encoder.prompt_length:
             soft = prompts[task[:, None], batch.prompt_index.clamp(min=0)]
             entering = torch.where(batch.prompt_index[..., None] >= 0, soft, entering)

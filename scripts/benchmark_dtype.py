@@ -12,7 +12,6 @@ import json
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from episodes import Corpus, EpisodeSampler
@@ -37,7 +36,7 @@ def main() -> None:
     init, (_, tested) = Init.load(options.init), tested_classes(Corpus.load(options.corpus), options.splits, "test")
     results = {"episodes": options.episodes, "threads": torch.get_num_threads(), "classes": tested.n_classes}
     for shots in options.shots:
-        sampler, found = EpisodeSampler(tested, 5, shots, 10), {}
+        sampler, found, accuracy = EpisodeSampler(tested, 5, shots, 10), {}, {}
         for dtype in DTYPES:
             backbone = Backbone.load(init.backbone["name"], dtype=dtype)
             warp = init.bind(backbone)
@@ -45,7 +44,9 @@ def main() -> None:
             began = time.perf_counter()
             scores = score(metawarp_predictor(warp, init.to(backbone), init.inner), sampler, options.episodes)
             found[dtype] = {**scores.summary(), "seconds": round(time.perf_counter() - began, 1)}
-        difference = np.subtract(*(np.array(found[dtype].pop("per_episode")) for dtype in reversed(DTYPES)))
+            del found[dtype]["per_episode"]
+            accuracy[dtype] = scores.accuracy
+        difference = accuracy["bfloat16"] - accuracy["float32"]
         found["bfloat16 - float32"] = {"difference": float(difference.mean()), "ci95": interval(difference)}
         results[f"5-way {shots}-shot"] = found
         print(json.dumps({f"5-way {shots}-shot": found}, indent=1), flush=True)

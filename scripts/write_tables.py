@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,23 +44,23 @@ def accuracy_table(found: dict[str, Any]) -> str:
     settings = found["settings"]
     names = dict.fromkeys(name for setting in settings.values() for name in setting["methods"])
     methods = sorted(names, key=lambda name: not name.startswith("metawarp"))  # ours, then the baselines
-    lines = [f"| {found['name']} | {' | '.join(settings)} |", "|---" * (len(settings) + 1) + "|"]
+    rows = []
     for method in methods:
-        cells = []
+        cells = [method]
         for setting in settings.values():
             scores, paired = setting["methods"].get(method), setting["paired"].get(method, {}).get(RIVAL)
             cell = f"{scores['accuracy']:.1%} ± {scores['ci95'] * 100:.1f}".replace("%", "") if scores else "–"
             if paired:
                 cell += f" ({paired['difference'] * 100:+.1f} ± {paired['ci95'] * 100:.1f})"
             cells.append(cell)
-        lines.append(f"| {method} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return markdown([found["name"], *settings], rows)
 
 
 def engine_table(found: dict[str, Any]) -> str:
     """Case × setting: seconds a task / megabytes."""
     settings = dict(sorted(found["settings"].items(), key=lambda item: [int(n) for n in re.findall("[0-9]+", item[0])]))
-    lines = [f"| s a task / MB | {' | '.join(settings)} |", "|---" * (len(settings) + 1) + "|"]
+    rows = []
     for case in next(iter(settings.values())):
         cells = [
             f"{figures[case]['seconds_a_task']:.2f} / {figures[case]['peak_megabytes']:,.0f}"
@@ -68,8 +68,8 @@ def engine_table(found: dict[str, Any]) -> str:
             else "–"
             for figures in settings.values()
         ]
-        lines.append(f"| {case} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([case, *cells])
+    return markdown(["s a task / MB", *settings], rows)
 
 
 def figures_table(found: dict[str, Any]) -> str:
@@ -93,22 +93,27 @@ def figures_table(found: dict[str, Any]) -> str:
         ("`fomaml`, S = 5: speed, of the floor", five["fomaml"]["speed_to_floor"]),
         ("`unroll` in bfloat16, S = 5: time, of fp32", time(HALF, "unroll")),
     ]
-    lines = [f"| {what} | {ratio:.2f} |" for what, ratio in rows]
-    return "\n".join(["| one task, two CPU cores | ratio |", "|---|---|", *lines])
+    return markdown(["one task, two CPU cores", "ratio"], [[what, f"{ratio:.2f}"] for what, ratio in rows])
 
 
 def lines_table(found: dict[str, Any]) -> str:
     """Seconds and megabytes of each method as a line in S, and how far the figures are from it."""
-    lines = ["| method | seconds | within | MB | within |", "|---|---|---|---|---|"]
+    rows = []
     for method, figures in found["lines"].items():
         if method == "steps":
             continue
-        cells = []
+        cells = [f"`{method}`"]
         for of, digits in (("seconds_a_task", 3), ("peak_megabytes", 1)):
             start, slope, off = figures[f"{of}: start, slope, largest distance"]
-            cells.append(f"{start:.2f} + {slope:.{digits}f} · S | {off:.0%}")
-        lines.append(f"| `{method}` | {' | '.join(cells)} |")
-    return "\n".join(lines)
+            cells += [f"{start:.2f} + {slope:.{digits}f} · S", f"{off:.0%}"]
+        rows.append(cells)
+    return markdown(["method", "seconds", "within", "MB", "within"], rows)
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table."""
+    lines = [f"| {' | '.join(cells)} |" for cells in (header, *rows)]
+    return "\n".join([lines[0], "|---" * len(header) + "|", *lines[1:]])
 
 
 if __name__ == "__main__":

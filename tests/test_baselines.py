@@ -222,20 +222,20 @@ def test_the_twins_know_nothing_of_what_the_init_has_learned(tiny, sampler):
         assert np.array_equal(np.concatenate(one), np.concatenate(other))
 
 
-def test_rows_are_tuned_where_it_helps_and_the_rate_is_chosen_on_validation(tiny):
+def test_rows_are_tuned_where_it_helps_and_the_rate_is_chosen_on_validation(tiny, encode):
     corpus = tiny_corpus()
     sampler_at = {shots: EpisodeSampler(corpus, 4, shots, 4, seed=5) for shots in range(4)}.__getitem__
     bench = bench_of(tiny, shots=range(3, 4), validation=sampler_at, validation_episodes=4)
     _, chosen = build(["tuned-rows"], bench)
     accuracy = {
-        rate: score(tuned_rows(bench.warp, rate), sampler_at(3), 4).accuracy.mean() for rate in (0.1, 0.3, 1.0, 3.0)
+        rate: score(tuned_rows(encode.warp, rate), sampler_at(3), 4).accuracy.mean() for rate in (0.1, 0.3, 1.0, 3.0)
     }
     assert accuracy[chosen["tuned-rows"]["rate"]] == max(accuracy.values())
     episodes = [sampler_at(3)[i] for i in range(10)]
     untuned = metawarp_predictor(untrained(tiny).bind(tiny), untrained(tiny).to(tiny), NO_STEPS)
-    tuned, plain = (list(predict(episodes)) for predict in (tuned_rows(bench.warp, 30.0), untuned))
+    tuned, plain = (list(predict(episodes)) for predict in (tuned_rows(encode.warp, 30.0), untuned))
     assert not np.array_equal(np.concatenate(tuned), np.concatenate(plain))
-    still = list(tuned_rows(bench.warp, 30.0, steps=0)(episodes))
+    still = list(tuned_rows(encode.warp, 30.0, steps=0)(episodes))
     assert np.array_equal(np.concatenate(still), np.concatenate(plain))
 
 
