@@ -75,7 +75,7 @@ def trajectory(
 
     Returns:
         S + 1 states with "prompt" (T, K, d), or (1, K, d) where no step moves it, "rows" (T, C, d), "scale" and
-        "read_out_mix". Gradients run from each of them to the tensors of `state`.
+        "read_out" (P,). Gradients run from each of them to the tensors of `state`.
     """
     batches = [batch for batch in batches or (tasks.support,) if len(batch)]
     with twice_differentiable(second_order and moves_prompt(inner)):
@@ -165,10 +165,10 @@ def inner_gradients(warp: Warp, current: State, texts: LabelledTexts, tasks: Tas
 
 
 def shared(state: State) -> State:
-    """What all tasks start with: "prompt" (1, K, d), "scale" and, where the read-out is a mix, "read_out_mix"."""
+    """What all tasks start with: "prompt" (1, K, d), "scale", and "read_out" (P,) where that has P > 1 parts."""
     current = {"prompt": state["prompt"][None], "scale": state["log_scale"].exp()}
-    if "read_out_mix" in state:
-        current["read_out_mix"] = state["read_out_mix"]
+    if "read_out" in state:
+        current["read_out"] = state["read_out"].softmax(0)
     return current
 
 
@@ -185,7 +185,8 @@ def start(warp: Warp, state: State, tasks: TaskBatch, groups: Sequence[str] = ()
     if "prompt" in groups:
         current["prompt"] = _differentiable(current["prompt"].repeat(len(tasks), 1, 1))
     support = read(warp, current, tasks.support) if len(tasks.support) else None
-    names = _name_features(warp, current, tasks) if warp.config.rows in ("names", "mix") else None
+    named = warp.config.rows in ("names", "mix", "regression") and len(tasks.names)
+    names = _name_features(warp, current, tasks) if named else None
     rows = initial_rows(warp, state, tasks, names, support)
     # Rows of classes that a task does not have count for nothing, but the second derivative of a norm at zero is NaN.
     current["rows"] = rows.where(tasks.class_mask[..., None], torch.ones_like(rows))
@@ -201,7 +202,7 @@ def _differentiable(value: Tensor) -> Tensor:
 def read(warp: Warp, current: State, texts: LabelledTexts) -> Tensor:
     """Features (B, d) of texts under the current prompts of their tasks."""
     assert texts.batch is not None
-    return warp.features(current["prompt"], current.get("read_out_mix"), texts.batch, texts.task)
+    return warp.features(current["prompt"], current.get("read_out"), texts.batch, texts.task)
 
 
 def task_logits(warp: Warp, current: State, features: Tensor, texts: LabelledTexts, tasks: TaskBatch) -> Tensor:

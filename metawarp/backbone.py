@@ -139,8 +139,13 @@ class Backbone:
 
     @cached_property
     def feature_size(self) -> int:
-        """Width of the read-out f(x) and of a verbalizer row."""
-        return self.embedding_size if self.head is not None else int(self.model.config.hidden_size)  # pyright: ignore
+        """Width of the feature at [MASK]."""
+        return self.embedding_size if self.head is not None else self.hidden_size
+
+    @cached_property
+    def hidden_size(self) -> int:
+        """Width h of its hidden states."""
+        return int(self.model.config.hidden_size)  # pyright: ignore
 
     @cached_property
     def n_layers(self) -> int:
@@ -163,15 +168,20 @@ class Backbone:
         """Of weights and activations."""
         return self.word_embeddings.dtype
 
-    def embedded(self, embeddings: Tensor, attention_mask: Tensor, layer: int) -> Tensor:
-        """Hidden states (B, n, h) that enter a layer.
+    def through(self, entering: Tensor, attention_mask: Tensor, first: int, end: int) -> Tensor:
+        """Hidden states (B, n, h) that leave layers `first` … `end` - 1.
 
         Args:
-            embeddings: (B, n, d) word embeddings, padded on the right; positions and types are added inside.
+            entering: what enters layer `first`, (B, n, h), padded on the right; for the first of all, word embeddings
+                (B, n, d): positions and types are added inside, also where no layer follows.
             attention_mask: (B, n), true where there is a token.
-            layer: 0 is the first.
+            first: 0 is the first.
+            end: the layer that they would enter next.
         """
-        return self._through(embeddings, attention_mask, 0, layer)
+        layers, hidden = self.architecture.layers, entering.to(self.dtype)
+        if first == 0:
+            hidden = layers.embed(self.model, hidden, position_ids(self.architecture, self.model, entering))
+        return layers.through(self.model, hidden, attention_mask, first, end)
 
     def hidden_states(self, entering: Tensor, attention_mask: Tensor, layer: int = 0) -> Tensor:
         """Last hidden states (B, n, h).
@@ -183,7 +193,7 @@ class Backbone:
             layer: where they enter.
         """
         if layer:
-            return self._through(entering, attention_mask, layer, self.n_layers)
+            return self.through(entering, attention_mask, layer, self.n_layers)
         return self.model(
             inputs_embeds=entering.to(self.dtype),
             attention_mask=attention_mask,
@@ -203,15 +213,8 @@ class Backbone:
         if layers.last_at is None:
             hidden = self.hidden_states(entering, attention_mask, layer)
             return hidden[torch.arange(len(hidden), device=hidden.device), positions]
-        hidden = self._through(entering, attention_mask, layer, last)
+        hidden = self.through(entering, attention_mask, layer, last)
         return layers.last_at(layers.stack(self.model)[last], hidden, attention_mask, positions)
-
-    def _through(self, entering: Tensor, attention_mask: Tensor, first: int, end: int) -> Tensor:
-        """What leaves layers `first` … `end` - 1; before the first of all, positions and types are added."""
-        layers, hidden = self.architecture.layers, entering.to(self.dtype)
-        if first == 0:
-            hidden = layers.embed(self.model, hidden, position_ids(self.architecture, self.model, entering))
-        return layers.through(self.model, hidden, attention_mask, first, end)
 
     def mask_features(self, hidden: Tensor) -> Tensor:
         """Features of WARP at [MASK]: the head before its decoder, or the hidden state itself; (B, h) → (B, d)."""

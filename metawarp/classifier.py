@@ -20,7 +20,7 @@ from metawarp.backbone import Backbone
 from metawarp.initialization import Init, identity, untrained
 from metawarp.labels import classes_and_names, label_list, text_list
 from metawarp.tasks import TaskBatch
-from metawarp.warp import State, Warp
+from metawarp.warp import State
 
 INIT = "fitted_from"
 """Folder, in that of a saved task, of the init that it was fitted from."""
@@ -42,7 +42,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         classes_: (C,) labels, sorted, or in the order of `class_names` where that is a list.
         class_names_: their names, in the same order.
         init_: the init that it was fitted from.
-        task_: the adapted state: "prompt" (K, d), "rows" (C, d), "scale", "read_out_mix".
+        task_: the adapted state: "prompt" (K, d), "rows" (C, d), "scale", "read_out" (P,).
 
     Example:
         >>> from metawarp import WarpClassifier
@@ -97,8 +97,6 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         if self.steps and not init.inner.groups:
             raise InputError(f"steps is {self.steps}, but this init ({init.method}) has no inner loop; leave it out.")
         warp = init.bind(backbone, any_backbone=self.any_backbone)
-        if names is None and warp.config.rows in ("names", "mix"):
-            warp = Warp(backbone, replace(warp.config, rows="support"))
         inner = init.inner if self.steps is None else InnerLoop(self.steps, init.inner.groups if self.steps else ())
         state = init.to(backbone)
         number = {label: i for i, label in enumerate(classes)}
@@ -107,7 +105,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         )
         if names is not None:
             warp.encoder.require_known(names)
-        tasks = TaskBatch.encode([episode], warp.encoder, backbone.device)
+        tasks = TaskBatch.encode([episode], warp.encoder, backbone.device, named=names is not None)
         with torch.set_grad_enabled(inner.steps > 0):
             adapted = trajectory(warp, state, tasks, inner)[-1]
         self.classes_ = np.array(classes)
@@ -130,7 +128,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
             for first in range(0, len(texts), 256):
                 batch = self.warp_.encoder(texts[first : first + 256])
                 task = torch.zeros(len(batch), dtype=torch.long, device=state["prompt"].device)
-                features = self.warp_.features(state["prompt"][None], state.get("read_out_mix"), batch, task)
+                features = self.warp_.features(state["prompt"][None], state.get("read_out"), batch, task)
                 logits = self.warp_.logits(features, state["rows"], state["scale"])
                 chunks.append(logits.double().softmax(-1).cpu().numpy())
         return np.concatenate(chunks)
@@ -177,7 +175,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
             classes, names, steps = config["classes"], config["class_names"], config["steps"]
             remembered = {**init.backbone, **config["backbone"]}
             held = {len(tensors["rows"]), len(names), len(classes)}
-            kin = set(tensors) == {"prompt", "rows", "scale", *({"read_out_mix"} & set(init.tensors))}
+            kin = set(tensors) == {"prompt", "rows", "scale", *({"read_out"} & set(init.tensors))}
             kin = kin and tensors["prompt"].shape == init.tensors["prompt"].shape
             kin = kin and config["init_sha256"] == init.fingerprint
         except (KeyError, TypeError) as error:

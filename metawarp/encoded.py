@@ -52,20 +52,33 @@ class EncodedBatch:
 
     def without_prompt(self) -> EncodedBatch:
         """The same texts as if the template had no soft tokens."""
-        kept = self.attention_mask & (self.prompt_index < 0)
+        return self.only(self.attention_mask & (self.prompt_index < 0))
+
+    def only(self, kept: Tensor) -> EncodedBatch:
+        """The same texts without some of their tokens.
+
+        Args:
+            kept: (B, n) true at those that stay; no soft token may be among them.
+        """
         attention = torch.arange(int(kept.sum(1).max())) < kept.sum(1)[:, None]
 
         def moved(part: Tensor, padding: int) -> Tensor:
             return torch.full(attention.shape, padding, dtype=part.dtype).masked_scatter_(attention, part[kept])
 
-        before = (self.prompt_index >= 0) & (torch.arange(kept.shape[1]) < self.mask_position[:, None])
+        before = ~kept & (torch.arange(kept.shape[1]) < self.mask_position[:, None])
+        with_mask = kept.gather(1, self.mask_position.clamp(min=0)[:, None])[:, 0] & (self.mask_position >= 0)
         return EncodedBatch(
             moved(self.input_ids, 0),
             torch.full(attention.shape, -1),
             attention,
             moved(self.text_mask, 0),
-            self.mask_position - before.sum(1),
+            torch.where(with_mask, self.mask_position - before.sum(1), -1),
         )
+
+    def keys(self) -> list[bytes]:
+        """The token ids of each text as bytes: what a frozen model makes of it depends on nothing else."""
+        ids = self.input_ids.numpy()
+        return [row[:length].tobytes() for row, length in zip(ids, self.lengths.tolist(), strict=True)]
 
     def passes(self, max_tokens: int) -> list[Tensor]:
         """Rows in the order of their length, cut where padding or the whole would grow too large.

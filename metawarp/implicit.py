@@ -10,14 +10,12 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor
 
 from episodes import InputError
 from metawarp.adaptation import InnerLoop, inner_gradients, start, trajectory
 from metawarp.backbone import twice_differentiable
+from metawarp.conjugate_gradients import conjugate_gradients
 from metawarp.outer_loss import MetaGradient, StepWeights, gradients_of, pulled_back, query_losses, reached
 from metawarp.tasks import TaskBatch
 from metawarp.warp import State, Warp
@@ -63,11 +61,10 @@ def imaml(
             others = {name: tensor for name, tensor in end.items() if name not in inner.groups}
 
             def times_hessian(vectors: State) -> State:
-                return _pull(gradients, vectors, {group: end[group] for group in inner.groups})
+                image = _pull(gradients, vectors, {group: end[group] for group in inner.groups})
+                return {group: vectors[group] + image[group] / inner.proximal for group in vectors}
 
-            solved = _conjugate_gradients(
-                times_hessian, {group: slope[group] for group in inner.groups}, inner.proximal, solver_steps
-            )
+            solved = conjugate_gradients(times_hessian, {group: slope[group] for group in inner.groups}, solver_steps)
             through = _pull(gradients, solved, others)  # scale and read-out move the minimum too
         slope = {**solved, **{name: slope[name] - through[name] / inner.proximal for name in others}}
     outputs = start(warp, state, tasks, inner.groups if inner.steps else ())[0]
@@ -90,39 +87,3 @@ def _pull(gradients: State, vectors: State, inputs: State) -> State:
     if not all(bool(tensor.isfinite().all()) for tensor in pulled.values()):
         raise InputError("a Hessian-vector product is not finite; lower the inner learning rates, or use fomaml.")
     return pulled
-
-
-def _conjugate_gradients(times_hessian: Callable[[State], State], right: State, proximal: float, steps: int) -> State:
-    """x with (I + H/λ)·x = right, task by task: the tasks' blocks of H do not touch each other.
-
-    A task stops where the curvature along its direction is not positive (Steihaug, 1983): λ is too small for its loss
-    to have one minimum. If that is the first direction, x is the right side itself, as if H were zero.
-    """
-    solution = {group: torch.zeros_like(tensor) for group, tensor in right.items()}
-    residual = right
-    direction = right
-    size = _dots(residual, residual)
-    going = torch.ones_like(size, dtype=torch.bool)
-    for number in range(steps):
-        image = times_hessian(direction)
-        image = {group: direction[group] + image[group] / proximal for group in direction}
-        curvature = _dots(direction, image)
-        going = going & (curvature > 0)
-        length = torch.where(going, size / torch.where(going, curvature, 1.0), 1.0 if number == 0 else 0.0)
-        solution = {group: solution[group] + _by_task(length, direction[group]) for group in solution}
-        residual = {group: residual[group] - _by_task(length, image[group]) for group in residual}
-        before, size = size, _dots(residual, residual)
-        ratio = size / before.clamp(min=torch.finfo(size.dtype).tiny)
-        direction = {
-            group: residual[group] + _by_task(torch.where(going, ratio, 0.0), direction[group]) for group in residual
-        }
-    return solution
-
-
-def _dots(one: State, other: State) -> Tensor:
-    """Inner product of each task's part, (T,)."""
-    return torch.stack([(one[group] * other[group]).sum((1, 2)) for group in one]).sum(0)
-
-
-def _by_task(factors: Tensor, vectors: Tensor) -> Tensor:
-    return factors[:, None, None] * vectors

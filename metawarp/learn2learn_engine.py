@@ -51,7 +51,7 @@ class Learner(nn.Module):
 
     def __init__(self, warp: Warp, current: State, groups: tuple[str, ...]) -> None:
         super().__init__()
-        self.warp, self.scale, self.mix = warp, current["scale"], current.get("read_out_mix")
+        self.warp, self.scale, self.weights = warp, current["scale"], current.get("read_out")
         for name in GROUPS:
             # Not an nn.Parameter, which would cut the rows off from the prompt that they were read under.
             (self._parameters if name in groups else self.__dict__)[name] = current[name][0]  # pyright: ignore
@@ -63,7 +63,7 @@ class Learner(nn.Module):
     def logits(self, texts: LabelledTexts) -> Tensor:
         """Logits (B, C) of one task's texts."""
         assert texts.batch is not None
-        features = self.warp.features(self.prompt[None], self.mix, texts.batch, texts.task)  # pyright: ignore
+        features = self.warp.features(self.prompt[None], self.weights, texts.batch, texts.task)  # pyright: ignore
         return self.warp.logits(features, self.rows, self.scale)  # pyright: ignore
 
 

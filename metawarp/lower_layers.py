@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,14 +19,14 @@ from tqdm import tqdm
 from episodes import InputError
 from metawarp.backbone import Backbone
 from metawarp.encoded import EncodedBatch
+from metawarp.held import Held
 
 logger = logging.getLogger(__name__)
 
 LIMIT = 2**30
-"""Bytes of hidden states that are held in memory; those longest unused go first."""
+"""Bytes of hidden states that are held in memory."""
 
 _FORMAT = "metawarp-hidden-1"
-_ID_BYTES = 8
 _UNLIKE = ("_name_or_path", "dtype", "transformers_version")
 """Entries of a model's config that say nothing of what it computes."""
 
@@ -42,23 +41,21 @@ class LowerLayers:
     """
 
     def __init__(self, backbone: Backbone, layer: int, limit: int = LIMIT) -> None:
-        self.backbone, self.layer, self.limit = backbone, layer, limit
-        self._held: OrderedDict[bytes, Tensor] = OrderedDict()
-        self._held_bytes = 0
+        self.backbone, self.layer, self.held = backbone, layer, Held(limit)
         self._places: dict[bytes, slice] = {}
         self._mapped = torch.empty(0)
 
     def __call__(self, batch: EncodedBatch) -> Tensor:
         """What enters the layer, (B, n, h); zero where a soft token is going to stand, and at padding."""
         bare = batch.without_prompt()
-        keys = _keys(bare)
+        keys = bare.keys()
         found = {key: states for key in keys if (states := self._find(key)) is not None}
         new = {key: row for row, key in enumerate(keys) if key not in found}
         new = dict(sorted(new.items(), key=lambda item: len(item[0])))
         for key, states in zip(new, self._computed(bare, list(new.values())), strict=True):
             found[key] = states.clone()  # a slice of its pass would keep the whole of it
         states = torch.cat([found[key] for key in keys]).to(self.backbone.device)
-        self._hold({key: found[key] for key in new})
+        self.held.put({key: found[key] for key in new})
         places = (batch.attention_mask & (batch.prompt_index < 0)).to(states.device)
         return states.new_zeros(*places.shape, states.shape[-1]).index_put((places,), states)
 
@@ -77,9 +74,9 @@ class LowerLayers:
             InputError: the file is not there and cannot be written.
         """
         bare = batch.without_prompt()
-        rows = {key: row for row, key in enumerate(_keys(bare))}
+        rows = {key: row for row, key in enumerate(bare.keys())}
         keys = sorted(rows, key=lambda key: (len(key), key))
-        ends = np.cumsum([len(key) // _ID_BYTES for key in keys]).tolist()
+        ends = np.cumsum([len(key) // bare.input_ids.itemsize for key in keys]).tolist()
         file = folder / f"{self._name(keys)}.hidden"
         if not self._map(file, ends[-1]):
             self._write(file, self._computed(bare, [rows[key] for key in keys]), ends[-1])
@@ -90,15 +87,7 @@ class LowerLayers:
     def _find(self, key: bytes) -> Tensor | None:
         if key in self._places:
             return self._mapped[self._places[key]]
-        if key in self._held:
-            self._held.move_to_end(key)
-        return self._held.get(key)
-
-    def _hold(self, new: dict[bytes, Tensor]) -> None:
-        self._held.update(new)
-        self._held_bytes += sum(states.nbytes for states in new.values())
-        while self._held_bytes > self.limit:
-            self._held_bytes -= self._held.popitem(last=False)[1].nbytes
+        return self.held.get(key)
 
     @torch.no_grad()
     def _computed(self, bare: EncodedBatch, rows: Sequence[int]) -> Iterator[Tensor]:
@@ -109,7 +98,7 @@ class LowerLayers:
         for chosen in batch.passes(self.backbone.max_tokens):
             some = batch.select(chosen).to(self.backbone.device)
             embeddings = self.backbone.word_embeddings[some.input_ids]
-            hidden = self.backbone.embedded(embeddings, some.attention_mask, self.layer).cpu()
+            hidden = self.backbone.through(embeddings, some.attention_mask, 0, self.layer).cpu()
             yield from (states[:length] for states, length in zip(hidden, some.lengths.tolist(), strict=True))
 
     def _name(self, keys: Sequence[bytes]) -> str:
@@ -123,7 +112,7 @@ class LowerLayers:
 
     def _map(self, file: Path, tokens: int) -> bool:
         """Map a file of so many hidden states, if it is there and sound."""
-        width = int(self.backbone.model.config.hidden_size)  # pyright: ignore
+        width = self.backbone.hidden_size
         size = tokens * width * self.backbone.dtype.itemsize
         try:
             content = np.memmap(file, mode="c")
@@ -158,9 +147,3 @@ class LowerLayers:
         finally:
             with suppress(OSError):
                 part.unlink()
-
-
-def _keys(bare: EncodedBatch) -> list[bytes]:
-    """The token ids of each text: what its hidden states depend on."""
-    ids = bare.input_ids.numpy()
-    return [row[:length].tobytes() for row, length in zip(ids, bare.lengths.tolist(), strict=True)]

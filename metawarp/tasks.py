@@ -66,6 +66,7 @@ class TaskBatch:
         device: torch.device | str = "cpu",
         *,
         classes: Sequence[str] = (),
+        named: bool = True,
     ) -> TaskBatch:
         """Tokenize T episodes.
 
@@ -74,8 +75,9 @@ class TaskBatch:
             encoder: the template, bound to the backbone's tokenizer.
             device: where the tensors go.
             classes: names of all meta-training classes, for methods that tell all of them apart.
+            named: whether class names mean anything; where not, `names` is empty.
         """
-        names = [(e.class_names, range(e.n_way)) for e in episodes]
+        names = [(e.class_names, range(e.n_way)) for e in episodes] if named else []
         support = [(e.support_texts, e.support_labels) for e in episodes]
         query = [(e.query_texts, e.query_labels) for e in episodes]
         n_way = torch.tensor([e.n_way for e in episodes], device=device)

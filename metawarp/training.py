@@ -81,7 +81,7 @@ class Trainer:
         self.start = init.to(warp.backbone)
         if self.method.class_rows:
             generator = generator_of(seed, "class rows")
-            rows = torch.randn(len(classes), warp.backbone.feature_size, generator=generator)
+            rows = torch.randn(len(classes), warp.row_size, generator=generator)
             self.start["class_rows"] = warp.unit(rows).to(self.start["prompt"])
         # What AdamW sees is the way from the start, so that its weight decay pulls back to the start.
         self.offset: State = {name: torch.zeros_like(tensor) for name, tensor in self.start.items()}

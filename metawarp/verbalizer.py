@@ -12,6 +12,7 @@ from torch import Tensor
 
 from episodes import InputError
 from metawarp.randomness import generator_of
+from metawarp.regression import fitted_rows
 from metawarp.tasks import LabelledTexts, TaskBatch
 from metawarp.warp import State, Warp
 
@@ -21,24 +22,29 @@ def initial_rows(warp: Warp, state: State, tasks: TaskBatch, names: Tensor | Non
 
     Args:
         warp: the model; its config says which recipe.
-        state: holds "name_weight", m (a scalar), for the recipe "mix" (see `name_weight`).
+        state: holds "name_weight", m (a scalar), for the recipe "mix" (see `name_weight`); "log_strength" and
+            "log_name_count" (scalars) for "regression" (see `fitted_rows`).
         tasks: T tasks of at most C classes.
-        names: (T·C', d) features of the class names; None where the recipe needs none.
+        names: (T·C', d) features of the class names; None where the recipe needs none, or classes have none.
         support: (B, d) features of the support texts; None where there are none.
 
     Raises:
         InputError: recipe "support" and a class without support texts.
     """
     recipe = warp.config.rows
+    if recipe in ("names", "mix") and names is None:
+        recipe = "support"
     if recipe == "random":
         return _random_rows(warp, state, tasks)
     means = None
-    if recipe != "names" and support is not None:
+    if recipe in ("support", "mix") and support is not None:
         means = warp.unit(class_means(support, tasks.support, tasks.shots))
     if recipe == "support":
         if means is None or bool(((tasks.shots == 0) & tasks.class_mask).any()):
             raise InputError("rows from support texts need one text a class at least; use names or mix at zero shots.")
         return means
+    if recipe == "regression":
+        return _regression(state, tasks, names, support)
     assert names is not None
     by_name = names.new_zeros(*tasks.shots.shape, names.shape[-1])
     by_name = by_name.index_put((tasks.names.task, tasks.names.label), warp.unit(names))
@@ -69,9 +75,25 @@ def class_means(features: Tensor, texts: LabelledTexts, shots: Tensor) -> Tensor
     return sums / shots.clamp(min=1)[..., None]
 
 
+def _regression(state: State, tasks: TaskBatch, names: Tensor | None, support: Tensor | None) -> Tensor:
+    parts = [(support, tasks.support, torch.ones_like(state["log_name_count"]))]
+    parts += [(names, tasks.names, state["log_name_count"].exp())]
+    found = [(features, texts, count) for features, texts, count in parts if features is not None]
+    if not found:
+        raise InputError("a regression needs class names or support texts; give one of them.")
+    return fitted_rows(
+        torch.cat([features for features, _, _ in found]),
+        torch.cat([texts.task for _, texts, _ in found]),
+        torch.cat([texts.label for _, texts, _ in found]),
+        torch.cat([count.expand(len(texts)) for _, texts, count in found]),
+        tasks.class_mask,
+        state["log_strength"].exp(),
+    )
+
+
 def _random_rows(warp: Warp, state: State, tasks: TaskBatch) -> Tensor:
     # The same start for class c of any task, on any machine: what it is must not depend on the batch.
     generator = generator_of(0, "rows")
-    rows = torch.randn(tasks.shots.shape[1], warp.backbone.feature_size, generator=generator)
+    rows = torch.randn(tasks.shots.shape[1], warp.row_size, generator=generator)
     rows = warp.unit(rows).to(state["prompt"])
     return rows.expand(len(tasks), *rows.shape)

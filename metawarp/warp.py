@@ -7,23 +7,24 @@ References:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, pad
 
 from episodes import InputError
 from metawarp.backbone import Backbone
 from metawarp.encoded import EncodedBatch
 from metawarp.lower_layers import LowerLayers
 from metawarp.template import Template, TextEncoder
+from metawarp.text_features import TextFeatures
 
 CHOICES = {
-    "read_out": ("mask", "mean", "mix"),
-    "rows": ("names", "support", "mix", "random"),
+    "rows": ("names", "support", "mix", "regression", "random"),
     "name_source": ("template", "embeddings"),
     "similarity": ("cosine", "dot"),
     "prompt_start": ("mask", "vocabulary", "normal"),
@@ -39,10 +40,13 @@ class WarpConfig:
 
     Args:
         template: what stands around a text (see `Template`).
-        read_out: f(x): "mask", the feature at [MASK] (WARP); "mean", the mean over the text's hidden
-            states, as a sentence encoder does; "mix", (1 - g)·mean + g·mask with g learned.
+        read_out: f(x), one part or several with + between: "mask", the feature at [MASK] (WARP); "mean", the mean over
+            the text's hidden states under the prompt; "text", the same of the text alone, the backbone's own sentence
+            embedding; "text-1", "text-2", …, the same so many layers below the last. Several stand side by side with
+            learned weights, so that the similarity of two texts is the weighted mean of those of their parts.
         rows: where verbalizer rows come from: "names" of the classes, means of the "support" features,
-            "mix", w·name + (1 - w)·mean with w falling with the shots, or "random".
+            "mix", w·name + (1 - w)·mean with w falling with the shots, "regression", logistic regression on the support
+            texts and the names, each name counting as a learned number of texts, or "random".
         name_source: how a name becomes a row: read through the same "template" as the texts, or the mean of
             its word "embeddings" (needs a masked-LM head).
         similarity: "cosine" or "dot" product of feature and row, times a learned scale.
@@ -53,8 +57,8 @@ class WarpConfig:
     """
 
     template: str = "{prompt:8} {text} {prompt:4} {mask}"
-    read_out: str = "mix"
-    rows: str = "mix"
+    read_out: str = "text+text-2+mean+mask"
+    rows: str = "regression"
     name_source: str = "template"
     similarity: str = "cosine"
     prompt_start: str = "mask"
@@ -65,11 +69,27 @@ class WarpConfig:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} is {getattr(self, name)!r}; it can be {', '.join(choices)}.")
-        if not Template(self.template).has_mask and self.read_out != "mean":
+        unknown = [part for part in self.parts if not re.fullmatch(r"mask|mean|text(-[1-9][0-9]*)?", part)]
+        if unknown or len(set(self.parts)) < len(self.parts):
+            raise InputError(
+                f"read_out is {self.read_out!r}; it can be mask, mean, text, text-1, text-2, …, "
+                "or several of them, each once, with + between."
+            )
+        if "mask" in self.parts and not Template(self.template).has_mask:
             raise InputError(
                 f"template {self.template!r} has no {{mask}}, which read-out {self.read_out!r} needs; "
                 "add {mask}, or use the read-out mean."
             )
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The P parts of the read-out."""
+        return tuple(self.read_out.split("+"))
+
+    @property
+    def layers_below(self) -> tuple[int, ...]:
+        """How many layers below the last the texts alone are read at."""
+        return tuple(int(part.partition("-")[2] or 0) for part in self.parts if part.startswith("text"))
 
 
 class Warp:
@@ -85,10 +105,10 @@ class Warp:
     """
 
     def __init__(self, backbone: Backbone, config: WarpConfig) -> None:
-        if config.name_source == "embeddings" and backbone.head is None:
+        if config.name_source == "embeddings" and (backbone.head is None or config.read_out != "mask"):
             raise InputError(
-                f"backbone {backbone.name!r} has no masked-LM head, so its word embeddings do not live where "
-                "its features do; use name_source template."
+                f"word embeddings live where the features of a masked-LM head at [MASK] do, and not where those of "
+                f"backbone {backbone.name!r} with read-out {config.read_out!r} are; use name_source template."
             )
         self.backbone, self.config = backbone, config
         length = min(config.max_length, backbone.max_positions)
@@ -99,6 +119,21 @@ class Warp:
                 f"{backbone.n_layers - 1}."
             )
         self.lower = LowerLayers(backbone, config.prompt_layer) if config.prompt_layer else None
+        layers = [backbone.n_layers - below for below in config.layers_below]
+        if layers and min(layers) < 1:
+            raise InputError(
+                f"read-out {config.read_out!r} lies below the first layer; backbone {backbone.name!r} has "
+                f"{backbone.n_layers}."
+            )
+        self.text = TextFeatures(backbone, layers) if layers else None
+
+    @property
+    def row_size(self) -> int:
+        """Width of a verbalizer row: of the features f(x), and of a bias where rows are fitted by regression."""
+        sizes = [
+            self.backbone.feature_size if part == "mask" else self.backbone.hidden_size for part in self.config.parts
+        ]
+        return sum(sizes) + (self.config.rows == "regression")
 
     def remember(self, texts: Sequence[str], cache: str | Path | None = None) -> None:
         """Prepare the texts of a corpus once, for all the episodes that will hold them.
@@ -125,57 +160,78 @@ class Warp:
         embeddings = self.backbone.word_embeddings[batch.input_ids]
         soft = batch.prompt_index >= 0
         embeddings[soft] = prompt[batch.prompt_index[soft]].to(embeddings)
-        entering = self.backbone.embedded(embeddings, batch.attention_mask, self.config.prompt_layer)
+        entering = self.backbone.through(embeddings, batch.attention_mask, 0, self.config.prompt_layer)
         return entering[soft].to(prompt)
 
-    def features(self, prompts: Tensor, mix: Tensor | None, batch: EncodedBatch, task: Tensor) -> Tensor:
+    def features(self, prompts: Tensor, weights: Tensor | None, batch: EncodedBatch, task: Tensor) -> Tensor:
         """Read-out f(x) of each text under its own task's prompt.
 
         Args:
             prompts: (T, K, d), one prompt a task; or (1, K, d), the same for all, and a text that several tasks hold is
                 read once.
-            mix: weight g of [MASK] in the "mix" read-out, a scalar; None for the other read-outs.
+            weights: (P,) of the read-out's parts, their sum 1; None where there is one part.
             batch: B encoded texts.
             task: (B,) which task each text belongs to.
 
         Returns:
-            (B, d) features; unit length under cosine similarity.
+            (B, d) features, d over all parts; unit length under cosine similarity.
         """
-        if len(prompts) > 1:
-            return self._by_length(prompts, mix, batch, task)
-        _, copies = torch.unique(batch.input_ids, dim=0, return_inverse=True)
-        first = torch.zeros(int(copies.max()) + 1, dtype=torch.long).scatter_(0, copies, torch.arange(len(batch)))
-        return self._by_length(prompts, mix, batch.select(first), torch.zeros_like(task[first]))[copies]
+        copies = slice(None)
+        if len(prompts) == 1:
+            _, copies = torch.unique(batch.input_ids, dim=0, return_inverse=True)
+            first = torch.zeros(int(copies.max()) + 1, dtype=torch.long).scatter_(0, copies, torch.arange(len(batch)))
+            batch, task = batch.select(first), torch.zeros_like(task[first])
+        found = self._prompted(prompts, batch, task)
+        if self.text is not None and self.config.layers_below:
+            alone = self.text(batch).to(prompts.dtype).unbind(1)
+            found |= dict(zip((part for part in self.config.parts if part.startswith("text")), alone, strict=True))
+        parts = [self.unit(found[part]) for part in self.config.parts]
+        if weights is not None:
+            parts = [weight.sqrt() * part for weight, part in zip(weights, parts, strict=True)]
+        return torch.cat(parts, dim=-1)[copies]
 
-    def _by_length(self, prompts: Tensor, mix: Tensor | None, batch: EncodedBatch, task: Tensor) -> Tensor:
-        """Features in passes of texts of about the same length, so that little padding is computed."""
+    def _prompted(self, prompts: Tensor, batch: EncodedBatch, task: Tensor) -> State:
+        """The parts that depend on the prompt, (B, …) each, in passes of texts of about the same length."""
+        if not {"mean", "mask"} & set(self.config.parts):
+            return {}
         passes = batch.passes(self.backbone.max_tokens)
-        features = [self._features(prompts, mix, batch.select(rows), task[rows]) for rows in passes]
-        return torch.cat(features)[torch.argsort(torch.cat(passes))]
+        found = [self._pass(prompts, batch.select(rows), task[rows]) for rows in passes]
+        order = torch.argsort(torch.cat(passes))
+        return {part: torch.cat([each[part] for each in found])[order] for part in found[0]}
 
-    def _features(self, prompts: Tensor, mix: Tensor | None, batch: EncodedBatch, task: Tensor) -> Tensor:
+    def _pass(self, prompts: Tensor, batch: EncodedBatch, task: Tensor) -> State:
         encoded, batch, layer = batch, batch.to(self.backbone.device), self.config.prompt_layer
         entering = self.backbone.word_embeddings[batch.input_ids] if self.lower is None else self.lower(encoded)
         entering = entering.to(prompts.dtype)
         if self.encoder.prompt_length:
             soft = prompts[task[:, None], batch.prompt_index.clamp(min=0)]
             entering = torch.where(batch.prompt_index[..., None] >= 0, soft, entering)
-        if self.config.read_out == "mask":
+        found: State = {}
+        if "mean" in self.config.parts:
+            hidden = self.backbone.hidden_states(entering, batch.attention_mask, layer)
+            places = batch.text_mask.to(hidden.dtype)
+            found["mean"] = (hidden * places[..., None]).sum(1) / places.sum(1, keepdim=True)
+            at_mask = hidden[torch.arange(len(batch), device=hidden.device), batch.mask_position]
+        else:
             at_mask = self.backbone.hidden_at(entering, batch.attention_mask, batch.mask_position, layer)
-            return self.unit(self.backbone.mask_features(at_mask).to(prompts.dtype))
-        hidden = self.backbone.hidden_states(entering, batch.attention_mask, layer)
-        weights = batch.text_mask.to(hidden.dtype)
-        mean = self.unit(((hidden * weights[..., None]).sum(1) / weights.sum(1, keepdim=True)).to(prompts.dtype))
-        if mix is None:
-            return mean
-        at_mask = hidden[torch.arange(len(batch), device=hidden.device), batch.mask_position]
-        at_mask = self.unit(self.backbone.mask_features(at_mask).to(prompts.dtype))
-        return self.unit((1 - mix) * mean + mix * at_mask)
+        if "mask" in self.config.parts:
+            found["mask"] = self.backbone.mask_features(at_mask)
+        return {part: features.to(prompts.dtype) for part, features in found.items()}
 
     def unit(self, vectors: Tensor) -> Tensor:
         """Vectors (…, d) as the similarity compares them: of unit length for cosine, unchanged for dot."""
         return normalize(vectors, dim=-1) if self.config.similarity == "cosine" else vectors
 
     def logits(self, features: Tensor, rows: Tensor, scale: Tensor) -> Tensor:
-        """Logits (…, C) = scale · similarity(f, V) for features (…, d) and verbalizer rows (…, C, d)."""
+        """Logits (…, C) of features (…, d) and verbalizer rows (…, C, `row_size`).
+
+        They are scale · similarity(f, V); with rows from a regression, scale · what it predicts.
+        """
+        if self.config.rows == "regression":
+            return scale * torch.einsum("...d,...cd->...c", with_bias(features), rows)
         return scale * torch.einsum("...d,...cd->...c", features, self.unit(rows))
+
+
+def with_bias(features: Tensor) -> Tensor:
+    """Features (…, d) and a one, (…, d + 1): what rows with a bias are multiplied with."""
+    return pad(features, (0, 1), value=1.0)

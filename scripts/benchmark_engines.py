@@ -62,7 +62,9 @@ class Bench:
         transformers.utils.logging.disable_progress_bar()
         dtype = "bfloat16" if case in (HALF, HALF_FIRST) else "float32"
         backbone = _backbone(device, dtype)
-        config = WarpConfig(prompt_layer=backbone.n_layers // 2 if case == LATE else 0)
+        # The plain WARP model, as learn2learn's module is: nothing that could be computed once a text.
+        late = backbone.n_layers // 2 if case == LATE else 0
+        config = WarpConfig(read_out="mean+mask", rows="mix", prompt_layer=late)
         self.case, self.warp, self.steps, self.device = case, Warp(backbone, config), steps, device
         init = Init.start(self.warp, InnerLoop(steps, GROUPS))
         self.state = {name: tensor.requires_grad_() for name, tensor in init.to(backbone).items()}

@@ -32,7 +32,7 @@ class WholeModel(nn.Module):
 
     def __init__(self, warp: Warp, current: State) -> None:
         super().__init__()
-        self.warp, self.scale, self.mix = warp, current["scale"].detach(), current["read_out_mix"].detach()
+        self.warp, self.scale, self.weights = warp, current["scale"].detach(), current["read_out"].detach()
         self.model = copy.deepcopy(warp.backbone.model).requires_grad_()
         self.prompt, self.rows = (nn.Parameter(current[name][0].detach()) for name in GROUPS)
 
@@ -41,7 +41,7 @@ class WholeModel(nn.Module):
         assert texts.batch is not None
         warp = copy.copy(self.warp)
         warp.backbone = replace(self.warp.backbone, model=self.model)  # learn2learn's clone of it, not the first one
-        features = warp.features(self.prompt[None], self.mix, texts.batch, texts.task)
+        features = warp.features(self.prompt[None], self.weights, texts.batch, texts.task)
         return cross_entropy(warp.logits(features, self.rows, self.scale), texts.label)
 
 

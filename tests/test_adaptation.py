@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from tiny import query_logits, tiny_corpus, tiny_episodes, tiny_model
+from tiny import query_logits, tiny_corpus, tiny_episodes, tiny_model, weights_of
 from torch.nn.functional import cross_entropy
 
 from episodes import Episode, EpisodeSampler, InputError
@@ -36,7 +36,7 @@ def test_no_steps_leave_the_start(tiny):
     states = trajectory(warp, state, tasks, InnerLoop(0, ()))
     expected, _ = start(warp, state, tasks)
     assert len(states) == 1
-    for name in ("prompt", "rows", "scale", "read_out_mix"):
+    for name in ("prompt", "rows", "scale"):
         assert torch.equal(states[0][name], expected[name]), name
     assert torch.equal(states[0]["prompt"], state["prompt"][None])
 
@@ -58,14 +58,14 @@ def test_a_step_on_the_rows_is_the_softmax_regression_step(tiny):
     assert torch.equal(after["prompt"], before["prompt"])
 
 
-@pytest.mark.parametrize("rows", ["mix", "support", "names", "random"])
+@pytest.mark.parametrize("rows", ["mix", "support", "names", "regression", "random"])
 def test_a_step_on_the_prompt_holds_the_rows_fixed(tiny, rows):
     inner = InnerLoop(1, BOTH)
     warp, state = tiny_model(tiny, inner, rows=rows, rates=InnerRates(prompt=0.5, rows=0.2))
     (episode,) = tiny_episodes(1)
     tasks = encoded(warp, [episode])
     before, after = trajectory(warp, state, tasks, inner)
-    fixed, scale, mix = before["rows"][0].detach(), state["log_scale"].exp(), state["read_out_mix"]
+    fixed, scale, mix = before["rows"][0].detach(), state["log_scale"].exp(), weights_of(state)
     labels = torch.tensor(episode.support_labels)
 
     def loss(prompt, verbalizer):

@@ -330,7 +330,7 @@ def test_the_layers_one_by_one_are_the_whole(tmp_path, model_type, head):
     whole = backbone.hidden_states(embeddings, mask)
     assert backbone.n_layers == 3
     for layer in (1, 2):
-        entering = backbone.embedded(embeddings, mask, layer)
+        entering = backbone.through(embeddings, mask, 0, layer)
         assert torch.allclose(backbone.hidden_states(entering, mask, layer)[mask], whole[mask], rtol=0, atol=1e-12)
         there = backbone.hidden_at(entering, mask, positions, layer)
         assert torch.allclose(there, whole[torch.arange(4), positions], rtol=0, atol=1e-12)

@@ -218,9 +218,13 @@ BAD_OPTIONS = {
     "--inner-steps=-2": "inner steps are -2; they cannot be negative.",
     "--method=mamll": "method 'mamll' is not known; known: maml, fomaml, reptile, anil, prototypical, imaml, "
     "multitask.",
-    "--warp.read_out=max": "read_out is 'max'; it can be mask, mean, mix.",
+    "--warp.read_out=max": (
+        "read_out is 'max'; it can be mask, mean, text, text-1, text-2, …, or several of them, each once, "
+        "with + between."
+    ),
     "--warp.template={text}": (
-        "template '{text}' has no {mask}, which read-out 'mix' needs; add {mask}, or use the read-out mean."
+        "template '{text}' has no {mask}, which read-out 'text+text-2+mean+mask' needs; add {mask}, or use the "
+        "read-out mean."
     ),
     "--warp.template={mask}": "template '{mask}' has 0 {text}; it needs exactly one.",
     "--device=cudda": "device 'cudda' cannot be used here",

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny import tiny_episodes, tiny_folder, tiny_model
+from tiny import tiny_episodes, tiny_folder, tiny_model, weights_of
 
 from metawarp import Backbone
 from metawarp.adaptation import GROUPS, InnerLoop
@@ -44,6 +44,6 @@ def test_half_width_reads_what_full_width_reads(tmp_path):
         warp, state = tiny_model(Backbone.load(folder, device="cuda", dtype=dtype))
         batch = warp.encoder(["set the alarm", "play music"])
         task = torch.zeros(2, dtype=torch.long, device="cuda")
-        features.append(warp.features(state["prompt"][None], state["read_out_mix"], batch, task))
+        features.append(warp.features(state["prompt"][None], weights_of(state), batch, task))
     assert features[1].dtype == torch.float32
     assert torch.allclose(features[0], features[1], atol=0.1)

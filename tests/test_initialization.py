@@ -14,7 +14,7 @@ from metawarp.adaptation import InnerLoop
 from metawarp.initialization import InnerRates, untrained
 
 INNER = InnerLoop(3, ("prompt", "rows"))
-CONFIG = WarpConfig(template="{prompt:2} {text} {prompt:'the topic is'} {mask}")
+CONFIG = WarpConfig(template="{prompt:2} {text} {prompt:'the topic is'} {mask}", read_out="mean+mask", rows="mix")
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_a_fresh_init_holds_what_its_model_learns(init):
         "prompt": (5, 32),
         "log_scale": (),
         "name_weight": (),
-        "read_out_mix": (),
+        "read_out": (2,),
         "log_inner_lr.prompt": (3,),
         "log_inner_lr.rows": (3,),
     }
@@ -122,18 +122,20 @@ def test_a_config_that_describes_no_init_is_refused(saved, missing):
 def test_settings_that_no_model_has_are_refused(saved):
     config = json.loads((saved / "config.json").read_text())
     change(saved, warp={**config["warp"], "read_out": "max"})
-    with refused("read_out is 'max'; it can be mask, mean, mix."):
+    with refused(
+        "read_out is 'max'; it can be mask, mean, text, text-1, text-2, …, or several of them, each once, "
+        "with + between."
+    ):
         Init.load(saved)
 
 
 @pytest.mark.parametrize(
     ("tensors", "held"),
     [
-        ({"name_weight": None}, "['log_inner_lr.prompt', 'log_inner_lr.rows', 'log_scale', 'prompt', 'read_out_mix']"),
+        ({"name_weight": None}, "['log_inner_lr.prompt', 'log_inner_lr.rows', 'log_scale', 'prompt', 'read_out']"),
         (
             {"more": torch.ones(1)},
-            "['log_inner_lr.prompt', 'log_inner_lr.rows', 'log_scale', 'more', 'name_weight', 'prompt', "
-            "'read_out_mix']",
+            "['log_inner_lr.prompt', 'log_inner_lr.rows', 'log_scale', 'more', 'name_weight', 'prompt', 'read_out']",
         ),
     ],
 )
@@ -141,7 +143,7 @@ def test_tensors_that_do_not_fit_the_config_are_refused(saved, tensors, held):
     change(saved, tensors=tensors)
     with refused(
         f"init.safetensors in '{saved}' holds {held}; its config needs ['log_inner_lr.prompt', 'log_inner_lr.rows', "
-        "'log_scale', 'name_weight', 'prompt', 'read_out_mix']."
+        "'log_scale', 'name_weight', 'prompt', 'read_out']."
     ):
         Init.load(saved)
 
@@ -152,6 +154,7 @@ def test_tensors_that_do_not_fit_the_config_are_refused(saved, tensors, held):
         ("prompt", (5, 48), "(5, 32)"),
         ("prompt", (5,), "(5, 32)"),
         ("log_scale", (3,), "()"),
+        ("read_out", (3,), "(2,)"),
         ("name_weight", (2,), "()"),
         ("log_inner_lr.rows", (0,), "(3,)"),
     ],
@@ -213,7 +216,7 @@ def test_tensors_come_in_the_backbones_precision_or_better(init, tiny, minilm):
 def test_the_untrained_init_has_no_prompt_and_no_inner_loop(tiny):
     init = untrained(tiny)
     assert init.tensors["prompt"].shape == (0, 32)
-    assert (init.warp.read_out, init.warp.rows, init.inner.steps) == ("mean", "mix", 0)
+    assert (init.warp.read_out, init.warp.rows, init.inner.steps) == ("text", "mix", 0)
     # 1 / (1 + K·e^m): the weights of a name that were best untrained, 0.77 at one shot and 0.40 at five.
     weights = [1 / (1 + shots * math.exp(float(init.tensors["name_weight"]))) for shots in (0, 1, 5)]
     assert weights == pytest.approx([1.0, 0.77, 0.40], abs=0.005)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny import NO_STEPS, central_differences, query_loss, tiny_episodes, tiny_model
+from tiny import NO_STEPS, central_differences, query_loss, tiny_episodes, tiny_model, weights_of
 from torch.nn.functional import cross_entropy
 
 from metawarp.adaptation import InnerLoop, read, start, task_losses, trajectory
@@ -37,7 +37,7 @@ def assert_exact(found, warp, state, tasks, inner, step_weights=None):
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-@pytest.mark.parametrize("rows", ["mix", "support", "names", "random"])
+@pytest.mark.parametrize("rows", ["mix", "support", "names", "regression", "random"])
 def test_maml_is_the_slope_of_the_query_loss(tiny, rows, steps):
     inner = InnerLoop(steps, BOTH)
     warp, state, tasks = learning(tiny, inner, rows=rows)
@@ -194,7 +194,7 @@ def test_multitask_is_classification_over_all_classes(tiny, k_shot):
     warp, state = tiny_model(tiny, learn=True)
     episodes = tiny_episodes(2, k_shot=k_shot)
     classes = episodes[0].corpus.class_names
-    rows = torch.randn(len(classes), 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    rows = torch.randn(len(classes), 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     state["class_rows"] = rows.requires_grad_()
     tasks = TaskBatch.encode(episodes, warp.encoder, classes=classes)
     found = multitask(warp, state, tasks, NO_STEPS)
@@ -204,7 +204,7 @@ def test_multitask_is_classification_over_all_classes(tiny, k_shot):
         texts = [*episode.support_texts, *episode.query_texts]
         labels = [classes.index(episode.class_names[c]) for c in [*episode.support_labels, *episode.query_labels]]
         task = torch.zeros(len(texts), dtype=torch.long)
-        features = warp.features(state["prompt"][None], state["read_out_mix"], warp.encoder(texts), task)
+        features = warp.features(state["prompt"][None], weights_of(state), warp.encoder(texts), task)
         cosines = torch.nn.functional.cosine_similarity(features[:, None], rows[None], dim=-1)
         logits = state["log_scale"].exp() * cosines
         losses.append(cross_entropy(logits, torch.tensor(labels)))
@@ -228,7 +228,7 @@ def test_every_method_gives_finite_gradients_for_every_tensor_and_leaves_the_sta
     episodes = tiny_episodes(2)
     classes = episodes[0].corpus.class_names
     if METHODS[method].class_rows:
-        state["class_rows"] = torch.ones(len(classes), 32, dtype=torch.float64, requires_grad=True)
+        state["class_rows"] = torch.ones(len(classes), 64, dtype=torch.float64, requires_grad=True)
     before = {name: tensor.detach().clone() for name, tensor in state.items()}
     random = torch.random.get_rng_state()
     found = METHODS[method].gradient(

@@ -31,7 +31,7 @@ def assert_same(one, other, rtol):
 
 
 @pytest.mark.parametrize("steps", [1, 3, 6])
-@pytest.mark.parametrize("rows", ["mix", "support", "names", "random"])
+@pytest.mark.parametrize("rows", ["mix", "support", "names", "regression", "random"])
 def test_recomputing_gives_the_gradient_of_unrolling(tiny, steps, rows):
     unrolled, recomputed = both(tiny, InnerLoop(steps, GROUPS), rows=rows)
     assert_same(unrolled, recomputed, 1e-10)

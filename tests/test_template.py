@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from tiny import NO_STEPS, tiny_model
+from tiny import NO_STEPS, tiny_model, weights_of
 
 from episodes import InputError
 from metawarp import Init, Warp, WarpConfig
@@ -89,10 +89,10 @@ def test_soft_tokens_from_words_start_at_the_embeddings_of_these_words(minilm):
 
 
 def test_a_prompt_that_still_is_its_words_is_the_same_as_fixed_words(tiny):
-    soft, state = tiny_model(tiny, template="{prompt:'it is about'} {text} {mask}")
+    soft, state = tiny_model(tiny, template="{prompt:'it is about'} {text} {mask}", read_out="mask")
     fixed, _ = tiny_model(tiny, template="it is about {text} {mask}", read_out="mask")
     text, task = ["set the alarm"], torch.zeros(1, dtype=torch.long)
-    soft_features = soft.features(state["prompt"][None], torch.tensor(1.0), soft.encoder(text), task)
+    soft_features = soft.features(state["prompt"][None], None, soft.encoder(text), task)
     fixed_features = fixed.features(state["prompt"][None, :0], None, fixed.encoder(text), task)
     # fp32 once, in the init
     assert torch.allclose(soft_features, fixed_features, atol=1e-5)
@@ -162,7 +162,7 @@ def test_a_text_with_the_words_of_a_template_does_not_confuse_it(tiny, template)
 def test_unusual_characters_give_finite_features(minilm, text):
     warp, state = tiny_model(minilm, template="{prompt:2} {text} {mask}")
     features = warp.features(
-        state["prompt"][None], state["read_out_mix"], warp.encoder([text, "hello"]), torch.zeros(2, dtype=torch.long)
+        state["prompt"][None], weights_of(state), warp.encoder([text, "hello"]), torch.zeros(2, dtype=torch.long)
     )
     assert features.isfinite().all()
     assert torch.allclose(features.norm(dim=1), torch.ones(2), atol=1e-5)
@@ -204,7 +204,7 @@ def test_a_malformed_template_is_refused(source, message):
         Template(source)
 
 
-@pytest.mark.parametrize("read_out", ["mask", "mix"])
+@pytest.mark.parametrize("read_out", ["mask", "text+mask"])
 def test_read_outs_at_mask_need_a_mask(read_out):
     with refused(
         f"template '{{prompt:4}} {{text}}' has no {{mask}}, which read-out '{read_out}' needs; "

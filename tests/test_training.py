@@ -27,6 +27,8 @@ from metawarp.training import DivergenceError, Trainer
 from metawarp.training_config import TrainingConfig
 
 CONFIG = WarpConfig(template="{prompt:2} {text} {mask}")
+MIX = replace(CONFIG, read_out="mean+mask", rows="mix")
+SUPPORT = replace(CONFIG, read_out="mean", rows="support")
 FEW = TrainingConfig(steps=4, meta_batch=2, validate_every=2, validation_episodes=3, checkpoint_every=2)
 
 
@@ -42,9 +44,11 @@ def files(corpus, tmp_path_factory):
     return {"corpus": str(write_rows(folder / "tiny.jsonl", corpus)), "backbone": str(tiny_folder(folder / "backbone"))}
 
 
-def trainer_of(tiny, folder, config=FEW, *, method="anil", corpus=None, sampler=None, validation=None, **settings):
+def trainer_of(
+    tiny, folder, config=FEW, *, method="anil", corpus=None, sampler=None, validation=None, model=CONFIG, **settings
+):
     corpus = corpus or tiny_corpus()
-    warp = Warp(tiny, CONFIG)
+    warp = Warp(tiny, model)
     return Trainer(
         Init.start(warp, METHODS[method].inner, method=method, rates=settings.pop("rates", None)),
         warp,
@@ -120,7 +124,7 @@ def test_every_method_trains_saves_loads_and_is_evaluated(files, tmp_path, metho
     assert "prompt" in moved
     assert ("class_rows" in moved) == (method == "multitask")
     if method in ("maml", "fomaml", "anil"):
-        assert {"log_scale", "name_weight", "read_out_mix", "log_inner_lr.rows"} <= moved
+        assert {"log_scale", "log_strength", "log_name_count", "read_out", "log_inner_lr.rows"} <= moved
     found = evaluate(
         str(tmp_path), files["corpus"], splits=str(tmp_path / "splits.json"), n_way=2, n_query=2, episodes=2,
         baselines=["none"],
@@ -192,7 +196,7 @@ def test_the_best_init_is_kept_not_the_last(tiny, tmp_path):
     config = TrainingConfig(
         steps=16, meta_batch=1, lr=0.6, clip=100.0, validate_every=1, validation_episodes=12, patience=100
     )
-    trainer = trainer_of(tiny, tmp_path, config, method="multitask")
+    trainer = trainer_of(tiny, tmp_path, config, method="multitask", model=MIX)
     trained = trainer.run()
     accuracies = [entry["validation_accuracy"] for entry in log_of(tmp_path)]
     assert accuracies[-1] < trained.training["validation_accuracy"] - 0.01  # otherwise this test shows nothing
@@ -207,7 +211,8 @@ def test_the_best_init_is_kept_not_the_last(tiny, tmp_path):
 
 
 def test_a_start_that_is_never_beaten_is_what_training_returns(tiny, tmp_path):
-    trainer = trainer_of(tiny, tmp_path, replace(FEW, steps=50, patience=3), method="prototypical", validation=Same())
+    config = replace(FEW, steps=50, patience=3)
+    trainer = trainer_of(tiny, tmp_path, config, method="prototypical", validation=Same(), model=SUPPORT)
     trained = trainer.run()
     assert trained.training["validation_accuracy"] == 1.0
     assert trained.training["best_step"] == 0
@@ -304,11 +309,13 @@ def test_an_interrupted_run_resumes_to_the_same_init(tiny, tmp_path, method, ste
         trainer_of(tiny, halves, config, method=method, sampler=Killed(sampler, 2 * steps_done)).run()
     assert len(log_of(halves)) == steps_done
     found = trainer_of(tiny, halves, config, method=method).run(resume=True)
-    assert equal(found.tensors, expected.tensors)
+    # What a text alone is read as is kept from its first reading, beside other texts in the two runs: the last bit.
+    for name, tensor in expected.tensors.items():
+        assert torch.allclose(found.tensors[name], tensor, rtol=1e-6, atol=1e-8), name
     assert found.training == expected.training
     one, other = log_of(halves), log_of(whole)
     assert [entry.pop("tasks_per_second") > 0 for entry in one + other]
-    assert one == other
+    assert [pytest.approx(entry, rel=1e-9) for entry in one] == other
 
 
 def test_a_run_that_is_really_killed_resumes_to_the_same_file(files, tmp_path):
@@ -383,7 +390,7 @@ def test_a_half_written_line_of_the_log_is_written_again(tiny, tmp_path):
     with open(tmp_path / "log.jsonl", "a", encoding="utf-8") as log:
         log.write('{"step": 6, "lo')
     trainer_of(tiny, tmp_path, replace(FEW, steps=7)).run(resume=True)
-    assert [entry["loss"] for entry in log_of(tmp_path)] == expected
+    assert [entry["loss"] for entry in log_of(tmp_path)] == pytest.approx(expected, rel=1e-9)
 
 
 def test_other_settings_are_refused_and_named(tiny, tmp_path):

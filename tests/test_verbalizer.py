@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from tiny import NO_STEPS, tiny_episodes, tiny_model
+from tiny import NO_STEPS, tiny_episodes, tiny_model, weights_of
 from torch.nn.functional import normalize
 
 from episodes import Episode, EpisodeSampler, InputError
@@ -30,7 +30,7 @@ def rows_of(warp, state, episodes):
 
 def features_of(warp, state, texts):
     task = torch.zeros(len(texts), dtype=torch.long)
-    return warp.features(state["prompt"][None], state.get("read_out_mix"), warp.encoder(texts), task)
+    return warp.features(state["prompt"][None], weights_of(state), warp.encoder(texts), task)
 
 
 UNEQUAL = Episode.from_texts(
@@ -93,7 +93,7 @@ def test_random_rows_are_the_same_for_every_task_and_batch_and_seed_of_torch(tin
 
 
 def test_names_by_their_word_embeddings(tiny_mlm):
-    warp, state = tiny_model(tiny_mlm, rows="names", name_source="embeddings", similarity="dot")
+    warp, state = tiny_model(tiny_mlm, rows="names", read_out="mask", name_source="embeddings", similarity="dot")
     episode = Episode.from_texts(["the weather", "bank"], ["the sun"], [0])
     embeddings = tiny_mlm.word_embeddings
 
@@ -107,7 +107,7 @@ def test_names_by_their_word_embeddings(tiny_mlm):
 
 def test_a_name_that_the_tokenizer_does_not_know_still_gives_a_finite_row(tiny, tiny_mlm):
     episode = Episode.from_texts(["☃", "bank"], ["the sun"], [0])
-    for warp, state in (tiny_model(tiny), tiny_model(tiny_mlm, name_source="embeddings")):
+    for warp, state in (tiny_model(tiny), tiny_model(tiny_mlm, read_out="mask", name_source="embeddings")):
         assert rows_of(warp, state, [episode]).isfinite().all()
 
 
@@ -129,12 +129,14 @@ def test_rows_from_support_need_a_text_of_every_class(tiny):
         rows_of(warp, state, tiny_episodes(1, k_shot=0))
 
 
-def test_word_embeddings_as_rows_need_a_masked_lm_head(tiny):
+def test_word_embeddings_as_rows_need_a_masked_lm_head(tiny, tiny_mlm):
     with refused(
-        f"backbone {tiny.name!r} has no masked-LM head, so its word embeddings do not live where "
-        "its features do; use name_source template."
+        "word embeddings live where the features of a masked-LM head at [MASK] do, and not where those of "
+        f"backbone {tiny.name!r} with read-out 'mask' are; use name_source template."
     ):
-        Warp(tiny, WarpConfig(name_source="embeddings"))
+        Warp(tiny, WarpConfig(read_out="mask", name_source="embeddings"))
+    with pytest.raises(InputError, match=r"^word embeddings live where .* with read-out 'text' are; use name_source"):
+        Warp(tiny_mlm, WarpConfig(read_out="text", name_source="embeddings"))
 
 
 # The untrained baselines as special cases of the model ------------------------------------------------------------

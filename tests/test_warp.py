@@ -37,7 +37,7 @@ def one_task(texts):
     return torch.zeros(len(texts), dtype=torch.long)
 
 
-HALF = torch.tensor(0.5)
+HALF = torch.tensor([0.5, 0.5])
 
 
 # T tasks side by side -----------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ def test_the_size_of_a_pass_changes_nothing(tiny, max_tokens):
 
 
 def test_a_pass_holds_no_more_tokens_than_it_may_unless_one_text_does(tiny, monkeypatch):
-    warp = Warp(replace(tiny, max_tokens=24), WarpConfig(template="{prompt:2} {text} {mask}"))
+    warp = Warp(replace(tiny, max_tokens=24), WarpConfig(template="{prompt:2} {text} {mask}", read_out="mean+mask"))
     passes = []
     real = type(tiny).hidden_states
     monkeypatch.setattr(
@@ -152,9 +152,10 @@ def test_texts_that_hold_special_tokens_are_not_taken_for_one_another(tiny, temp
 def test_padding_changes_nothing(tiny):
     warp, _ = tiny_model(tiny)
     prompts = prompts_of(warp, 1)
-    short = warp._features(prompts, HALF, warp.encoder(["the alarm"]), one_task([0]))
-    padded = warp._features(prompts, HALF, warp.encoder(["the alarm", " ".join(["rain"] * 50)]), one_task([0, 0]))
-    assert torch.allclose(padded[:1], short, rtol=0, atol=1e-12)
+    short = warp._pass(prompts, warp.encoder(["the alarm"]), one_task([0]))
+    padded = warp._pass(prompts, warp.encoder(["the alarm", " ".join(["rain"] * 50)]), one_task([0, 0]))
+    for part, features in short.items():
+        assert torch.allclose(padded[part][:1], features, rtol=0, atol=1e-12), part
 
 
 # Classes ------------------------------------------------------------------------------------------------------
@@ -184,7 +185,7 @@ def test_relabelling_the_classes_permutes_the_logits(tiny, rows, inner):
 
 
 @pytest.mark.parametrize("backbone", ["tiny", "tiny_mlm"])
-def test_read_outs_are_the_feature_at_mask_the_mean_over_the_text_and_their_mix(backbone, request):
+def test_read_outs_are_the_feature_at_mask_means_over_the_text_and_all_side_by_side(backbone, request):
     backbone = request.getfixturevalue(backbone)
     text, template = "set the alarm", "{mask} {prompt:1} {text}"
     ids = backbone.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -197,30 +198,53 @@ def test_read_outs_are_the_feature_at_mask_the_mean_over_the_text_and_their_mix(
     at_mask = backbone.mask_features(hidden[1])
     mean = hidden[[0, *range(3, 3 + len(ids)), -1]].mean(0)
 
-    def found(similarity, read_out, mix=None):
+    alone = torch.cat([words[:1], words[2:]])[None]
+    everywhere = torch.ones(alone.shape[:2])
+    bare = backbone.hidden_states(alone, everywhere)[0].mean(0)
+    below = backbone.through(alone, everywhere, 0, backbone.n_layers - 2)[0].mean(0)
+
+    def found(similarity, read_out, weights=None):
         model, _ = tiny_model(backbone, template=template, read_out=read_out, similarity=similarity)
-        return model.features(prompts, mix, model.encoder([text]), one_task([text]))[0]
+        return model.features(prompts, weights, model.encoder([text]), one_task([text]))[0]
 
     def unit(vector):
         return vector / vector.norm()
 
-    g = torch.tensor(0.3, dtype=torch.float64)
-    assert torch.allclose(found("dot", "mask"), at_mask, rtol=0, atol=1e-12)
-    assert torch.allclose(found("dot", "mean"), mean, rtol=0, atol=1e-12)
-    assert torch.allclose(found("dot", "mix", g), 0.7 * mean + 0.3 * at_mask, rtol=0, atol=1e-12)
-    assert torch.allclose(found("cosine", "mask"), unit(at_mask), rtol=0, atol=1e-12)
-    assert torch.allclose(found("cosine", "mean"), unit(mean), rtol=0, atol=1e-12)
-    assert torch.allclose(found("cosine", "mix", g), unit(0.7 * unit(mean) + 0.3 * unit(at_mask)), rtol=0, atol=1e-12)
+    weights = torch.tensor([0.3, 0.2, 0.1, 0.4], dtype=torch.float64)
+    parts = {"mask": at_mask, "text": bare, "text-2": below, "mean": mean}
+    for name, part in parts.items():
+        assert torch.allclose(found("dot", name), part, rtol=0, atol=1e-12), name
+        assert torch.allclose(found("cosine", name), unit(part), rtol=0, atol=1e-12), name
+    together = found("cosine", "+".join(parts), weights)
+    expected = torch.cat([w.sqrt() * unit(part) for w, part in zip(weights, parts.values(), strict=True)])
+    assert torch.allclose(together, expected, rtol=0, atol=1e-12)
+    assert float(together.norm()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("similarity", ["cosine", "dot"])
-@pytest.mark.parametrize(("g", "read_out"), [(0.0, "mean"), (1.0, "mask")])
-def test_the_ends_of_the_mix_are_its_parts(tiny_mlm, similarity, g, read_out):
-    warp, _ = tiny_model(tiny_mlm, read_out="mix", similarity=similarity)
-    part, _ = tiny_model(tiny_mlm, read_out=read_out, similarity=similarity)
+def test_a_part_without_weight_counts_for_nothing_and_the_only_one_is_itself(tiny_mlm):
+    warp, _ = tiny_model(tiny_mlm)
+    part, _ = tiny_model(tiny_mlm, read_out="mean")
     prompts, batch = prompts_of(warp, 1), warp.encoder(TEXTS)
-    mixed = warp.features(prompts, torch.tensor(g, dtype=torch.float64), batch, one_task(TEXTS))
-    assert torch.allclose(mixed, part.features(prompts, None, batch, one_task(TEXTS)), rtol=0, atol=1e-12)
+    found = warp.features(prompts, torch.tensor([1.0, 0.0]), batch, one_task(TEXTS))
+    assert torch.equal(found[:, :32], part.features(prompts, None, batch, one_task(TEXTS)))
+    assert not found[:, 32:].any()
+
+
+def test_the_text_alone_is_read_once_whatever_the_prompt(tiny, monkeypatch):
+    warp, _ = tiny_model(tiny, read_out="text+text-1")
+    read, real = [], type(tiny).through
+
+    def through(self, entering, mask, first, end):
+        read.append(len(entering))
+        return real(self, entering, mask, first, end)
+
+    monkeypatch.setattr(type(tiny), "through", through)
+    one, other = (
+        warp.features(prompts, HALF, warp.encoder([*TEXTS, TEXTS[0]]), one_task([*TEXTS, TEXTS[0]]))
+        for prompts in (prompts_of(warp, 1), 1 + prompts_of(warp, 1))
+    )
+    assert torch.equal(one, other)
+    assert sum(read) == 2 * len(TEXTS)  # two stacks of layers, each text once
 
 
 def test_without_prompt_the_mean_read_out_is_the_sentence_embedding(minilm):
@@ -267,8 +291,7 @@ def test_a_lower_precision_backbone_keeps_prompts_and_features_in_fp32(tmp_path)
 @pytest.mark.parametrize(
     ("name", "choices"),
     [
-        ("read_out", "mask, mean, mix"),
-        ("rows", "names, support, mix, random"),
+        ("rows", "names, support, mix, regression, random"),
         ("name_source", "template, embeddings"),
         ("similarity", "cosine, dot"),
         ("prompt_start", "mask, vocabulary, normal"),
@@ -277,6 +300,20 @@ def test_a_lower_precision_backbone_keeps_prompts_and_features_in_fp32(tmp_path)
 def test_an_unknown_choice_names_the_known_ones(name, choices):
     with refused(f"{name} is 'other'; it can be {choices}."):
         WarpConfig(**{name: "other"})
+
+
+@pytest.mark.parametrize("read_out", ["max", "mix", "mask+", "text+text", "text-0", "text4", "mean + mask"])
+def test_a_read_out_of_unknown_parts_is_refused(read_out):
+    with refused(
+        f"read_out is {read_out!r}; it can be mask, mean, text, text-1, text-2, …, or several of them, each once, "
+        "with + between."
+    ):
+        WarpConfig(read_out=read_out)
+
+
+def test_a_read_out_below_the_first_layer_is_refused(tiny):
+    with pytest.raises(InputError, match=r"^read-out 'text-3' lies below the first layer; backbone '.+' has 3\.$"):
+        Warp(tiny, WarpConfig(read_out="text-3"))
 
 
 @pytest.mark.parametrize("max_length", [0, -5, 3])
@@ -289,4 +326,4 @@ def test_encoded_tasks_can_be_read_by_any_warp_of_the_same_template(tiny):
     warp, state = tiny_model(tiny)
     tasks = TaskBatch.encode(tiny_episodes(1), warp.encoder)
     features = warp.features(state["prompt"][None], HALF, tasks.query.batch, tasks.query.task)
-    assert features.shape == (len(tasks.query), 32)
+    assert features.shape == (len(tasks.query), 64)

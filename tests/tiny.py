@@ -54,7 +54,7 @@ def tiny_tokenizer(specials=None):
     return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named)
 
 
-def tiny_folder(folder, model_type="bert", *, head=False, seed=0, hidden=32, layers=2, positions=160):
+def tiny_folder(folder, model_type="bert", *, head=False, seed=0, hidden=32, layers=3, positions=160):
     """Config, random weights and tokenizer of a tiny model, as `Backbone.load` takes them; returns the folder."""
     config_class, encoder_class, head_class = MODELS[model_type]
     is_bert = model_type in ("bert", "distilbert")
@@ -117,10 +117,21 @@ def tiny_model(backbone, inner=NO_STEPS, *, learn=False, rates=None, **config):
 
     With `learn` the state's tensors require gradients, as the trainer's do.
     """
-    settings = {"template": "{prompt:2} {text} {prompt:1} {mask}", "prompt_start": "normal", **config}
+    settings = {
+        "template": "{prompt:2} {text} {prompt:1} {mask}",
+        "prompt_start": "normal",
+        "read_out": "mean+mask",
+        "rows": "mix",
+    }
+    settings |= config
     warp = Warp(backbone, WarpConfig(**settings))
     state = Init.start(warp, inner, rates=rates).to(backbone)
     return warp, {name: tensor.clone().requires_grad_(learn) for name, tensor in state.items()}
+
+
+def weights_of(state):
+    """Weights (P,) of the parts of the read-out, as `Warp.features` takes them."""
+    return state["read_out"].softmax(0) if "read_out" in state else None
 
 
 def tiny_episodes(number=3, n_way=3, k_shot=2, n_query=3, seed=0, balanced=True):
