@@ -99,6 +99,13 @@ def trajectory(
     return states
 
 
+def adapt(warp: Warp, state: State, tasks: TaskBatch, inner: InnerLoop, temperature: float = 1.0) -> State:
+    """The state that T tasks are predicted with: the end of `trajectory`, its logits divided by a temperature."""
+    with torch.set_grad_enabled(inner.steps > 0):
+        adapted = trajectory(warp, state, tasks, inner)[-1]
+    return {**adapted, "scale": adapted["scale"] / temperature}
+
+
 def step(
     warp: Warp,
     state: State,

@@ -85,7 +85,7 @@ def prototypes_and_names(
                     mean = support[episode.support_labels == label].mean(0)
                     rows[label] = w * names[label] + (1 - w) * mean / np.linalg.norm(mean)
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-        yield (encode(episode.query_texts) @ rows.T).argmax(1)
+        yield encode(episode.query_texts) @ rows.T
 
 
 def fallback_weight(shots: int) -> float:
@@ -104,7 +104,7 @@ def logistic_regression(encode: SentenceEncoder, strength: float, episodes: Sequ
     for episode in episodes:
         model = LogisticRegression(C=strength, max_iter=1000)
         model.fit(encode(episode.support_texts), episode.support_labels)
-        yield np.asarray(model.predict(encode(episode.query_texts)))
+        yield _of_all_classes(episode, model.predict_proba(encode(episode.query_texts)))
 
 
 def setfit(backbone: Backbone, seed: int, episodes: Sequence[Episode]) -> Iterator[np.ndarray]:
@@ -125,7 +125,15 @@ def setfit(backbone: Backbone, seed: int, episodes: Sequence[Episode]) -> Iterat
                 output_dir=folder, seed=seed, save_strategy="no", report_to="none", show_progress_bar=False
             )
             library.Trainer(model, args=settings, train_dataset=Dataset.from_dict(rows)).train()
-        yield np.asarray(model.predict(list(episode.query_texts), show_progress_bar=False))
+        chances = model.predict_proba(list(episode.query_texts), as_numpy=True, show_progress_bar=False)
+        yield _of_all_classes(episode, np.asarray(chances))
+
+
+def _of_all_classes(episode: Episode, chances: np.ndarray) -> np.ndarray:
+    """Probabilities (Q, N) from those of the classes that have support texts; 0 for one that has none."""
+    whole = np.zeros((len(chances), episode.n_way))
+    whole[:, np.unique(episode.support_labels)] = chances
+    return whole
 
 
 def setfit_library() -> Any:

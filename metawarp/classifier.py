@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from episodes import Episode, InputError
 from metawarp import storage
-from metawarp.adaptation import InnerLoop, trajectory
+from metawarp.adaptation import InnerLoop, adapt
 from metawarp.backbone import Backbone
 from metawarp.initialization import Init, identity, untrained
 from metawarp.labels import classes_and_names, label_list, text_list
@@ -106,8 +106,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         if names is not None:
             warp.encoder.require_known(names)
         tasks = TaskBatch.encode([episode], warp.encoder, backbone.device, named=names is not None)
-        with torch.set_grad_enabled(inner.steps > 0):
-            adapted = trajectory(warp, state, tasks, inner)[-1]
+        adapted = adapt(warp, state, tasks, inner, init.temperature)
         self.classes_ = np.array(classes)
         self.class_names_ = tuple(names or map(str, classes))
         self.task_: State = {

@@ -64,8 +64,8 @@ def evaluate(
         overwrite: write over the output file.
 
     Returns:
-        {"protocol": …, "methods": {"metawarp": {"accuracy", "ci95", "macro_f1", "per_episode"}, …}, "paired": …}, as
-        it was written into `output`.
+        {"protocol": …, "methods": {"metawarp": {"accuracy", "ci95", "macro_f1", "calibration_error", "per_episode"},
+        …}, "paired": …}, as it was written into `output`.
 
     Raises:
         InputError: the arguments, the corpus, the init or the output file cannot be used.
@@ -98,7 +98,10 @@ def evaluate(
     others, chosen = baseline_table.build(
         baseline_table.named([baselines] if isinstance(baselines, str) else baselines, low), bench
     )
-    predictors = {"metawarp": metawarp_predictor(warp, started.to(backbone), started.inner), **others}
+    predictors = {
+        "metawarp": metawarp_predictor(warp, started.to(backbone), started.inner, started.temperature),
+        **others,
+    }
     protocol = {
         "corpus": loaded.name,
         "corpus_fingerprint": loaded.fingerprint,

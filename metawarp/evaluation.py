@@ -15,12 +15,15 @@ from tqdm import tqdm
 from episodes import Episode
 from episodes.sampler import Sampler
 from metawarp import processes
-from metawarp.adaptation import InnerLoop, moves_prompt, read, task_logits, trajectory
+from metawarp.adaptation import InnerLoop, adapt, moves_prompt, read, task_logits
+from metawarp.calibration import calibration_error
 from metawarp.tasks import TaskBatch
 from metawarp.warp import State, Warp
 
 Predictor = Callable[[Sequence[Episode]], Iterator[np.ndarray]]
-"""From episodes to the predicted class (0 … N-1) of each query; one array for each episode, in their order."""
+"""From episodes to the scores (Q, N) of each one's queries and classes, in their order; the highest is predicted.
+
+Methods that have probabilities give these: rows that sum to 1."""
 
 EPISODES_A_PASS = 300
 """Tasks that share one prompt and are read at the same time: texts that several of them hold are read once."""
@@ -39,10 +42,14 @@ class Scores:
     Attributes:
         accuracy: (E,) share of right predictions of each episode, 0 to 1.
         macro_f1: (E,) F1 averaged over the classes of each episode, 0 to 1.
+        confidence: (n,) probability of the predicted class of all queries; empty where a method has none.
+        right: (n,) whether they were.
     """
 
     accuracy: np.ndarray
     macro_f1: np.ndarray
+    confidence: np.ndarray
+    right: np.ndarray
 
     def summary(self) -> dict[str, Any]:
         """As results.json holds it."""
@@ -50,11 +57,12 @@ class Scores:
             "accuracy": float(self.accuracy.mean()),
             "ci95": interval(self.accuracy),
             "macro_f1": float(self.macro_f1.mean()),
+            "calibration_error": calibration_error(self.confidence, self.right) if len(self.right) else None,
             "per_episode": self.accuracy.tolist(),
         }
 
 
-def metawarp_predictor(warp: Warp, state: State, inner: InnerLoop) -> Predictor:
+def metawarp_predictor(warp: Warp, state: State, inner: InnerLoop, temperature: float = 1.0) -> Predictor:
     """The predictor that adapts an init's state to each episode's support set."""
     frozen = {name: tensor.detach() for name, tensor in state.items()}
     at_once = TASKS_A_PASS if moves_prompt(inner) else EPISODES_A_PASS
@@ -62,12 +70,12 @@ def metawarp_predictor(warp: Warp, state: State, inner: InnerLoop) -> Predictor:
     def predict(episodes: Sequence[Episode]) -> Iterator[np.ndarray]:
         for first in range(0, len(episodes), at_once):
             tasks = TaskBatch.encode(episodes[first : first + at_once], warp.encoder, warp.backbone.device)
-            with torch.set_grad_enabled(inner.steps > 0):
-                adapted = trajectory(warp, frozen, tasks, inner)[-1]
+            adapted = adapt(warp, frozen, tasks, inner, temperature)
             with torch.no_grad():
                 logits = task_logits(warp, adapted, read(warp, adapted, tasks.query), tasks.query, tasks)
-            classes = logits.argmax(-1)
-            yield from (classes[tasks.query.task == task].cpu().numpy() for task in range(len(tasks)))
+            chances = logits.double().softmax(-1).cpu()
+            owners = tasks.query.task.cpu()
+            yield from (chances[owners == task, :ways].numpy() for task, ways in enumerate(tasks.n_way.tolist()))
 
     return predict
 
@@ -84,15 +92,17 @@ def score(predictor: Predictor, sampler: Sampler, n_episodes: int, *, label: str
     episodes = [sampler[i] for i in processes.share(n_episodes)]
     hidden = None if label and processes.is_main() else True
     bar = tqdm(episodes, desc=label or None, unit="episode", disable=hidden, leave=False)
-    own = [_judged(episode, predicted) for episode, predicted in zip(bar, predictor(episodes), strict=True)]
-    accuracy, macro_f1 = zip(*processes.in_order(own, n_episodes), strict=True)
-    return Scores(np.array(accuracy), np.array(macro_f1))
+    own = [_judged(episode, scores) for episode, scores in zip(bar, predictor(episodes), strict=True)]
+    accuracy, macro_f1, confidence, right = zip(*processes.in_order(own, n_episodes), strict=True)
+    return Scores(np.array(accuracy), np.array(macro_f1), np.concatenate(confidence), np.concatenate(right))
 
 
-def _judged(episode: Episode, predicted: np.ndarray) -> tuple[float, float]:
-    labels = list(range(episode.n_way))
+def _judged(episode: Episode, scores: np.ndarray) -> tuple[float, float, np.ndarray, np.ndarray]:
+    predicted, labels = scores.argmax(1), list(range(episode.n_way))
     f1 = f1_score(episode.query_labels, predicted, labels=labels, average="macro", zero_division=0.0)  # pyright: ignore
-    return float((predicted == episode.query_labels).mean()), float(f1)
+    right = predicted == episode.query_labels
+    certain = slice(None) if np.allclose(scores.sum(1), 1) and (scores >= 0).all() else slice(0)
+    return float(right.mean()), float(f1), scores.max(1)[certain], right[certain]
 
 
 def compare(predictors: Mapping[str, Predictor], sampler: Sampler, n_episodes: int) -> dict[str, Any]:

@@ -21,9 +21,9 @@ from metawarp.warp import State, Warp, WarpConfig
 LOGIT_SCALE = 10.0
 NAME_WEIGHT = -1.2
 """m of w = 1 / (1 + K·e^m): 0.77 at one shot, 0.40 at five, the weights found best untrained on HuffPost."""
-TEXT_WEIGHT = 2.0
-"""Logit of the read-out's part "text", the others' being 0: of four parts it has the weight 0.71 at first, so that
-learning starts near the backbone's own sentence embeddings."""
+TEXT_WEIGHT = 0.5
+"""Logit of the read-out's part "text", the others' being 0: of four parts it has the weight 0.35 at first. Parts that the
+prompt does not reach begin with more than half of the whole, parts that it does have enough for a gradient."""
 REGRESSION = {"log_strength": math.log(5), "log_name_count": math.log(6), "log_scale": math.log(2)}
 """Found best untrained, over four corpora, 1 to 10 shots, 5 to 66 classes; they differ little."""
 
@@ -62,6 +62,7 @@ class Init:
         method: what learned it ("none" for a fresh one).
         backbone: name, fingerprint and sizes of the backbone that it belongs to.
         training: what is worth knowing of the training: corpora, steps, seeds, validation accuracy.
+        temperature: logits of an adapted task are divided by it, so that probabilities mean what they say.
         fingerprint: sha256 of the stored tensors, "" before it was stored.
     """
 
@@ -71,6 +72,7 @@ class Init:
     method: str
     backbone: Mapping[str, Any]
     training: Mapping[str, Any] = field(default_factory=dict)
+    temperature: float = 1.0
     fingerprint: str = ""
 
     @classmethod
@@ -93,7 +95,10 @@ class Init:
             rates: initial inner learning rate of each group.
         """
         rates = rates or InnerRates()
-        tensors = {"prompt": _start_prompt(warp, seed), "log_scale": torch.tensor(math.log(LOGIT_SCALE))}
+        tensors = {
+            "prompt": _start_prompt(warp, seed),
+            "log_scale": torch.tensor(math.log(LOGIT_SCALE)),
+        }
         if warp.config.rows == "mix":
             tensors["name_weight"] = torch.tensor(NAME_WEIGHT)
         if warp.config.rows == "regression":
@@ -120,6 +125,7 @@ class Init:
             "inner": asdict(self.inner),
             "method": self.method,
             "training": dict(self.training),
+            "temperature": self.temperature,
         }
         numbers = sum(tensor.numel() for tensor in self.tensors.values())
         return storage.save(Path(folder), "init", self.tensors, config, card=model_card(config, numbers))
@@ -141,9 +147,12 @@ class Init:
                 config["method"],
                 {key: config["backbone"][key] for key in ("name", "fingerprint", "embedding_size", "feature_size")},
                 config["training"],
+                float(config["temperature"]),
                 config["sha256"],
             )
-        except (KeyError, TypeError) as error:
+        except InputError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"config.json in {str(folder)!r} does not describe an init ({error}).") from error
         expected = {"prompt", "log_scale"}
         expected |= {"name_weight"} if init.warp.rows == "mix" else set()

@@ -18,6 +18,7 @@ from episodes.errors import listing
 from episodes.sampler import Sampler
 from metawarp import processes
 from metawarp.adaptation import RATES
+from metawarp.calibration import best_temperature
 from metawarp.engines import gradient_by, has_modes, require_engine
 from metawarp.evaluation import metawarp_predictor, score
 from metawarp.initialization import Init
@@ -193,6 +194,12 @@ class Trainer:
             self.best, self.best_step, self.best_accuracy = state, self.step, accuracy
         return accuracy
 
+    def _best_temperature(self) -> float:
+        """Of the best state, on the validation episodes."""
+        predictor = metawarp_predictor(self.warp, self.best, self.init.inner)
+        episodes = [self.validation[i] for i in range(self.config.validation_episodes)]
+        return best_temperature(list(predictor(episodes)), [episode.query_labels for episode in episodes])
+
     def _save(self) -> None:
         moments: dict[str, dict[str, Tensor]] = {"exp_avg": {}, "exp_avg_sq": {}}
         for name, offset in self.offset.items():
@@ -235,4 +242,4 @@ class Trainer:
             "best_step": self.best_step,
             "validation_accuracy": round(self.best_accuracy, 6),
         }
-        return replace(self.init, tensors=tensors, training=training)
+        return replace(self.init, tensors=tensors, training=training, temperature=self._best_temperature())

@@ -37,6 +37,7 @@ METAWARP = [
     "storage",
     "model_card",
     "initialization",
+    "calibration",
     "evaluation",
     "run_folder",
     "trackers",

@@ -52,7 +52,7 @@ def cheating(seed, share):
         for episode in episodes:
             draws = [np.random.default_rng([seed, *text.encode()]).random(2) for text in episode.query_texts]
             pairs = zip(episode.query_labels, draws, strict=True)
-            yield np.array([y if d[0] >= share else int(d[1] * episode.n_way) for y, d in pairs])
+            yield np.eye(episode.n_way)[[y if d[0] >= share else int(d[1] * episode.n_way) for y, d in pairs]]
 
     return predict
 
@@ -67,8 +67,8 @@ def test_shuffled_queries_get_the_same_predictions(tiny, sampler, inner):
         episode = sampler[i]
         order = rng.permutation(len(episode.query))
         shuffled = replace(episode, query=episode.query[order], query_labels=episode.query_labels[order])
-        assert len(set(next(predict([episode])).tolist())) > 1
-        assert next(predict([shuffled])).tolist() == next(predict([episode]))[order].tolist()
+        assert len(set(next(predict([episode])).argmax(1).tolist())) > 1
+        assert np.allclose(next(predict([shuffled])), next(predict([episode]))[order], rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("inner", INNERS)
@@ -78,8 +78,8 @@ def test_queries_in_parts_get_the_same_predictions(tiny, sampler, inner):
         replace(episode, query=episode.query[at], query_labels=episode.query_labels[at]) for at in ([0], [1, 5, 2])
     ]
     whole = next(predict([episode]))
-    assert next(predict([parts[0]])).tolist() == whole[[0]].tolist()
-    assert next(predict([parts[1]])).tolist() == whole[[1, 5, 2]].tolist()
+    assert np.allclose(next(predict([parts[0]])), whole[[0]], rtol=0, atol=1e-9)
+    assert np.allclose(next(predict([parts[1]])), whole[[1, 5, 2]], rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("inner", INNERS)
@@ -96,7 +96,8 @@ def test_episodes_side_by_side_are_predicted_as_one_by_one(tiny, corpus, inner):
     episodes = [some[i] for i in range(4) for some in samplers]
     together, alone = list(predict(episodes)), [next(predict([episode])) for episode in episodes]
     assert len(together) == len(episodes)
-    assert all(one.tolist() == other.tolist() for one, other in zip(together, alone, strict=True))
+    assert all(np.allclose(one, other, rtol=0, atol=1e-8) for one, other in zip(together, alone, strict=True))
+    assert all(np.allclose(chances.sum(1), 1) for chances in together)
 
 
 # Numbers --------------------------------------------------------------------------------------------------
@@ -119,7 +120,7 @@ def test_scores_are_those_of_sklearn_and_of_counting(sampler):
     scores = score(predict, sampler, n)
     for i in range(n):
         episode = sampler[i]
-        predicted = next(predict([episode]))
+        predicted = next(predict([episode])).argmax(1)
         assert scores.accuracy[i] == np.mean(predicted == episode.query_labels)
         by_class = []
         for c in range(3):
@@ -180,7 +181,7 @@ def test_results_are_protocol_methods_and_paired_and_the_file_holds_them(tiny, f
     assert list(found["methods"]) == ["metawarp", *names]
     assert list(found["paired"]) == [f"metawarp - {name}" for name in names]
     for method in found["methods"].values():
-        assert list(method) == ["accuracy", "ci95", "macro_f1", "per_episode"]
+        assert list(method) == ["accuracy", "ci95", "macro_f1", "calibration_error", "per_episode"]
         assert len(method["per_episode"]) == 12
         assert method["accuracy"] == pytest.approx(np.mean(method["per_episode"]))
     for pair in found["paired"].values():

@@ -56,7 +56,10 @@ def test_it_holds_nothing_that_its_model_does_not_learn(tiny):
     init = Init.start(
         Warp(tiny, WarpConfig(template="{text} {mask}", read_out="mask", rows="support")), InnerLoop(0, ())
     )
-    assert {name: tuple(tensor.shape) for name, tensor in init.tensors.items()} == {"prompt": (0, 32), "log_scale": ()}
+    assert {name: tuple(tensor.shape) for name, tensor in init.tensors.items()} == {
+        "prompt": (0, 32),
+        "log_scale": (),
+    }
 
 
 def test_soft_tokens_start_from_mask_or_from_their_words(tiny, init):
@@ -108,7 +111,7 @@ def test_a_saved_init_has_a_model_card_and_no_backbone(init, saved):
     assert (saved / "init.safetensors").stat().st_size < 4 * numbers + 1000
 
 
-@pytest.mark.parametrize("missing", ["method", "backbone", "warp", "inner", "training"])
+@pytest.mark.parametrize("missing", ["method", "backbone", "warp", "inner", "training", "temperature"])
 def test_a_config_that_describes_no_init_is_refused(saved, missing):
     tensors, config = storage.load(saved, "init")
     storage.save(saved, "init", tensors, {name: config[name] for name in config if name != missing})
@@ -132,7 +135,10 @@ def test_settings_that_no_model_has_are_refused(saved):
 @pytest.mark.parametrize(
     ("tensors", "held"),
     [
-        ({"name_weight": None}, "['log_inner_lr.prompt', 'log_inner_lr.rows', 'log_scale', 'prompt', 'read_out']"),
+        (
+            {"name_weight": None},
+            "['log_inner_lr.prompt', 'log_inner_lr.rows', 'log_scale', 'prompt', 'read_out']",
+        ),
         (
             {"more": torch.ones(1)},
             "['log_inner_lr.prompt', 'log_inner_lr.rows', 'log_scale', 'more', 'name_weight', 'prompt', 'read_out']",

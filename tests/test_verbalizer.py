@@ -155,7 +155,7 @@ def real_episodes(everyday, k_shot, balanced=True):
 
 
 def assert_same_predictions(found, expected, episodes):
-    found, expected = list(found), list(expected)
+    found, expected = ([scores.argmax(1) for scores in of] for of in (found, expected))
     assert len(found) == len(expected) == EPISODES
     for ours, theirs in zip(found, expected, strict=True):
         assert np.array_equal(ours, theirs)
