@@ -7,6 +7,7 @@ that it would have seen.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from operator import index
 from typing import Any, Protocol
 
@@ -137,6 +138,33 @@ class MixtureSampler:
         # A spawn key of its own, or the pick would be made from the same random numbers as the episode.
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, _episode_number(i)], spawn_key=(1,)))
         return self.samplers[rng.choice(len(self.samplers), p=self.weights)][i]
+
+
+class WrongLabels:
+    """The episodes of another sampler, some of their support texts under the label of another class.
+
+    Args:
+        sampler: whose episodes.
+        share: of the support texts of each episode, from 0 to 1; rounded to whole texts.
+        seed: of the choice, at least 0.
+
+    Raises:
+        InputError: a share that is none.
+    """
+
+    def __init__(self, sampler: Sampler, share: float, seed: int = 0) -> None:
+        if not 0 <= share <= 1:
+            raise InputError(f"the share of wrong labels is {share}; it is a number from 0 to 1.")
+        self.sampler, self.share, self.seed = sampler, share, _whole_number("seed", seed, least=0)
+
+    def __getitem__(self, i: int) -> Episode:
+        """Episode i >= 0; IndexError for a negative i."""
+        episode = self.sampler[i]
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, _episode_number(i)], spawn_key=(2,)))
+        labels = episode.support_labels.copy()
+        chosen = rng.permutation(len(labels))[: round(self.share * len(labels))]
+        labels[chosen] = (labels[chosen] + rng.integers(1, episode.n_way, len(chosen))) % episode.n_way
+        return replace(episode, support_labels=labels)
 
 
 def _draw(rng: np.random.Generator, bounds: tuple[int, int]) -> int:

@@ -1,4 +1,4 @@
-"""The command line: metawarp train | evaluate | fit | predict."""
+"""The command line: metawarp train | evaluate | benchmark | fit | predict."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
@@ -14,6 +15,7 @@ from jsonargparse import ArgumentParser, Namespace
 from episodes import Corpus, InputError
 from metawarp import processes, reuse_init
 from metawarp.backbone import Backbone
+from metawarp.benchmark import REPORT, benchmark
 from metawarp.engines import ENGINES
 from metawarp.evaluate_init import evaluate
 from metawarp.evaluation import format_results
@@ -124,6 +126,24 @@ def _evaluate(options: Namespace) -> None:
     results = evaluate(**arguments)
     if processes.is_main():
         print(format_results(results))
+
+
+def _benchmark_parser() -> ArgumentParser:
+    """measure the tables of a plan: contenders, corpora, settings"""
+    parser = _Parser(description="Train and measure what a plan asks for and is not there yet; write the report.")
+    parser.add_argument("--plan", type=str, required=True, help="YAML file, such as benchmarks/field.yaml")
+    parser.add_argument("--output", type=str, required=True, help="folder for trainings, cells, results and report")
+    parser.add_argument("--data", type=str, default=".", help="folder of the corpora, a folder each")
+    parser.add_argument("--tables", type=list[str] | str, default=[], help="of the plan; [main,parts] for several")
+    parser.add_argument("--workers", type=int, default=1, help="processes of one thread each")
+    return parser
+
+
+def _benchmark(options: Namespace) -> None:
+    arguments = _given(options)
+    tables = arguments.pop("tables")
+    benchmark(**arguments, tables=[tables] if isinstance(tables, str) else tables)
+    print((Path(options.output) / f"{REPORT}.md").read_text(encoding="utf-8"))
 
 
 def _fit_parser() -> ArgumentParser:
@@ -248,6 +268,7 @@ def _given(options: Namespace) -> dict[str, Any]:
 _COMMANDS = {
     "train": (_train_parser, _train),
     "evaluate": (_evaluate_parser, _evaluate),
+    "benchmark": (_benchmark_parser, _benchmark),
     "fit": (_fit_parser, _fit),
     "predict": (_predict_parser, _predict),
 }

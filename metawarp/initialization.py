@@ -22,8 +22,8 @@ LOGIT_SCALE = 10.0
 NAME_WEIGHT = -1.2
 """m of w = 1 / (1 + K·e^m): 0.77 at one shot, 0.40 at five, the weights found best untrained on HuffPost."""
 TEXT_WEIGHT = 0.5
-"""Logit of the read-out's part "text", the others' being 0: of four parts it has the weight 0.35 at first. Parts that the
-prompt does not reach begin with more than half of the whole, parts that it does have enough for a gradient."""
+"""Logit of the read-out's part "text", the others' being 0: of four parts it has the weight 0.35 at first. Parts that
+the prompt does not reach begin with more than half of the whole, parts that it does with enough for a gradient."""
 REGRESSION = {"log_strength": math.log(5), "log_name_count": math.log(6), "log_scale": math.log(2)}
 """Found best untrained, over four corpora, 1 to 10 shots, 5 to 66 classes; they differ little."""
 

@@ -22,7 +22,7 @@ def draw_learning_curve(folder: str | Path) -> Path:
     Raises:
         ImportError: matplotlib is not installed; the message has the command that installs it.
     """
-    figure = _figure(7, 4)
+    figure = figure_of(7, 4)
     folder = Path(folder)
     entries = [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]
     validated = [entry for entry in entries if "validation_accuracy" in entry]
@@ -50,7 +50,7 @@ def draw_accuracies(results: Mapping[str, Mapping[str, Any]], file: str | Path) 
     Raises:
         ImportError: matplotlib is not installed; the message has the command that installs it.
     """
-    figure = _figure(8, 4)
+    figure = figure_of(8, 4)
     methods = list(dict.fromkeys(name for found in results.values() for name in found["methods"]))
     axes = figure.subplots()
     width = 0.8 / len(methods)
@@ -71,7 +71,7 @@ def draw_accuracies(results: Mapping[str, Mapping[str, Any]], file: str | Path) 
     return _store(figure, Path(file))
 
 
-def _figure(width: float, height: float) -> Any:
+def figure_of(width: float, height: float) -> Any:
     """An empty figure, in inches; not of pyplot, whose state is the caller's."""
     if not plots_available():
         raise ImportError('plots are in an extra: pip install "metawarp[plots]"')

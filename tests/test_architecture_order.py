@@ -52,6 +52,11 @@ METAWARP = [
     "training_data",
     "train_init",
     "evaluate_init",
+    "report_plots",
+    "report",
+    "benchmark_plan",
+    "benchmark_cells",
+    "benchmark",
     "reuse_init",
     "cli",
 ]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from episodes import Corpus, EpisodeSampler, InputError, MixtureSampler
+from episodes.sampler import WrongLabels
 
 
 def corpus_of(n_classes=8, n_texts=20, name="corpus"):
@@ -243,3 +244,25 @@ def test_unusable_weights_are_refused(weights):
 def test_an_empty_mixture_is_refused():
     with refused("A mixture needs at least one sampler."):
         MixtureSampler([])
+
+
+# Wrong labels -------------------------------------------------------------------------------------------------
+
+
+def test_a_share_of_the_support_texts_gets_the_label_of_another_class():
+    clean = EpisodeSampler(corpus_of(), n_way=4, k_shot=5, n_query=2)
+    noisy = WrongLabels(clean, 0.2)
+    for i in range(20):
+        one, other = clean[i], noisy[i]
+        assert (one.support_labels != other.support_labels).sum() == 4
+        assert set(other.support_labels.tolist()) <= set(range(4))
+        assert one.support.tolist() == other.support.tolist()
+        assert one.query_labels.tolist() == other.query_labels.tolist()
+        assert other.support_labels.tolist() == noisy[i].support_labels.tolist()
+    assert WrongLabels(clean, 0.0)[3].support_labels.tolist() == clean[3].support_labels.tolist()
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_a_share_that_is_none_is_refused(share):
+    with pytest.raises(InputError, match=rf"^the share of wrong labels is {share}; it is a number from 0 to 1\.$"):
+        WrongLabels(EpisodeSampler(corpus_of(), n_way=2, k_shot=1, n_query=1), share)

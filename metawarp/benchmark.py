@@ -1,0 +1,152 @@
+"""A whole benchmark: every training and cell of a plan, in parallel processes, then the results as one file."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from episodes import InputError
+from episodes.errors import listing
+from metawarp import storage
+from metawarp.benchmark_cells import cell_key, measure, needs_training, train_for, training_key
+from metawarp.benchmark_plan import Cell, Table, cells_of, read_plan
+from metawarp.evaluation import chance, holm, interval
+from metawarp.report import html_report, markdown_report
+from metawarp.report_plots import PLOTS
+
+logger = logging.getLogger(__name__)
+
+TRAININGS, CELLS, RESULTS, REPORT = "trainings", "cells", "results.json", "report"
+
+
+def benchmark(
+    plan: str, output: str, *, data: str = ".", tables: Sequence[str] = (), workers: int = 1
+) -> dict[str, Any]:
+    """Measure what is missing of a plan; the arguments are those of `metawarp benchmark`.
+
+    Args:
+        plan: YAML file of tables (see `read_plan`).
+        output: folder for trainings, cells, results.json, report.md and report.html. What is in it already is not
+            measured again, whichever plan it was measured for.
+        data: folder that holds the corpora, each as a folder with data.jsonl and splits.json.
+        tables: names of those wanted; none: all.
+        workers: processes, of one thread each.
+
+    Returns:
+        What results.json holds: by table, corpus, setting and contender, accuracies with their intervals and paired
+        differences to the best baseline.
+
+    Raises:
+        InputError: the plan or a corpus cannot be used.
+    """
+    found = read_plan(plan)
+    if unknown := [name for name in tables if name not in found]:
+        raise InputError(f"the plan has no tables {listing(unknown)}; it has {listing(found)}.")
+    for name, table in found.items():
+        if wrong := [plot for plot in table.plots if plot not in PLOTS]:
+            raise InputError(f"table {name!r} asks for unknown plots {listing(wrong)}; known: {listing(PLOTS)}.")
+    chosen = {name: table for name, table in found.items() if not tables or name in tables}
+    folder = Path(output)
+    cells = {cell_key(cell, data): cell for table in chosen.values() for *_, cell in cells_of(table)}
+    trainings = {training_key(cell, data): cell for cell in cells.values() if needs_training(cell)}
+    (folder / CELLS).mkdir(parents=True, exist_ok=True)
+    todo = [key for key in cells if not _cell_file(folder, key).exists()]
+    missing = {key: c for key, c in trainings.items() if not (folder / TRAININGS / key / "init.safetensors").exists()}
+    logger.info("%d trainings and %d cells are to be done", len(missing), len(todo))
+    _each(_train, [(cell, data, folder) for cell in missing.values()], workers, "trainings")
+    _each(_measure, [(cells[key], data, folder, key) for key in todo], workers, "cells")
+    results = {name: _collected(table, data, folder) for name, table in chosen.items()}
+    storage.write_text(folder / RESULTS, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    storage.write_text(folder / f"{REPORT}.md", markdown_report(results))
+    storage.write_text(folder / f"{REPORT}.html", html_report(results, f"metawarp: {Path(plan).stem}"))
+    return results
+
+
+def _each(work: Callable[..., None], jobs: Sequence[tuple], workers: int, label: str) -> None:
+    """Do independent jobs in processes of their own; with one worker, here."""
+    if workers == 1:
+        for job in tqdm(jobs, desc=label, disable=None):
+            work(*job)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        running = [pool.submit(work, *job) for job in jobs]
+        try:
+            for done in tqdm(as_completed(running), total=len(jobs), desc=label, disable=None):
+                done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # those that run finish and leave their files
+            raise
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _train(cell: Cell, data: str, folder: Path) -> None:
+    train_for(cell, data, folder / TRAININGS)
+
+
+def _measure(cell: Cell, data: str, folder: Path, key: str) -> None:
+    measure(cell, data, folder / TRAININGS, _cell_file(folder, key))
+
+
+def _cell_file(folder: Path, key: str) -> Path:
+    return folder / CELLS / f"{key}.json"
+
+
+def _collected(table: Table, data: str, folder: Path) -> dict[str, Any]:
+    """By corpus and setting: each contender over its seeds, and how far it is from the best baseline."""
+    by_place: dict[tuple[str, str], dict[str, list[Any]]] = {}
+    for corpus, setting, contender, cell in cells_of(table):
+        content = json.loads(_cell_file(folder, cell_key(cell, data)).read_text(encoding="utf-8"))
+        by_place.setdefault((corpus, setting), {}).setdefault(contender, []).append(content)
+    corpora: dict[str, Any] = {}
+    for (corpus, setting), contenders in by_place.items():
+        found = {name: _over_seeds(cells) for name, cells in contenders.items()}
+        baselines = [name for name in found if table.contenders[name].baseline is not None]
+        corpora.setdefault(corpus, {})[setting] = {"contenders": found, **_against_the_best(found, baselines)}
+    return {"title": table.title, "plots": list(table.plots), "corpora": corpora}
+
+
+def _over_seeds(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One contender's numbers; accuracies are averaged over its trainings, episode by episode."""
+    accuracy = np.mean([cell["accuracy"] for cell in cells], axis=0)
+    means = [float(np.mean(cell["accuracy"])) for cell in cells]
+    shared = ("chosen_on_validation_classes", "classes_seen_in_training", "reliability", "confusion", "class_names")
+    errors = [cell["calibration_error"] for cell in cells if "calibration_error" in cell]
+    return {
+        "accuracy": float(accuracy.mean()),
+        "ci95": interval(accuracy),
+        "macro_f1": float(np.mean([cell["macro_f1"] for cell in cells])),
+        "by_seed": means,
+        "calibration_error": float(np.mean(errors)) if errors else None,
+        "seconds_a_task": float(np.mean([cell["seconds_a_task"] for cell in cells])),
+        **{name: cells[0][name] for name in shared if name in cells[0]},
+        "per_episode": [round(float(value), 6) for value in accuracy],
+    }
+
+
+def _against_the_best(found: Mapping[str, Any], baselines: Sequence[str]) -> dict[str, Any]:
+    """Paired differences of all others to the best baseline, Holm's correction over them."""
+    if not baselines:
+        return {"best_baseline": None, "paired": {}}
+    best = max(baselines, key=lambda name: found[name]["accuracy"])
+    others = [name for name in found if name != best]
+    differences = {name: np.subtract(found[name]["per_episode"], found[best]["per_episode"]) for name in others}
+    corrected = holm([chance(difference) for difference in differences.values()])
+    return {
+        "best_baseline": best,
+        "paired": {
+            name: {"difference": float(difference.mean()), "ci95": interval(difference), "p_holm": p}
+            for (name, difference), p in zip(differences.items(), corrected, strict=True)
+        },
+    }

@@ -1,0 +1,185 @@
+"""Measuring one cell of a benchmark, and training what it needs; each leaves one file, which is not made again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from episodes import ClassSplit, Corpus, Episode, EpisodeSampler, InputError
+from episodes.reading import BUNDLED
+from episodes.sampler import Sampler, WrongLabels
+from episodes.splits import PARTS
+from metawarp.adaptation import InnerLoop
+from metawarp.backbone import Backbone
+from metawarp.baseline_table import Bench, build
+from metawarp.benchmark_plan import Cell, Setting, key_of
+from metawarp.calibration import bins_of, calibration_error
+from metawarp.evaluation import Predictor, metawarp_predictor, score
+from metawarp.initialization import Init, InnerRates
+from metawarp.meta_gradients import inner_loop
+from metawarp.protocol import validation_sampler
+from metawarp.run_folder import CHECKPOINT
+from metawarp.storage import write_text
+from metawarp.train_init import train
+from metawarp.training_config import TrainingConfig
+from metawarp.warp import Warp, WarpConfig
+
+DATA, SPLITS = "data.jsonl", "splits.json"
+
+
+@lru_cache(maxsize=8)
+def load(name: str, data: str) -> tuple[Corpus, ClassSplit]:
+    """The bundled corpus, or that in the folder `name` of the data folder, with its class split.
+
+    Raises:
+        InputError: there is no such folder, or it cannot be used.
+    """
+    folder = Path(data) / name
+    if name != BUNDLED and not (folder / DATA).is_file():
+        raise InputError(f"corpus {name!r} is not in the data folder: {str(folder / DATA)!r} is missing.")
+    corpus = Corpus.load(BUNDLED if name == BUNDLED else str(folder / DATA))
+    return corpus, corpus.split_classes(_splits(name, data))
+
+
+def _splits(name: str, data: str) -> str:
+    return BUNDLED if name == BUNDLED else str(Path(data) / name / SPLITS)
+
+
+def training_key(cell: Cell, data: str) -> str:
+    """What the training of a cell depends on, as a key."""
+    return key_of([cell.training, [_fingerprints(name, data) for name in cell.train_on]])
+
+
+def cell_key(cell: Cell, data: str) -> str:
+    """What the numbers of a cell depend on, as a key."""
+    trained = training_key(cell, data) if _has_model(cell) else None
+    contender = {name: getattr(cell.contender, name) for name in ("baseline", "meta_trained")}
+    return key_of([contender, trained, _fingerprints(cell.corpus, data), vars(cell.setting)])
+
+
+def needs_training(cell: Cell) -> bool:
+    """Whether a cell is of an init that was meta-trained."""
+    return cell.contender.baseline is None and cell.contender.meta_trained
+
+
+def train_for(cell: Cell, data: str, folder: Path) -> Path:
+    """Train the init of a cell, or go on with it; an init that is there already is left alone."""
+    output = folder / training_key(cell, data)
+    if not (output / "init.safetensors").exists():
+        arguments = dict(cell.contender.training)
+        if "inner_lr" in arguments:
+            arguments["inner_lr"] = InnerRates(**arguments["inner_lr"])
+        train(
+            [load(name, data)[0] for name in cell.train_on],
+            str(output),
+            splits=[_splits(name, data) for name in cell.train_on],
+            backbone=_backbone(arguments.pop("backbone", "minilm")),
+            seed=cell.seed,
+            warp=WarpConfig(**arguments.pop("warp", {})),
+            training=TrainingConfig(**arguments.pop("training", {})),
+            resume=(output / CHECKPOINT).exists(),
+            **arguments,
+        )
+    return output
+
+
+def measure(cell: Cell, data: str, trainings: Path, file: Path) -> None:
+    """Measure a cell and write its file."""
+    (_, split), setting = load(cell.corpus, data), cell.setting
+    sampler = sampler_of(split.test, setting)
+    predictor, facts = _predictor(cell, split, data, trainings)
+    confusion = np.zeros((split.test.n_classes, split.test.n_classes), dtype=int)
+    began = time.perf_counter()
+    found = score(_counting(predictor, confusion), sampler, setting.episodes)
+    seconds = (time.perf_counter() - began) / setting.episodes
+    result = {
+        **facts,
+        "accuracy": found.accuracy.tolist(),
+        "macro_f1": found.macro_f1.tolist(),
+        "seconds_a_task": seconds,
+        "class_names": list(split.test.class_names),
+        "confusion": confusion.tolist(),
+    }
+    if len(found.right):
+        result["calibration_error"] = calibration_error(found.confidence, found.right)
+        result["reliability"] = bins_of(found.confidence, found.right)
+    write_text(file, json.dumps(result) + "\n")
+
+
+def sampler_of(part: Corpus, setting: Setting) -> Sampler:
+    """The episodes of a setting."""
+    ways = part.n_classes if setting.n_way == "all" else setting.n_way
+    shots = setting.k_shot if isinstance(setting.k_shot, int) else (setting.k_shot[0], setting.k_shot[1])
+    sampler = EpisodeSampler(part, int(ways), shots, setting.n_query, setting.seed, balanced=setting.balanced)
+    return WrongLabels(sampler, setting.wrong_labels, setting.seed) if setting.wrong_labels else sampler
+
+
+def _predictor(cell: Cell, split: ClassSplit, data: str, trainings: Path) -> tuple[Predictor, dict[str, Any]]:
+    contender = cell.contender
+    backbone = _backbone(contender.training.get("backbone", "minilm"))
+    if needs_training(cell):
+        init = Init.load(trainings / training_key(cell, data))
+    else:
+        init = _fresh(backbone, contender.training)
+    warp = init.bind(backbone)
+    warp.encoder.remember([*split.test.texts, *split.test.class_names])
+    facts = {"classes_seen_in_training": _seen(init, split.test)}
+    if contender.baseline is None:
+        steps = cell.setting.steps
+        inner = init.inner if steps is None else InnerLoop(steps, init.inner.groups if steps else ())
+        return metawarp_predictor(warp, init.to(backbone), inner, init.temperature), facts
+    low, high = (cell.setting.k_shot,) * 2 if isinstance(cell.setting.k_shot, int) else cell.setting.k_shot
+    ways = split.validation.n_classes if cell.setting.n_way == "all" else int(cell.setting.n_way)
+    bench = Bench(
+        warp,
+        init,
+        range(low, high + 1),
+        lambda shots: validation_sampler(split, ways, shots, cell.setting.n_query, cell.setting.seed),
+        seed=cell.seed,
+    )
+    predictors, chosen = build([contender.baseline], bench)
+    return predictors[contender.baseline], {**facts, "chosen_on_validation_classes": chosen}
+
+
+def _fresh(backbone: Backbone, training: Any) -> Init:
+    warp = Warp(backbone, WarpConfig(**training.get("warp", {})))
+    method = training.get("method", "anil")
+    return Init.start(warp, inner_loop(method, training.get("inner_steps")), method=method)
+
+
+def _counting(predictor: Predictor, confusion: np.ndarray) -> Predictor:
+    """The same predictions, counted by true and predicted class of the corpus."""
+
+    def predict(episodes: Sequence[Episode]) -> Iterator[np.ndarray]:
+        for episode, scores in zip(episodes, predictor(episodes), strict=True):
+            classes = np.asarray(episode.class_indices)
+            np.add.at(confusion, (classes[episode.query_labels], classes[scores.argmax(1)]), 1)
+            yield scores
+
+    return predict
+
+
+def _seen(init: Init, tested: Corpus) -> list[str]:
+    learned = init.training.get("class_names", {})
+    return sorted({*learned.get("train", ()), *learned.get("validation", ())} & set(tested.class_names))
+
+
+def _has_model(cell: Cell) -> bool:
+    """Whether a cell depends on the model that its training would have."""
+    return cell.contender.baseline in (None, "repverb", "warp-random", "warp-mask")
+
+
+def _fingerprints(name: str, data: str) -> list[str]:
+    corpus, split = load(name, data)
+    return [corpus.fingerprint, key_of({part: list(split[part].class_names) for part in PARTS})]
+
+
+@lru_cache(maxsize=1)
+def _backbone(name: str) -> Backbone:
+    return Backbone.load(name)

@@ -1,0 +1,163 @@
+"""What a benchmark measures: tables of contenders × corpora × settings, from one YAML file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from episodes import InputError
+from episodes.errors import first_line, listing
+from metawarp.baseline_table import BASELINES, NEED_SUPPORT
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Episodes that everybody is measured on.
+
+    Args:
+        n_way: classes of an episode; "all": every test class at once.
+        k_shot: support texts a class, or a range of them.
+        balanced: whether all classes of an episode have the same number of shots.
+        wrong_labels: share of the support texts that have another class's label.
+        n_query: query texts a class.
+        episodes: their number.
+        seed: of the episodes.
+        steps: inner steps that inits adapt with; None: as many as they were trained with.
+    """
+
+    n_way: int | str = 5
+    k_shot: int | Sequence[int] = 1
+    balanced: bool = True
+    wrong_labels: float = 0.0
+    n_query: int = 10
+    episodes: int = 600
+    seed: int = 0
+    steps: int | None = None
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Somebody who is measured.
+
+    Args:
+        baseline: one of `BASELINES`; None: an init.
+        training: arguments of `train`, those of the plan being their default.
+        train_on: corpora; none: the tested one; "others": every other one of the table.
+        seeds: of the trainings; accuracies are averaged over them, episode by episode.
+        meta_trained: false: the start that this training would have had.
+    """
+
+    baseline: str | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    train_on: Sequence[str] | str = ()
+    seeds: Sequence[int] = (0,)
+    meta_trained: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """Contenders on the test classes of some corpora.
+
+    Args:
+        title: what it shows.
+        corpora: "everyday", or names of folders with a data.jsonl and a splits.json.
+        settings: by name.
+        contenders: by name.
+        plots: of the report, names of `report_plots.PLOTS`.
+    """
+
+    title: str
+    corpora: Sequence[str]
+    settings: Mapping[str, Setting]
+    contenders: Mapping[str, Contender]
+    plots: Sequence[str] = ("bars",)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One contender of one training seed, on one corpus, in one setting: what is measured at a time."""
+
+    corpus: str
+    setting: Setting
+    contender: Contender
+    train_on: tuple[str, ...]
+    seed: int
+
+    @property
+    def training(self) -> dict[str, Any] | None:
+        """What the init is trained by; None for a baseline that knows of no init."""
+        return {"corpora": list(self.train_on), "seed": self.seed, **self.contender.training}
+
+
+def read_plan(file: str | Path) -> dict[str, Table]:
+    """The tables of a YAML file.
+
+    Its keys are "training" (arguments of `train` that all contenders start from), "setting" (of all settings), and
+    "tables", by name, each as `Table` has it.
+
+    Raises:
+        InputError: the file cannot be read, or says something that no plan has.
+    """
+    try:
+        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"plan {str(file)!r} cannot be read: {first_line(error)}") from error
+    _require_known(content, ("training", "setting", "tables"), "a plan")
+    training, base = content.get("training") or {}, _made(Setting, content.get("setting") or {}, "setting")
+    tables = {}
+    for name, table in (content.get("tables") or {}).items():
+        _require_known(table, [f.name for f in fields(Table)], f"table {name!r}")
+        if missing := [name for name in ("title", "corpora", "settings", "contenders") if not table.get(name)]:
+            raise InputError(f"table {name!r} has no {listing(missing)}; each table needs them.")
+        contenders = {}
+        for who, given in table["contenders"].items():
+            found = _made(Contender, given or {}, f"contender {who!r}")
+            if found.baseline is not None and found.baseline not in BASELINES:
+                raise InputError(
+                    f"contender {who!r}: unknown baseline {found.baseline!r}; known: {listing(BASELINES)}."
+                )
+            contenders[who] = replace(found, training={**training, **found.training})
+        settings = {
+            at: _made(Setting, {**asdict(base), **(given or {})}, f"setting {at!r}")
+            for at, given in table["settings"].items()
+        }
+        tables[name] = Table(**{**table, "settings": settings, "contenders": contenders})
+    return tables
+
+
+def cells_of(table: Table) -> Iterator[tuple[str, str, str, Cell]]:
+    """Corpus, setting and contender by name, with each of their cells: one for every seed."""
+    for corpus in table.corpora:
+        for at, setting in table.settings.items():
+            for who, contender in table.contenders.items():
+                if contender.baseline in NEED_SUPPORT and 0 in np.atleast_1d(setting.k_shot):
+                    continue  # nothing that it could learn from
+                train_on = contender.train_on or (corpus,)
+                if contender.train_on == "others":
+                    train_on = tuple(name for name in table.corpora if name != corpus)
+                for seed in contender.seeds:
+                    yield corpus, at, who, Cell(corpus, setting, contender, tuple(train_on), seed)
+
+
+def key_of(content: Any) -> str:
+    """Sha256 (16 hex digits) of what can be written as JSON."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _made(kind: Any, given: Mapping[str, Any], what: str) -> Any:
+    _require_known(given, [f.name for f in fields(kind)], what)
+    return kind(**given)
+
+
+def _require_known(given: Any, known: Sequence[str], what: str) -> None:
+    if not isinstance(given, dict):
+        raise InputError(f"{what} is {given!r}; it must be a mapping of {listing(known)}.")
+    if unknown := [key for key in given if key not in known]:
+        raise InputError(f"{what} has the unknown keys {listing(unknown)}; known: {listing(known)}.")

@@ -1,0 +1,100 @@
+"""The results of a benchmark for people: a Markdown table of each, and one HTML file that needs no other."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from metawarp.plots import plots_available
+from metawarp.report_plots import PLOTS
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222; }
+table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .7rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+thead th { border-bottom: 2px solid #888; }
+img { max-width: 100%; } h2 { margin-top: 3rem; } .note { color: #666; } .best { font-weight: 600; }
+"""
+_NOTE = (
+    "Accuracy in percent, mean ± 95 % interval over episodes, the same for every row; in parentheses the paired "
+    "difference to the best baseline of the column, with * where it is unlikely to be chance (p < 0.05, corrected for "
+    "the number of comparisons by Holm's method). Of several trainings the mean ± standard deviation stands behind."
+)
+
+
+def markdown_report(results: Mapping[str, Any]) -> str:
+    """Every table in Markdown, one for each corpus."""
+    parts = [_NOTE]
+    for table in results.values():
+        parts.append(f"## {table['title']}")
+        parts += [markdown_table(corpus, settings) for corpus, settings in table["corpora"].items()]
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(corpus: str, settings: Mapping[str, Any]) -> str:
+    """Contenders × settings on one corpus."""
+    header, *rows = _cells(corpus, settings)
+    lines = [f"| {' | '.join(row)} |" for row in (header, *rows)]
+    return "\n".join([lines[0], "|---" * len(header) + "|", *lines[1:]])
+
+
+def html_report(results: Mapping[str, Any], name: str) -> str:
+    """One page with tables and pictures, all of it inside.
+
+    Args:
+        results: what `benchmark` returns.
+        name: the page's title.
+    """
+    body = [f"<h1>{html.escape(name)}</h1>", f'<p class="note">{html.escape(_NOTE)}</p>']
+    body += [
+        "<ul>",
+        *(f'<li><a href="#{key}">{html.escape(t["title"])}</a></li>' for key, t in results.items()),
+        "</ul>",
+    ]
+    for key, table in results.items():
+        body.append(f'<h2 id="{key}">{html.escape(table["title"])}</h2>')
+        if plots_available():
+            body += [f'<img alt="{plot}" src="{_inside(PLOTS[plot](table))}">' for plot in table["plots"]]
+        for corpus, settings in table["corpora"].items():
+            header, *rows = _cells(corpus, settings)
+            body += ["<table><thead><tr>", *(f"<th>{html.escape(cell)}</th>" for cell in header), "</tr></thead>"]
+            for row in rows:
+                body += ["<tr>", *(f"<td>{html.escape(cell)}</td>" for cell in row), "</tr>"]
+            body.append("</table>")
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(name)}</title>'
+        f"<style>{_STYLE}</style><body>" + "\n".join(body) + "</body></html>\n"
+    )
+
+
+def _cells(corpus: str, settings: Mapping[str, Any]) -> Iterator[list[str]]:
+    """The header, and a row for each contender."""
+    yield [corpus, *settings]
+    for name in dict.fromkeys(name for setting in settings.values() for name in setting["contenders"]):
+        yield [name, *(_cell(setting, name) for setting in settings.values())]
+
+
+def _cell(setting: Mapping[str, Any], name: str) -> str:
+    found, paired = setting["contenders"].get(name), setting["paired"].get(name)
+    if found is None:
+        return "–"
+    cell = f"{100 * found['accuracy']:.1f} ± {100 * found['ci95']:.1f}"
+    if paired:
+        star = "*" if paired["p_holm"] < 0.05 else ""
+        cell += f" ({100 * paired['difference']:+.1f} ± {100 * paired['ci95']:.1f}{star})"
+    if len(found["by_seed"]) > 1:
+        mean = sum(found["by_seed"]) / len(found["by_seed"])
+        spread = (sum((m - mean) ** 2 for m in found["by_seed"]) / (len(found["by_seed"]) - 1)) ** 0.5
+        cell += f" ± {100 * spread:.1f} over {len(found['by_seed'])}"
+    return cell
+
+
+def _inside(figure: Any) -> str:
+    """A figure as a data: address."""
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=110)
+    return f"data:image/png;base64,{base64.b64encode(image.getvalue()).decode()}"

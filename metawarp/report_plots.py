@@ -1,0 +1,146 @@
+"""Pictures of a benchmark's tables, by name; each takes a table of results.json and draws on one figure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from metawarp.plots import figure_of
+
+Results = Mapping[str, Any]
+"""One table: "title", and by corpus and setting what each contender reached."""
+
+
+def bars(table: Results) -> Any:
+    """Accuracy with its interval, a group of bars for each setting, a panel for each corpus."""
+    corpora = table["corpora"]
+    figure = figure_of(4.2 * len(corpora), 4)
+    for axes, (corpus, settings) in zip(_row(figure, len(corpora)), corpora.items(), strict=True):
+        names = _contenders(settings)
+        width = 0.85 / len(names)
+        for place, name in enumerate(names):
+            held = [(i, s["contenders"][name]) for i, s in enumerate(settings.values()) if name in s["contenders"]]
+            axes.bar(
+                [i + place * width for i, _ in held],
+                [100 * found["accuracy"] for _, found in held],
+                width,
+                yerr=[100 * found["ci95"] for _, found in held],
+                label=name,
+                color=f"C{place}" if place < 10 else None,
+            )
+        axes.set_xticks([i + 0.42 - width / 2 for i in range(len(settings))], list(settings), fontsize=8)
+        lows = [found["accuracy"] for s in settings.values() for found in s["contenders"].values()]
+        axes.set_ylim(max(0, 100 * min(lows) - 10), 100)
+        axes.set_title(corpus)
+    return _with_legend(figure, "accuracy (%), 95 % interval")
+
+
+def lines(table: Results) -> Any:
+    """Accuracy over the settings, in their order, a line for each contender."""
+    corpora = table["corpora"]
+    figure = figure_of(4.2 * len(corpora), 4)
+    for axes, (corpus, settings) in zip(_row(figure, len(corpora)), corpora.items(), strict=True):
+        for place, name in enumerate(_contenders(settings)):
+            held = [(i, s["contenders"][name]) for i, s in enumerate(settings.values()) if name in s["contenders"]]
+            means = np.array([100 * found["accuracy"] for _, found in held])
+            spread = np.array([100 * found["ci95"] for _, found in held])
+            places = [i for i, _ in held]
+            axes.plot(places, means, marker="o", label=name, color=f"C{place}")
+            axes.fill_between(places, means - spread, means + spread, color=f"C{place}", alpha=0.15)
+        axes.set_xticks(range(len(settings)), list(settings), fontsize=8)
+        axes.set_title(corpus)
+    return _with_legend(figure, "accuracy (%), 95 % interval")
+
+
+def matrix(table: Results) -> Any:
+    """Accuracy of each contender on each corpus, in the last setting; rows are contenders."""
+    corpora = table["corpora"]
+    last = {corpus: list(settings.values())[-1]["contenders"] for corpus, settings in corpora.items()}
+    names = list(dict.fromkeys(name for found in last.values() for name in found))
+    values = np.array(
+        [[100 * found[n]["accuracy"] if n in found else np.nan for found in last.values()] for n in names]
+    )
+    figure = figure_of(2.5 + 1.3 * len(corpora), 1.5 + 0.45 * len(names))
+    axes = figure.subplots()
+    axes.imshow(values - np.nanmax(values, axis=0), aspect="auto", cmap="YlGn")
+    for (i, j), value in np.ndenumerate(values):
+        axes.text(j, i, "–" if np.isnan(value) else f"{value:.1f}", ha="center", va="center")
+    axes.set_xticks(range(len(corpora)), list(corpora))
+    axes.set_yticks(range(len(names)), names)
+    axes.set_title(f"{list(next(iter(corpora.values())))[-1]}; darker: nearer to the best of its column")
+    return figure
+
+
+def reliability(table: Results) -> Any:
+    """How often predictions of each confidence are right, where contenders have probabilities; last setting."""
+    corpora = table["corpora"]
+    figure = figure_of(4.2 * len(corpora), 4)
+    for axes, (corpus, settings) in zip(_row(figure, len(corpora)), corpora.items(), strict=True):
+        axes.plot([0, 1], [0, 1], color="0.8")
+        for name, found in list(settings.values())[-1]["contenders"].items():
+            if "reliability" in found:
+                held = found["reliability"]
+                label = f"{name} (ECE {100 * found['calibration_error']:.1f} %)"
+                axes.plot([b["confidence"] for b in held], [b["accuracy"] for b in held], marker=".", label=label)
+        axes.set(xlabel="confidence", title=corpus)
+        axes.legend(fontsize=7)
+    figure.supylabel("accuracy")
+    return figure
+
+
+def confusion(table: Results) -> Any:
+    """Which classes the first contender takes for which: first corpus, last setting; a row is a true class."""
+    corpus, settings = next(iter(table["corpora"].items()))
+    setting, found = list(settings.items())[-1]
+    name, held = next(iter(found["contenders"].items()))
+    counts = np.array(held["confusion"], dtype=float)
+    shares = counts / counts.sum(1, keepdims=True).clip(min=1)
+    figure = figure_of(9, 8)
+    axes = figure.subplots()
+    picture = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
+    figure.colorbar(picture, label="% of the true class")
+    axes.set_xticks(range(len(counts)), held["class_names"], rotation=90, fontsize=7)
+    axes.set_yticks(range(len(counts)), held["class_names"], fontsize=7)
+    axes.set(xlabel="predicted", ylabel="true", title=f"{name} on {corpus}, {setting}")
+    return figure
+
+
+def cost(table: Results) -> Any:
+    """Accuracy against the seconds that one task takes, adaptation and predictions together; last setting."""
+    corpora = table["corpora"]
+    figure = figure_of(4.2 * len(corpora), 4)
+    for axes, (corpus, settings) in zip(_row(figure, len(corpora)), corpora.items(), strict=True):
+        for name, found in list(settings.values())[-1]["contenders"].items():
+            point = (found["seconds_a_task"], 100 * found["accuracy"])
+            axes.plot(*point, marker="o")
+            axes.annotate(name, point, fontsize=7, xytext=(4, 2), textcoords="offset points")
+        axes.set(xscale="log", xlabel="seconds a task, one core", title=corpus)
+    figure.supylabel("accuracy (%)")
+    return figure
+
+
+PLOTS: dict[str, Callable[[Results], Any]] = {
+    "bars": bars,
+    "lines": lines,
+    "matrix": matrix,
+    "reliability": reliability,
+    "confusion": confusion,
+    "cost": cost,
+}
+
+
+def _row(figure: Any, number: int) -> list[Any]:
+    return list(figure.subplots(1, number, squeeze=False)[0])
+
+
+def _contenders(settings: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys(name for setting in settings.values() for name in setting["contenders"]))
+
+
+def _with_legend(figure: Any, label: str) -> Any:
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
+    figure.supylabel(label, fontsize=9)
+    return figure

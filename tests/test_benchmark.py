@@ -1,0 +1,243 @@
+"""The benchmark: what a plan asks for is measured once, without leaks, and reported whole."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import yaml
+from running import refused, write_rows
+from tiny import tiny_corpus, tiny_folder
+
+from episodes import InputError
+from metawarp import Init
+from metawarp.benchmark import benchmark
+from metawarp.benchmark_cells import load, sampler_of
+from metawarp.benchmark_plan import Setting, cells_of, read_plan
+from metawarp.cli import main
+from metawarp.report_plots import PLOTS
+
+NAMES = ("one", "other")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Two corpora as a benchmark finds them, and a tiny backbone beside them."""
+    folder = tmp_path_factory.mktemp("data")
+    tiny_folder(folder / "backbone")
+    for seed, name in enumerate(NAMES):
+        corpus = tiny_corpus(n_classes=8, seed=seed)
+        (folder / name).mkdir()
+        write_rows(folder / name / "data.jsonl", corpus)
+        names = list(np.random.default_rng(0).permutation(corpus.class_names))  # the same classes in both parts of both
+        parts = {"train": names[:3], "validation": names[3:5], "test": names[5:]}
+        (folder / name / "splits.json").write_text(json.dumps(parts))
+    return folder
+
+
+def plan_of(data, tmp_path, **changes):
+    """A plan with a table of every kind of contender, changed by top-level keys."""
+    content = {
+        "training": {
+            "backbone": str(data / "backbone"),
+            "method": "prototypical",
+            "n_way": 3,
+            "k_shot": [0, 2],
+            "n_query": 2,
+            "warp": {"template": "{prompt:2} {text} {mask}"},
+            "training": {"steps": 2, "meta_batch": 1, "validate_every": 1, "validation_episodes": 2},
+        },
+        "setting": {"n_way": 2, "n_query": 2, "episodes": 6},
+        "tables": {
+            "main": {
+                "title": "Everybody",
+                "corpora": list(NAMES),
+                "plots": list(PLOTS),
+                "settings": {"0-shot": {"k_shot": 0}, "all": {"n_way": "all", "k_shot": 2, "wrong_labels": 0.4}},
+                "contenders": {
+                    "learned": {"seeds": [0, 1]},
+                    "elsewhere": {"train_on": "others"},
+                    "untrained": {"meta_trained": False},
+                    "names": {"baseline": "prototypes+names"},
+                    "regression": {"baseline": "logistic-regression"},
+                },
+            }
+        },
+        **changes,
+    }
+    file = tmp_path / "plan.yaml"
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    return str(file)
+
+
+@pytest.fixture(scope="module")
+def done(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("done")
+    return folder, benchmark(plan_of(data, folder), str(folder / "out"), data=str(data))
+
+
+def test_every_contender_is_measured_in_every_setting_it_can_be(done):
+    _, results = done
+    for corpus in NAMES:
+        settings = results["main"]["corpora"][corpus]
+        assert list(settings["0-shot"]["contenders"]) == ["learned", "elsewhere", "untrained", "names"]
+        assert list(settings["all"]["contenders"]) == ["learned", "elsewhere", "untrained", "names", "regression"]
+        for setting in settings.values():
+            for found in setting["contenders"].values():
+                assert len(found["per_episode"]) == 6
+                assert found["accuracy"] == pytest.approx(np.mean(found["per_episode"]), abs=1e-6)
+            assert setting["best_baseline"] in ("names", "regression")
+            assert set(setting["paired"]) == set(setting["contenders"]) - {setting["best_baseline"]}
+        assert len(settings["all"]["contenders"]["learned"]["by_seed"]) == 2
+
+
+def test_differences_are_paired_with_the_best_baseline(done):
+    setting = done[1]["main"]["corpora"]["one"]["all"]
+    best, mine = (np.array(setting["contenders"][n]["per_episode"]) for n in (setting["best_baseline"], "untrained"))
+    assert setting["paired"]["untrained"]["difference"] == pytest.approx((mine - best).mean())
+    assert all(0 <= paired["p_holm"] <= 1 for paired in setting["paired"].values())
+
+
+def test_a_confusion_matrix_counts_every_query(done):
+    found = done[1]["main"]["corpora"]["one"]["all"]["contenders"]["learned"]
+    counts = np.array(found["confusion"])
+    assert counts.sum(1).tolist() == [12, 12, 12]  # 3 classes, 2 queries of each in 6 episodes
+    assert np.trace(counts) / counts.sum() == pytest.approx(found["by_seed"][0])
+
+
+def test_the_folder_holds_what_was_returned_and_two_reports(done, data):
+    folder, results = done
+    assert json.loads((folder / "out" / "results.json").read_text()) == results
+    markdown, page = ((folder / "out" / f"report.{kind}").read_text() for kind in ("md", "html"))
+    for word in ("Everybody", "learned", "0-shot", "regression"):
+        assert word in markdown
+        assert word in page
+    assert page.count("data:image/png;base64,") == len(PLOTS)
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page), "nothing that the page needs is outside of it"
+    assert str(data) not in (folder / "out" / "results.json").read_text() + page
+
+
+def test_nothing_is_measured_twice_and_what_is_missing_is_made_up(done, data, tmp_path):
+    folder, results = done
+    out = folder / "out"
+    cells = sorted((out / "cells").iterdir())
+    before = {file: file.stat().st_mtime_ns for file in cells}
+    cells[0].unlink()
+    again = benchmark(plan_of(data, tmp_path), str(out), data=str(data), workers=2)
+    assert sorted((out / "cells").iterdir()) == cells
+    assert [file for file in cells if file.stat().st_mtime_ns != before[file]] == [cells[0]]
+    for corpus, settings in results["main"]["corpora"].items():
+        for at, setting in settings.items():
+            for who, found in setting["contenders"].items():
+                same = again["main"]["corpora"][corpus][at]["contenders"][who]
+                assert same["per_episode"] == found["per_episode"], (corpus, at, who)
+
+
+# Leaks ------------------------------------------------------------------------------------------------------------
+
+
+def test_no_class_that_is_tested_was_trained_or_chosen_on(done, data):
+    folder, results = done
+    for training in (folder / "out" / "trainings").iterdir():
+        names = Init.load(training).training["class_names"]
+        for name in NAMES:
+            tested = set(load(name, str(data))[1].test.class_names)
+            assert tested.isdisjoint(names["train"])
+            assert tested.isdisjoint(names["validation"])
+    for settings in results["main"]["corpora"].values():
+        for setting in settings.values():
+            for found in setting["contenders"].values():
+                assert found["classes_seen_in_training"] == []
+
+
+def test_a_class_of_the_test_that_another_corpus_trains_on_is_named(data, tmp_path):
+    """Both corpora have the same class names; here the other one trains on some that this one tests."""
+    for name in NAMES:
+        (tmp_path / name).mkdir()
+        rows = (data / name / "data.jsonl").read_text()
+        (tmp_path / name / "data.jsonl").write_text(rows)
+    parts = json.loads((data / "one" / "splits.json").read_text())
+    (tmp_path / "one" / "splits.json").write_text(json.dumps(parts))
+    turned = {"train": parts["test"] + parts["validation"][:1], "validation": parts["train"][:2]}
+    turned["test"] = parts["validation"][1:] + parts["train"][2:]
+    (tmp_path / "other" / "splits.json").write_text(json.dumps(turned))
+    table = {
+        "title": "t",
+        "corpora": list(NAMES),
+        "settings": {"s": {"k_shot": 1}},
+        "contenders": {"elsewhere": {"train_on": "others"}},
+    }
+    plan = plan_of(data, tmp_path, tables={"main": table})
+    found = benchmark(plan, str(tmp_path / "out"), data=str(tmp_path))
+    elsewhere = found["main"]["corpora"]["one"]["s"]["contenders"]["elsewhere"]
+    assert elsewhere["classes_seen_in_training"] == sorted(parts["test"])
+
+
+def test_support_queries_and_splits_share_no_text(data):
+    for name in NAMES:
+        _, split = load(name, str(data))
+        texts = [set(split[part].texts) for part in ("train", "validation", "test")]
+        assert not (texts[0] & texts[1] or texts[0] & texts[2] or texts[1] & texts[2])
+        sampler = sampler_of(split.test, Setting(n_way="all", k_shot=2, n_query=2))
+        for i in range(20):
+            assert not set(sampler[i].support_texts) & set(sampler[i].query_texts)
+
+
+def test_a_setting_gives_everybody_the_same_episodes_at_any_number_of_shots(data):
+    _, split = load("one", str(data))
+    few, many = (sampler_of(split.test, Setting(n_way=2, k_shot=k, n_query=2)) for k in (0, 3))
+    for i in range(10):
+        assert few[i].query.tolist() == many[i].query.tolist()
+
+
+# Plans ------------------------------------------------------------------------------------------------------------
+
+
+def test_others_are_all_corpora_of_the_table_but_the_tested_one(data, tmp_path):
+    table = read_plan(plan_of(data, tmp_path))["main"]
+    found = {corpus: cell.train_on for corpus, _, who, cell in cells_of(table) if who == "elsewhere"}
+    assert found == {"one": ("other",), "other": ("one",)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"table": {}}, "a plan has the unknown keys table; known: training, setting, tables."),
+        ({"setting": {"ways": 5}}, "setting has the unknown keys ways; known: n_way, k_shot, balanced, wrong_labels, "),
+        ({"tables": {"t": {"title": "x"}}}, "table 't' has no corpora, settings, contenders; each table needs them."),
+        ({"tables": {"t": []}}, "table 't' is []; it must be a mapping of title, corpora, settings, contenders, "),
+    ],
+)
+def test_a_plan_that_says_something_else_is_refused(data, tmp_path, changes, message):
+    with pytest.raises(InputError, match=f"^{re.escape(message)}"):
+        read_plan(plan_of(data, tmp_path, **changes))
+
+
+def one_table(**changes):
+    return {"t": {"title": "t", "corpora": ["one"], "settings": {"s": {}}, "contenders": {"c": {}}, **changes}}
+
+
+def test_unknown_baselines_plots_tables_and_corpora_are_named(data, tmp_path):
+    plan = plan_of(data, tmp_path, tables=one_table(contenders={"c": {"baseline": "bm25"}}))
+    with pytest.raises(InputError, match=r"^contender 'c': unknown baseline 'bm25'; known: prototypes, "):
+        read_plan(plan)
+    plan = plan_of(data, tmp_path, tables=one_table(plots=["pie"]))
+    with refused("table 't' asks for unknown plots pie; known: bars, lines, matrix, reliability, confusion, cost."):
+        benchmark(plan, str(tmp_path / "out"), data=str(data))
+    plan = plan_of(data, tmp_path, tables=one_table())
+    with refused("the plan has no tables u; it has t."):
+        benchmark(plan, str(tmp_path / "out"), data=str(data), tables=["u"])
+    plan = plan_of(data, tmp_path, tables=one_table(corpora=["third"]))
+    missing = data / "third" / "data.jsonl"
+    with refused(f"corpus 'third' is not in the data folder: {str(missing)!r} is missing."):
+        benchmark(plan, str(tmp_path / "out"), data=str(data))
+
+
+def test_the_command_measures_and_prints(data, tmp_path, capsys):
+    table = one_table(contenders={"names": {"baseline": "prototypes+names"}})
+    plan = plan_of(data, tmp_path, tables=table)
+    main(["benchmark", f"--plan={plan}", f"--data={data}", f"--output={tmp_path / 'out'}", "--tables=t"])
+    assert "| names | " in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["benchmark", f"--plan={tmp_path / 'none.yaml'}", f"--output={tmp_path / 'out'}"])
+    assert "No such file" in capsys.readouterr().err
