@@ -18,7 +18,7 @@ from episodes.splits import PARTS
 from metawarp.adaptation import InnerLoop
 from metawarp.backbone import Backbone
 from metawarp.baseline_table import Bench, build
-from metawarp.benchmark_plan import Cell, Setting, key_of
+from metawarp.benchmark_plan import Cell, Contender, Setting, key_of
 from metawarp.calibration import bins_of, calibration_error
 from metawarp.evaluation import Predictor, metawarp_predictor, score
 from metawarp.initialization import Init, InnerRates
@@ -72,13 +72,14 @@ def train_for(cell: Cell, data: str, folder: Path) -> Path:
     """Train the init of a cell, or go on with it; an init that is there already is left alone."""
     output = folder / training_key(cell, data)
     if not (output / "init.safetensors").exists():
+        learned = [_cut(*load(name, data), cell.contender) for name in cell.train_on]
         arguments = dict(cell.contender.training)
         if "inner_lr" in arguments:
             arguments["inner_lr"] = InnerRates(**arguments["inner_lr"])
         train(
-            [load(name, data)[0] for name in cell.train_on],
+            [corpus for corpus, _ in learned],
             str(output),
-            splits=[_splits(name, data) for name in cell.train_on],
+            splits=[names for _, names in learned],
             backbone=_backbone(arguments.pop("backbone", "minilm")),
             seed=cell.seed,
             warp=WarpConfig(**arguments.pop("warp", {})),
@@ -87,6 +88,25 @@ def train_for(cell: Cell, data: str, folder: Path) -> Path:
             **arguments,
         )
     return output
+
+
+def _cut(corpus: Corpus, split: ClassSplit, contender: Contender) -> tuple[Corpus, dict[str, list[str]]]:
+    """What a contender may learn from of a corpus, and the names of its classes by part."""
+    rng, names = np.random.default_rng(0), split.names()
+    order = [str(name) for name in rng.permutation(names["train"])]
+    names["train"] = order[: contender.classes]
+    kept = []
+    for number, name in enumerate(corpus.class_names):
+        rows = rng.permutation(corpus.rows_of(number))
+        if name in names["train"]:
+            kept += rows[: contender.texts].tolist()
+        elif name not in order:
+            kept += rows.tolist()
+    kept.sort()
+    left = [name for name in corpus.class_names if name in {*names["train"], *names["validation"], *names["test"]}]
+    labels = [left.index(corpus.class_names[corpus.labels[row]]) for row in kept]
+    texts = tuple(corpus.texts[row] for row in kept)
+    return Corpus(texts, np.array(labels), tuple(left), corpus.name), names
 
 
 def measure(cell: Cell, data: str, trainings: Path, file: Path) -> None:

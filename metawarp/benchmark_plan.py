@@ -50,6 +50,8 @@ class Contender:
         baseline: one of `BASELINES`; None: an init.
         training: arguments of `train`, those of the plan being their default.
         train_on: corpora; none: the tested one; "others": every other one of the table.
+        classes: meta-training classes that are left of each corpus, the first of a shuffled order; None: all.
+        texts: texts that are left of each of them; None: all.
         seeds: of the trainings; accuracies are averaged over them, episode by episode.
         meta_trained: false: the start that this training would have had.
     """
@@ -57,6 +59,8 @@ class Contender:
     baseline: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     train_on: Sequence[str] | str = ()
+    classes: int | None = None
+    texts: int | None = None
     seeds: Sequence[int] = (0,)
     meta_trained: bool = True
 
@@ -91,9 +95,11 @@ class Cell:
     seed: int
 
     @property
-    def training(self) -> dict[str, Any] | None:
-        """What the init is trained by; None for a baseline that knows of no init."""
-        return {"corpora": list(self.train_on), "seed": self.seed, **self.contender.training}
+    def training(self) -> dict[str, Any]:
+        """What the init is trained by."""
+        cut = {name: getattr(self.contender, name) for name in ("classes", "texts")}
+        cut = {name: number for name, number in cut.items() if number is not None}
+        return {"corpora": list(self.train_on), "seed": self.seed, **cut, **self.contender.training}
 
 
 def read_plan(file: str | Path) -> dict[str, Table]:
@@ -123,12 +129,12 @@ def read_plan(file: str | Path) -> dict[str, Table]:
                 raise InputError(
                     f"contender {who!r}: unknown baseline {found.baseline!r}; known: {listing(BASELINES)}."
                 )
-            contenders[who] = replace(found, training={**training, **found.training})
+            contenders[str(who)] = replace(found, training={**training, **found.training})
         settings = {
-            at: _made(Setting, {**asdict(base), **(given or {})}, f"setting {at!r}")
+            str(at): _made(Setting, {**asdict(base), **(given or {})}, f"setting {at!r}")
             for at, given in table["settings"].items()
         }
-        tables[name] = Table(**{**table, "settings": settings, "contenders": contenders})
+        tables[str(name)] = Table(**{**table, "settings": settings, "contenders": contenders})
     return tables
 
 

@@ -19,6 +19,7 @@ from metawarp.adaptation import InnerLoop, adapt
 from metawarp.backbone import Backbone
 from metawarp.initialization import Init, identity, untrained
 from metawarp.labels import classes_and_names, label_list, text_list
+from metawarp.shipped import GENERAL
 from metawarp.tasks import TaskBatch
 from metawarp.warp import State
 
@@ -30,8 +31,9 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
     """Few-shot text classifier on a frozen language model.
 
     Args:
-        init: what it starts from: the folder of a learned init, an `Init`, or "untrained": no prompt, rows mixed from
-            names and means of sentence embeddings.
+        init: what it starts from: the folder of a learned init, an `Init`, the name of one that ships with the package,
+            or "untrained": no prompt, rows mixed from names and means of sentence embeddings. None: "general",
+            meta-trained on several domains, on the backbone that it belongs to; "untrained" on any other.
         backbone: a loaded `Backbone`, or what `Backbone.load` takes; None: the one that the init was trained on.
         steps: inner steps; None: as many as the init was trained with.
         any_backbone: allow another backbone than the init's, of the same width.
@@ -54,7 +56,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        init: str | Path | Init = "untrained",
+        init: str | Path | Init | None = None,
         backbone: str | Path | Backbone | None = None,
         *,
         steps: int | None = None,
@@ -200,8 +202,11 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
             backbone = self._backbone("minilm")
             return untrained(backbone), backbone
         else:
-            init = Init.load(self.init)
-        return init, self._backbone(init.backbone["name"])
+            init = Init.load(GENERAL if self.init is None else self.init)
+        backbone = self._backbone(init.backbone["name"])
+        if self.init is None and backbone.fingerprint != init.backbone["fingerprint"]:
+            return untrained(backbone), backbone
+        return init, backbone
 
     def _backbone(self, default: str) -> Backbone:
         if isinstance(self.backbone, Backbone):

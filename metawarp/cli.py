@@ -1,4 +1,4 @@
-"""The command line: metawarp train | evaluate | benchmark | fit | predict."""
+"""The command line: metawarp train | evaluate | benchmark | fit | predict | inits."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from metawarp.initialization import InnerRates
 from metawarp.meta_gradients import METHODS
 from metawarp.plots import draw_learning_curve, plots_available
 from metawarp.protocol import Range
+from metawarp.shipped import GENERAL, describe, shipped
 from metawarp.train_init import train
 from metawarp.training_config import TrainingConfig
 from metawarp.warp import WarpConfig
@@ -75,8 +76,8 @@ def _train_parser() -> ArgumentParser:
     parser.add_argument("--backbone", type=str, default="minilm", help='"minilm", a folder or a Hub id')
     _device_options(parser)
     _reading_options(parser)
-    parser.add_argument("--method", type=str, default="anil", help=f"meta-gradient: {', '.join(METHODS)}")
-    _episode_options(parser, k_shot=(1, 5))
+    parser.add_argument("--method", type=str, default="prototypical", help=f"meta-gradient: {', '.join(METHODS)}")
+    _episode_options(parser, k_shot=(0, 5), n_query=6)
     parser.add_argument("--balanced", type=bool, default=True, help="false: each class draws its own number of shots")
     parser.add_argument("--steps", type=int, default=TrainingConfig.steps, help="outer steps")
     parser.add_argument("--engine", type=str, default="metawarp", help=f"of meta-gradients: {', '.join(ENGINES)}")
@@ -112,7 +113,7 @@ def _evaluate_parser() -> ArgumentParser:
     parser.add_argument("--split", type=str, default="test", help="classes to test: train, validation, test or all")
     _backbone_options(parser, of="init")
     _reading_options(parser)
-    _episode_options(parser, k_shot=1)
+    _episode_options(parser, k_shot=1, n_query=10)
     parser.add_argument("--episodes", type=int, default=600, help="number of episodes")
     parser.add_argument("--output", type=str | None, help="JSON file for protocol and results")
     parser.add_argument("--baselines", type=str, default="all", help="all, none, or names with commas between")
@@ -150,7 +151,7 @@ def _fit_parser() -> ArgumentParser:
     """adapt an init to a new task from a few labelled texts"""
     parser = _Parser(description="Adapt an init to a task and save the task.")
     parser.add_argument("--config", action="config", help="read options from a YAML file")
-    parser.add_argument("--init", type=str, required=True, help='folder of the init, or "untrained"')
+    parser.add_argument("--init", type=str, default=GENERAL, help='folder of the init, a shipped one, or "untrained"')
     parser.add_argument("--data", type=str | None, help="few labelled texts: .csv .tsv .json .jsonl .parquet")
     parser.add_argument("--class-name", action="append", default=[], help="a class without texts; may be repeated")
     parser.add_argument("--output", type=str, required=True, help="folder for the task")
@@ -188,6 +189,17 @@ def _predict(options: Namespace) -> None:
         return
     for prediction in reuse_init.predict(**arguments):
         print(json.dumps(prediction, ensure_ascii=False))
+
+
+def _inits_parser() -> ArgumentParser:
+    """list the inits that ship with metawarp"""
+    return _Parser(description="The inits that ship with metawarp; --init takes their names.")
+
+
+def _inits(options: Namespace) -> None:
+    for name, folder in shipped().items():
+        facts = describe(folder)
+        print(name, *(f"  {what}: {fact}" for what, fact in facts.items()), sep="\n")
 
 
 def _corpus_options(description: str, *, several: bool = False) -> ArgumentParser:
@@ -254,10 +266,10 @@ def _column_options(parser: ArgumentParser) -> None:
     parser.add_argument("--label-column", type=str, default="label", help="column of the labels")
 
 
-def _episode_options(parser: ArgumentParser, k_shot: Range) -> None:
+def _episode_options(parser: ArgumentParser, k_shot: Range, n_query: int) -> None:
     parser.add_argument("--n-way", type=Range, default=5, help="classes of an episode; [3,8] for a range")
     parser.add_argument("--k-shot", type=Range, default=k_shot, help="support texts a class; [1,5] for a range")
-    parser.add_argument("--n-query", type=int, default=10, help="query texts a class")
+    parser.add_argument("--n-query", type=int, default=n_query, help="query texts a class")
     parser.add_argument("--seed", type=int, default=0, help="of episodes, splits and starts")
 
 
@@ -271,4 +283,5 @@ _COMMANDS = {
     "benchmark": (_benchmark_parser, _benchmark),
     "fit": (_fit_parser, _fit),
     "predict": (_predict_parser, _predict),
+    "inits": (_inits_parser, _inits),
 }

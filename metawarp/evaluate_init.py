@@ -44,7 +44,7 @@ def evaluate(
     """Measure an init on episodes beside the baselines; the arguments are those of `metawarp evaluate`.
 
     Args:
-        init: an init, or its folder.
+        init: an init, its folder, or the name of a shipped one.
         corpus: a corpus, or what `Corpus.load` takes where its columns are "text" and "label".
         output: JSON file for the results.
         splits: path of a splits.json; None: only the bundled corpus has a split of its own.

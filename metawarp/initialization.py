@@ -16,6 +16,7 @@ from metawarp import storage
 from metawarp.adaptation import GROUPS, InnerLoop
 from metawarp.backbone import Backbone
 from metawarp.model_card import model_card
+from metawarp.shipped import shipped
 from metawarp.warp import State, Warp, WarpConfig
 
 LOGIT_SCALE = 10.0
@@ -132,11 +133,12 @@ class Init:
 
     @classmethod
     def load(cls, folder: str | Path) -> Init:
-        """Read an init from its folder.
+        """Read an init from its folder, or one that ships with the package by its name (see `shipped`).
 
         Raises:
             InputError: files missing, damaged, of an unknown format version, or not fitting their own config.
         """
+        folder = shipped().get(str(folder), folder)
         tensors, config = storage.load(Path(folder), "init")
         try:
             inner = InnerLoop(**{**config["inner"], "groups": tuple(config["inner"]["groups"])})

@@ -134,7 +134,8 @@ METHODS: dict[str, Method] = {
     # Effectiveness of MAML", ICLR, sec. 4: only the head moves in the inner loop.
     "anil": Method(maml, InnerLoop(5, ("rows",)), order=2, least_steps=1),
     # Snell, Swersky, Zemel (2017), "Prototypical Networks for Few-shot Learning", NeurIPS, eq. 1 and 2: no inner
-    # loop at all; the rows are a function of the support set, and the outer loop moves the prompt.
+    # loop at all; the rows are a function of the support set, and the outer loop moves the prompt. With rows from a
+    # regression it is the scheme of Lee et al. (2019), "Meta-Learning with Differentiable Convex Optimization", CVPR.
     "prototypical": Method(maml, InnerLoop(0, ()), order=2),
     "imaml": Method(imaml, InnerLoop(5, GROUPS, proximal=1.0), least_steps=1),
     "multitask": Method(multitask, InnerLoop(3, GROUPS), class_rows=True),

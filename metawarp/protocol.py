@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 
 from episodes import ClassSplit, Corpus, EpisodeSampler, InputError
 from episodes.errors import listing
@@ -14,6 +15,9 @@ logger = logging.getLogger(__name__)
 Range = int | tuple[int, int]
 """A number, or the smallest and the largest of a range that each episode draws from."""
 
+Names = str | Mapping[str, Sequence[str]]
+"""Path of a splits.json, or the names by part that it holds."""
+
 FRACTIONS = (0.6, 0.15, 0.25)
 """Shares of the classes for meta-training, validation and test where no split is given."""
 
@@ -21,12 +25,12 @@ SPLITS = "splits.json"
 """Where a training run writes the class names of its split."""
 
 
-def class_split(corpus: Corpus, splits: str | None, seed: int) -> ClassSplit:
+def class_split(corpus: Corpus, splits: Names | None, seed: int) -> ClassSplit:
     """The split of a splits.json; the bundled corpus's own; or, for other corpora, `FRACTIONS` drawn from a seed.
 
     Args:
         corpus: all classes.
-        splits: path of a splits.json, or None.
+        splits: path of a splits.json, or its content, or None.
         seed: of the draw.
 
     Raises:

@@ -33,7 +33,7 @@ def fit(
     """Adapt an init to a task and save the task; the arguments are those of `metawarp fit`.
 
     Args:
-        init: an init, its folder, or "untrained".
+        init: an init, its folder, the name of a shipped one, or "untrained".
         output: folder for the task.
         data: file of few labelled texts; None for a task from class names alone.
         class_name: classes that may be without texts.

@@ -11,7 +11,7 @@ from metawarp import processes, storage
 from metawarp.backbone import Backbone
 from metawarp.initialization import Init, InnerRates
 from metawarp.meta_gradients import inner_loop
-from metawarp.protocol import Range
+from metawarp.protocol import Names, Range
 from metawarp.run_folder import CHECKPOINT, LOG
 from metawarp.trackers import require_tracker, tracked
 from metawarp.training import Trainer
@@ -27,16 +27,16 @@ def train(
     corpus: str | Corpus | Sequence[str | Corpus],
     output: str,
     *,
-    splits: str | Sequence[str] | None = None,
+    splits: str | Sequence[Names] | None = None,
     backbone: str | Backbone = "minilm",
     device: str = "cpu",
     dtype: str = "float32",
     max_tokens: int = Backbone.max_tokens,
     cache: str | None = None,
-    method: str = "anil",
+    method: str = "prototypical",
     n_way: Range = 5,
-    k_shot: Range = (1, 5),
-    n_query: int = 10,
+    k_shot: Range = (0, 5),
+    n_query: int = 6,
     balanced: bool = True,
     seed: int = 0,
     engine: str = "metawarp",
@@ -53,7 +53,7 @@ def train(
     Args:
         corpus: a corpus, or what `Corpus.load` takes where its columns are "text" and "label"; or several.
         output: folder for init, class split, log and checkpoint.
-        splits: path of a splits.json, one for each corpus; None: see `protocol.class_split`.
+        splits: path of a splits.json, or its content, one for each corpus; None: see `protocol.class_split`.
         backbone: a backbone, or what `Backbone.load` takes.
         device: where a backbone that is loaded here runs.
         dtype: of its weights and activations; states and losses stay in float32 at least.

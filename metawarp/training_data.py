@@ -14,7 +14,7 @@ from episodes import ClassSplit, Corpus, EpisodeSampler, InputError
 from episodes.errors import listing
 from episodes.sampler import MixtureSampler, Sampler
 from episodes.splits import PARTS
-from metawarp.protocol import SPLITS, Range, bounds, class_split, validation_sampler
+from metawarp.protocol import SPLITS, Names, Range, bounds, class_split, validation_sampler
 
 logger = logging.getLogger(__name__)
 
@@ -32,12 +32,12 @@ class TrainingData:
     splits: tuple[ClassSplit, ...]
 
     @classmethod
-    def of(cls, corpora: Sequence[str | Corpus], splits: Sequence[str] | None = None, seed: int = 0) -> TrainingData:
+    def of(cls, corpora: Sequence[str | Corpus], splits: Sequence[Names] | None = None, seed: int = 0) -> TrainingData:
         """Load and split.
 
         Args:
             corpora: each a corpus, or what `Corpus.load` takes where its columns are "text" and "label".
-            splits: a splits.json for each; None: see `protocol.class_split`.
+            splits: a splits.json, or its content, for each; None: see `protocol.class_split`.
             seed: of splits that are drawn.
 
         Raises:

@@ -19,7 +19,7 @@ CLASSES, SHOTS, TEXTS = 5, 5, 1000
 def main() -> None:
     """Print both times, and those of the untrained start beside them; write benchmarks/latency.json."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--init", default="runs/demo/init", help="folder of an init")
+    parser.add_argument("--init", default="general", help="folder of an init, or a shipped one")
     options = parser.parse_args()
     corpus = Corpus.load("everyday")
     few = [row for label in range(CLASSES) for row in corpus.rows_of(label)[:SHOTS]]

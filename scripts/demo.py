@@ -47,8 +47,8 @@ def main() -> None:
     """Run the demo and say what happens."""
     began = time.perf_counter()
     print(f"1. Meta-training on the bundled corpus (54 classes), into {FOLDER / 'init'}")
-    training = TrainingConfig(steps=80, validate_every=20, validation_episodes=60)
-    init = train("everyday", str(FOLDER / "init"), training=training, overwrite=True)
+    training = TrainingConfig(steps=80)
+    train("everyday", str(FOLDER / "init"), training=training, overwrite=True)
     draw_learning_curve(FOLDER / "init").replace(FOLDER / "learning_curve.png")
 
     print(f"\n2. Evaluation on its 24 unseen classes: {EPISODES} episodes, the same ones for every method")
@@ -63,10 +63,10 @@ def main() -> None:
     write_text(FOLDER / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     draw_accuracies(results, FOLDER / "accuracy.png")
 
-    print("\n3. A new task from two texts a class: mails to a town library")
+    print("\n3. A new task from two texts a class, with the init that ships with metawarp: mails to a town library")
     texts = [text for members in FEW.values() for text in members]
     labels = [name for name, members in FEW.items() for _ in members]
-    classifier = WarpClassifier(init, backbone).fit(texts, labels)
+    classifier = WarpClassifier(backbone=backbone).fit(texts, labels)
     for text, row in zip(FRESH, classifier.predict_proba(FRESH), strict=True):
         best = row.argmax()
         print(f"   {classifier.classes_[best]:<22} {row[best]:>4.0%}   {text}")

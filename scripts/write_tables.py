@@ -1,30 +1,39 @@
 """Write the tables of benchmarks/*.json into README.md and docs/, each between its own two marks.
 
 python scripts/write_tables.py
+python scripts/write_tables.py --take runs/field/results.json     # first keep what `metawarp benchmark` measured
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from engine_cases import HALF, LATE, PEER
 
+from metawarp.report import markdown_table
 from metawarp.storage import write_text
 
 BENCHMARKS = Path("benchmarks")
-RIVAL = "prototypes+names"
-"""The baseline that differences are printed against."""
+FIELD = BENCHMARKS / "field.json"
+LARGE = ("per_episode", "confusion", "class_names", "reliability")
+"""What results.json has beside the figures of a table."""
 
 
 def main() -> None:
-    """Write every table whose results are there."""
+    """Keep new results, if there are any; write every table whose results are there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--take", type=Path, help="results.json of `metawarp benchmark`")
+    if taken := parser.parse_args().take:
+        take(taken)
     engines = BENCHMARKS / "engines.json"
-    accuracy = [BENCHMARKS / f"{name}.json" for name in ("huffpost", "hwu64", "everyday")]
-    put("README.md", "accuracy", accuracy, lambda *found: "\n\n".join(map(accuracy_table, found)))
+    for table in ("main", "all"):
+        put("README.md", table, [FIELD], partial(accuracy_tables, table))
     put("docs/engine.md", "engines", [engines], engine_table)
     put("docs/engine.md", "figures", [engines], figures_table)
     put("docs/engine.md", "lines", [engines], lines_table)
@@ -39,22 +48,22 @@ def put(file: str, name: str, sources: list[Path], table: Callable[..., str]) ->
     write_text(Path(file), "\n".join([before + mark, "", table(*found), "", mark + after]))
 
 
-def accuracy_table(found: dict[str, Any]) -> str:
-    """Method × setting, percent ± 95 % interval; for each init also its paired difference to the rival."""
-    settings = found["settings"]
-    names = dict.fromkeys(name for setting in settings.values() for name in setting["methods"])
-    methods = sorted(names, key=lambda name: not name.startswith("metawarp"))  # ours, then the baselines
-    rows = []
-    for method in methods:
-        cells = [method]
-        for setting in settings.values():
-            scores, paired = setting["methods"].get(method), setting["paired"].get(method, {}).get(RIVAL)
-            cell = f"{scores['accuracy']:.1%} ± {scores['ci95'] * 100:.1f}".replace("%", "") if scores else "–"
-            if paired:
-                cell += f" ({paired['difference'] * 100:+.1f} ± {paired['ci95'] * 100:.1f})"
-            cells.append(cell)
-        rows.append(cells)
-    return markdown([found["name"], *settings], rows)
+def take(results: Path) -> None:
+    """Keep the figures of a benchmark's results, and of tables measured before that these do not have."""
+    kept = json.loads(FIELD.read_text(encoding="utf-8")) if FIELD.exists() else {}
+    for name, table in json.loads(results.read_text(encoding="utf-8")).items():
+        for settings in table["corpora"].values():
+            for setting in settings.values():
+                for found in setting["contenders"].values():
+                    for large in LARGE:
+                        found.pop(large, None)
+        kept[name] = table
+    write_text(FIELD, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+
+
+def accuracy_tables(name: str, found: dict[str, Any]) -> str:
+    """One table of the benchmark, a part for each corpus."""
+    return "\n\n".join(markdown_table(corpus, settings) for corpus, settings in found[name]["corpora"].items())
 
 
 def engine_table(found: dict[str, Any]) -> str:

@@ -36,6 +36,7 @@ METAWARP = [
     "engines",
     "storage",
     "model_card",
+    "shipped",
     "initialization",
     "calibration",
     "evaluation",

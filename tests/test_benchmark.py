@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,13 +11,16 @@ from running import refused, write_rows
 from tiny import tiny_corpus, tiny_folder
 
 from episodes import InputError
-from metawarp import Init
+from metawarp import Init, WarpConfig
 from metawarp.benchmark import benchmark
-from metawarp.benchmark_cells import load, sampler_of
-from metawarp.benchmark_plan import Setting, cells_of, read_plan
+from metawarp.benchmark_cells import _cut, load, sampler_of
+from metawarp.benchmark_plan import Contender, Setting, cells_of, read_plan
 from metawarp.cli import main
+from metawarp.meta_gradients import inner_loop
 from metawarp.report_plots import PLOTS
+from metawarp.training_config import TrainingConfig
 
+ROOT = Path(__file__).parent.parent
 NAMES = ("one", "other")
 
 
@@ -241,3 +245,31 @@ def test_the_command_measures_and_prints(data, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["benchmark", f"--plan={tmp_path / 'none.yaml'}", f"--output={tmp_path / 'out'}"])
     assert "No such file" in capsys.readouterr().err
+
+
+def test_fewer_classes_and_texts_to_learn_from_are_part_of_more(data):
+    corpus, split = load("one", str(data))
+    found = {}
+    for classes, texts in ((2, 5), (2, None), (3, 5), (None, None)):
+        cut, names = _cut(corpus, split, Contender(classes=classes, texts=texts))
+        assert names["validation"] == split.names()["validation"]
+        assert names["test"] == split.names()["test"]
+        assert set(cut.class_names) == {name for part in names.values() for name in part}
+        trained = cut.select_classes(names["train"])
+        assert np.bincount(trained.labels).tolist() == [texts or 12] * (classes or 3)
+        found[classes, texts] = set(trained.texts)
+    assert found[2, 5] < found[2, None] < found[None, None]
+    assert found[2, 5] < found[3, 5] < found[None, None]
+    whole, _ = _cut(corpus, split, Contender())
+    assert whole.fingerprint == corpus.fingerprint
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "benchmarks").glob("*.yaml")), ids=lambda file: file.name)
+def test_the_plans_of_the_repository_can_be_read(file):
+    for table in read_plan(file).values():
+        assert list(cells_of(table))
+        assert set(table.plots) <= set(PLOTS)
+        for contender in table.contenders.values():
+            WarpConfig(**contender.training.get("warp", {}))
+            TrainingConfig(**contender.training.get("training", {}))
+            inner_loop(contender.training["method"])

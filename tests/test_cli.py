@@ -32,7 +32,7 @@ OPTIONS = {
     "predict": ["--task", "--text", "--data", "--output"],
 }  # fmt: skip
 DEFAULTS = {
-    "train": {"backbone": "minilm", "n-way": "5", "n-query": "10", "seed": "0", "training.lr": "0.003"},
+    "train": {"backbone": "minilm", "n-way": "5", "n-query": "6", "seed": "0", "training.lr": "0.003"},
     "evaluate": {"split": "test", "n-way": "5", "k-shot": "1", "n-query": "10", "episodes": "600", "baselines": "all"},
     "fit": {"text-column": "text", "label-column": "label", "device": "cpu"},
     "predict": {"text-column": "text", "device": "cpu"},
@@ -191,7 +191,7 @@ PRINTED = {
         {"corpus": "a.csv", "k_shot": [2, 4], "training": {"lr": 0.5}, "warp": {"rows": "names"}, "n_way": 5},
     ),
     "a number": (["train", "--corpus=a.csv", "--output=o", "--k-shot=3"], {"k_shot": 3}),
-    "the default range": (["train", "--corpus=a.csv", "--output=o"], {"k_shot": [1, 5], "inner_steps": None}),
+    "the default range": (["train", "--corpus=a.csv", "--output=o"], {"k_shot": [0, 5], "inner_steps": None}),
     "evaluate": (["evaluate", "--corpus=a.csv", "--init=i", "--n-way=[3,8]"], {"n_way": [3, 8], "episodes": 600}),
     "lists": (
         ["fit", "--init=i", "--output=o", "--class-name=one", "--class-name=two words"],

@@ -1,0 +1,50 @@
+"""The inits that ship with the package: small, whole, and what a classifier starts from when nobody says."""
+
+import pytest
+
+from metawarp import Init, WarpClassifier
+from metawarp.cli import main
+from metawarp.shipped import GENERAL, shipped
+
+FEW = ["where is my parcel", "it never came", "i want my money back", "please refund me"]
+LABELS = ["delivery", "delivery", "refund", "refund"]
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_each_is_small_and_has_a_card(name, minilm):
+    init = Init.load(name)
+    assert sum(tensor.numel() for tensor in init.tensors.values()) < 20_000
+    files = list(shipped()[name].iterdir())
+    assert sorted(file.name for file in files) == ["README.md", "config.json", "init.safetensors"]
+    assert sum(file.stat().st_size for file in files) <= 200_000
+    init.bind(minilm)
+
+
+def test_a_classifier_starts_from_the_general_one(minilm):
+    model = WarpClassifier(backbone=minilm).fit(FEW, LABELS)
+    assert model.init_.fingerprint == Init.load(GENERAL).fingerprint
+    assert model.predict(["has the courier been yet?", "give me back what I paid"]).tolist() == ["delivery", "refund"]
+
+
+def test_on_another_backbone_it_starts_untrained(tiny):
+    model = WarpClassifier(backbone=tiny).fit(FEW, LABELS)
+    assert model.init_.method == "none"
+
+
+def test_a_folder_of_that_name_is_not_what_is_meant(tmp_path, monkeypatch):
+    (tmp_path / GENERAL).mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert Init.load(GENERAL).fingerprint
+
+
+def test_the_command_lists_them_with_their_cards(capsys):
+    main(["inits"])
+    out = capsys.readouterr().out
+    assert out.startswith(f"{GENERAL}\n  backbone: minilm\n")
+    assert "README.md" in out
+
+
+def test_the_command_fit_takes_it_where_no_init_is_named(capsys, tmp_path):
+    (tmp_path / "few.csv").write_text("text,label\n" + "\n".join(map(",".join, zip(FEW, LABELS, strict=True))))
+    main(["fit", f"--data={tmp_path}/few.csv", f"--output={tmp_path}/task"])
+    assert WarpClassifier.load(tmp_path / "task").init_.fingerprint == Init.load(GENERAL).fingerprint
