@@ -17,7 +17,8 @@ table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular
 th, td { padding: .25rem .7rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 thead th { border-bottom: 2px solid #888; }
-img { max-width: 100%; } h2 { margin-top: 3rem; } .note { color: #666; } .best { font-weight: 600; }
+img { max-width: 100%; display: block; margin: 1rem 0; }
+h2 { margin-top: 3rem; } .note { color: #666; }
 """
 _NOTE = (
     "Accuracy in percent, mean ± 95 % interval over episodes, the same for every row; in parentheses the paired "

@@ -16,7 +16,7 @@ Results = Mapping[str, Any]
 def bars(table: Results) -> Any:
     """Accuracy with its interval, a group of bars for each setting, a panel for each corpus."""
     corpora = table["corpora"]
-    figure = figure_of(4.2 * len(corpora), 4)
+    figure = _panels(corpora)
     for axes, (corpus, settings) in zip(_row(figure, len(corpora)), corpora.items(), strict=True):
         names = _contenders(settings)
         width = 0.85 / len(names)
@@ -40,7 +40,7 @@ def bars(table: Results) -> Any:
 def lines(table: Results) -> Any:
     """Accuracy over the settings, in their order, a line for each contender."""
     corpora = table["corpora"]
-    figure = figure_of(4.2 * len(corpora), 4)
+    figure = _panels(corpora)
     for axes, (corpus, settings) in zip(_row(figure, len(corpora)), corpora.items(), strict=True):
         for place, name in enumerate(_contenders(settings)):
             held = [(i, s["contenders"][name]) for i, s in enumerate(settings.values()) if name in s["contenders"]]
@@ -62,26 +62,30 @@ def matrix(table: Results) -> Any:
     values = np.array(
         [[100 * found[n]["accuracy"] if n in found else np.nan for found in last.values()] for n in names]
     )
-    figure = figure_of(2.5 + 1.3 * len(corpora), 1.5 + 0.45 * len(names))
+    figure = figure_of(5 + 1.3 * len(corpora), 1.5 + 0.45 * len(names))
     axes = figure.subplots()
-    axes.imshow(values - np.nanmax(values, axis=0), aspect="auto", cmap="YlGn")
+    behind = values - np.nanmax(values, axis=0)
+    axes.imshow(
+        behind, aspect="auto", cmap="Greens", vmax=-0.8 * min(-1.0, np.nanmin(behind))
+    )  # black text stays legible
     for (i, j), value in np.ndenumerate(values):
         axes.text(j, i, "–" if np.isnan(value) else f"{value:.1f}", ha="center", va="center")
     axes.set_xticks(range(len(corpora)), list(corpora))
     axes.set_yticks(range(len(names)), names)
-    axes.set_title(f"{list(next(iter(corpora.values())))[-1]}; darker: nearer to the best of its column")
+    axes.set_title(f"accuracy (%), {list(next(iter(corpora.values())))[-1]}")
     return figure
 
 
 def reliability(table: Results) -> Any:
     """How often predictions of each confidence are right, where contenders have probabilities; last setting."""
     corpora = table["corpora"]
-    figure = figure_of(4.2 * len(corpora), 4)
+    figure = _panels(corpora)
     for axes, (corpus, settings) in zip(_row(figure, len(corpora)), corpora.items(), strict=True):
         axes.plot([0, 1], [0, 1], color="0.8")
         for name, found in list(settings.values())[-1]["contenders"].items():
             if "reliability" in found:
-                held = found["reliability"]
+                enough = sum(b["number"] for b in found["reliability"]) / 100  # a bin of fewer shows noise
+                held = [b for b in found["reliability"] if b["number"] >= enough]
                 label = f"{name} (ECE {100 * found['calibration_error']:.1f} %)"
                 axes.plot([b["confidence"] for b in held], [b["accuracy"] for b in held], marker=".", label=label)
         axes.set(xlabel="confidence", title=corpus)
@@ -110,15 +114,12 @@ def confusion(table: Results) -> Any:
 def cost(table: Results) -> Any:
     """Accuracy against the seconds that one task takes, adaptation and predictions together; last setting."""
     corpora = table["corpora"]
-    figure = figure_of(4.2 * len(corpora), 4)
+    figure = _panels(corpora)
     for axes, (corpus, settings) in zip(_row(figure, len(corpora)), corpora.items(), strict=True):
         for name, found in list(settings.values())[-1]["contenders"].items():
-            point = (found["seconds_a_task"], 100 * found["accuracy"])
-            axes.plot(*point, marker="o")
-            axes.annotate(name, point, fontsize=7, xytext=(4, 2), textcoords="offset points")
+            axes.plot(found["seconds_a_task"], 100 * found["accuracy"], marker="o", linestyle="", label=name)
         axes.set(xscale="log", xlabel="seconds a task, one core", title=corpus)
-    figure.supylabel("accuracy (%)")
-    return figure
+    return _with_legend(figure, "accuracy (%)")
 
 
 PLOTS: dict[str, Callable[[Results], Any]] = {
@@ -131,6 +132,10 @@ PLOTS: dict[str, Callable[[Results], Any]] = {
 }
 
 
+def _panels(corpora: Mapping[str, Any]) -> Any:
+    return figure_of(max(7.0, 4.2 * len(corpora)), 4.3)
+
+
 def _row(figure: Any, number: int) -> list[Any]:
     return list(figure.subplots(1, number, squeeze=False)[0])
 
@@ -141,6 +146,6 @@ def _contenders(settings: Mapping[str, Any]) -> list[str]:
 
 def _with_legend(figure: Any, label: str) -> Any:
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
+    figure.legend(handles, labels, loc="outside lower center", ncols=int(figure.get_figwidth() // 2), fontsize=8)
     figure.supylabel(label, fontsize=9)
     return figure
