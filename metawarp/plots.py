@@ -51,24 +51,27 @@ def draw_accuracies(results: Mapping[str, Mapping[str, Any]], file: str | Path) 
         ImportError: matplotlib is not installed; the message has the command that installs it.
     """
     figure = figure_of(8, 4)
-    methods = list(dict.fromkeys(name for found in results.values() for name in found["methods"]))
     axes = figure.subplots()
-    width = 0.8 / len(methods)
-    for offset, method in enumerate(methods):
-        shown = [
-            (i, found["methods"][method]) for i, found in enumerate(results.values()) if method in found["methods"]
-        ]
-        axes.bar(
-            [i + offset * width for i, _ in shown],
-            [100 * found["accuracy"] for _, found in shown],
-            width,
-            yerr=[100 * found["ci95"] for _, found in shown],
-            label=method,
-        )
-    axes.set_xticks([i + 0.4 - width / 2 for i in range(len(results))], list(results))
+    grouped_bars(axes, {setting: found["methods"] for setting, found in results.items()})
     axes.set(ylabel="accuracy (%), 95 % interval", ylim=(0, 100))
     axes.legend(loc="lower right", ncols=2, fontsize="small")
     return _store(figure, Path(file))
+
+
+def grouped_bars(axes: Any, settings: Mapping[str, Mapping[str, Any]]) -> None:
+    """A group of bars for each setting: "accuracy" ± "ci95" of each name in it, in percent."""
+    names = list(dict.fromkeys(name for found in settings.values() for name in found))
+    width = 0.8 / len(names)
+    for place, name in enumerate(names):
+        shown = [(i, found[name]) for i, found in enumerate(settings.values()) if name in found]
+        axes.bar(
+            [i + place * width for i, _ in shown],
+            [100 * found["accuracy"] for _, found in shown],
+            width,
+            yerr=[100 * found["ci95"] for _, found in shown],
+            label=name,
+        )
+    axes.set_xticks([i + 0.4 - width / 2 for i in range(len(settings))], list(settings), fontsize="small")
 
 
 def figure_of(width: float, height: float) -> Any:

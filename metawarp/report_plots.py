@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from metawarp.plots import figure_of
+from metawarp.plots import figure_of, grouped_bars
 
 Results = Mapping[str, Any]
 """One table: "title", and by corpus and setting what each contender reached."""
@@ -18,19 +18,7 @@ def bars(table: Results) -> Any:
     corpora = table["corpora"]
     figure = _panels(corpora)
     for axes, (corpus, settings) in zip(_row(figure, len(corpora)), corpora.items(), strict=True):
-        names = _contenders(settings)
-        width = 0.85 / len(names)
-        for place, name in enumerate(names):
-            held = [(i, s["contenders"][name]) for i, s in enumerate(settings.values()) if name in s["contenders"]]
-            axes.bar(
-                [i + place * width for i, _ in held],
-                [100 * found["accuracy"] for _, found in held],
-                width,
-                yerr=[100 * found["ci95"] for _, found in held],
-                label=name,
-                color=f"C{place}" if place < 10 else None,
-            )
-        axes.set_xticks([i + 0.42 - width / 2 for i in range(len(settings))], list(settings), fontsize=8)
+        grouped_bars(axes, {at: setting["contenders"] for at, setting in settings.items()})
         lows = [found["accuracy"] for s in settings.values() for found in s["contenders"].values()]
         axes.set_ylim(max(0, 100 * min(lows) - 10), 100)
         axes.set_title(corpus)
