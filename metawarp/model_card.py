@@ -17,13 +17,16 @@ def model_card(config: Mapping[str, Any], numbers: int) -> str:
         numbers: how many numbers were learned.
     """
     backbone, warp, inner = config["backbone"], config["warp"], config["inner"]
+    adapts = "adapts without gradient steps"
+    if inner["steps"]:
+        adapts = f"adapts in {inner['steps']} gradient steps on {', '.join(inner['groups'])}"
     facts = "\n".join(f"| {key} | {value} |" for key, value in config["training"].items() if key not in LONG)
     return f"""# A metawarp init
 
 {numbers:,} numbers for the frozen backbone `{backbone["name"]}` ({backbone["fingerprint"]}),
 learned by `{config["method"]}`.
 Template `{warp["template"]}`, read-out `{warp["read_out"]}`, verbalizer rows from `{warp["rows"]}`;
-adapts in {inner["steps"]} steps on {", ".join(inner["groups"]) or "nothing"}.
+{adapts}.
 
 ```python
 from metawarp import WarpClassifier
