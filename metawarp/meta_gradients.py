@@ -157,7 +157,7 @@ def inner_loop(name: str, steps: int | None = None) -> InnerLoop:
     method = METHODS[name]
     if steps is None:
         return method.inner
-    if steps and not method.inner.groups:
+    if steps > 0 and not method.inner.groups:
         raise InputError(f"method {name!r} has no inner loop; leave out the inner steps, or choose another method.")
     if 0 <= steps < method.least_steps:
         raise InputError(
