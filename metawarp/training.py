@@ -100,7 +100,7 @@ class Trainer:
         """Train to the end, or until validation has not improved for `patience` validations.
 
         Args:
-            resume: go on from the folder's checkpoint; the result is that of an uninterrupted run.
+            resume: go on from the folder's checkpoint; the result is that of an uninterrupted run, up to rounding.
             report: told the numbers of each step, and the step.
 
         Returns:
