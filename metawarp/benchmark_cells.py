@@ -14,16 +14,15 @@ import numpy as np
 from episodes import ClassSplit, Corpus, Episode, EpisodeSampler, InputError
 from episodes.reading import BUNDLED
 from episodes.sampler import Sampler, WrongLabels
-from episodes.splits import PARTS
-from metawarp.adaptation import InnerLoop
 from metawarp.backbone import Backbone
 from metawarp.baseline_table import Bench, build
 from metawarp.benchmark_plan import Cell, Contender, Setting, key_of
 from metawarp.calibration import bins_of, calibration_error
+from metawarp.evaluate_init import seen_in_training
 from metawarp.evaluation import Predictor, metawarp_predictor, score
 from metawarp.initialization import Init, InnerRates
 from metawarp.meta_gradients import inner_loop
-from metawarp.protocol import validation_sampler
+from metawarp.protocol import bounds, validation_sampler
 from metawarp.run_folder import CHECKPOINT
 from metawarp.storage import write_text
 from metawarp.train_init import train
@@ -103,10 +102,8 @@ def _cut(corpus: Corpus, split: ClassSplit, contender: Contender) -> tuple[Corpu
         elif name not in order:
             kept += rows.tolist()
     kept.sort()
-    left = [name for name in corpus.class_names if name in {*names["train"], *names["validation"], *names["test"]}]
-    labels = [left.index(corpus.class_names[corpus.labels[row]]) for row in kept]
-    texts = tuple(corpus.texts[row] for row in kept)
-    return Corpus(texts, np.array(labels), tuple(left), corpus.name), names
+    cut = Corpus(tuple(corpus.texts[row] for row in kept), corpus.labels[kept], corpus.class_names, corpus.name)
+    return cut.select_classes(name for part in names.values() for name in part), names
 
 
 def measure(cell: Cell, data: str, trainings: Path, file: Path) -> None:
@@ -135,8 +132,7 @@ def measure(cell: Cell, data: str, trainings: Path, file: Path) -> None:
 def sampler_of(part: Corpus, setting: Setting) -> Sampler:
     """The episodes of a setting."""
     ways = part.n_classes if setting.n_way == "all" else setting.n_way
-    shots = setting.k_shot if isinstance(setting.k_shot, int) else (setting.k_shot[0], setting.k_shot[1])
-    sampler = EpisodeSampler(part, int(ways), shots, setting.n_query, setting.seed, balanced=setting.balanced)
+    sampler = EpisodeSampler(part, int(ways), setting.k_shot, setting.n_query, setting.seed, balanced=setting.balanced)
     return WrongLabels(sampler, setting.wrong_labels, setting.seed) if setting.wrong_labels else sampler
 
 
@@ -149,12 +145,11 @@ def _predictor(cell: Cell, split: ClassSplit, data: str, trainings: Path) -> tup
         init = _fresh(backbone, contender.training)
     warp = init.bind(backbone)
     warp.encoder.remember([*split.test.texts, *split.test.class_names])
-    facts = {"classes_seen_in_training": _seen(init, split.test)}
+    facts = {"classes_seen_in_training": seen_in_training(init, split.test)}
     if contender.baseline is None:
-        steps = cell.setting.steps
-        inner = init.inner if steps is None else InnerLoop(steps, init.inner.groups if steps else ())
+        inner = init.inner_loop(cell.setting.steps)
         return metawarp_predictor(warp, init.to(backbone), inner, init.temperature), facts
-    low, high = (cell.setting.k_shot,) * 2 if isinstance(cell.setting.k_shot, int) else cell.setting.k_shot
+    low, high = bounds(cell.setting.k_shot)
     ways = split.validation.n_classes if cell.setting.n_way == "all" else int(cell.setting.n_way)
     bench = Bench(
         warp,
@@ -185,11 +180,6 @@ def _counting(predictor: Predictor, confusion: np.ndarray) -> Predictor:
     return predict
 
 
-def _seen(init: Init, tested: Corpus) -> list[str]:
-    learned = init.training.get("class_names", {})
-    return sorted({*learned.get("train", ()), *learned.get("validation", ())} & set(tested.class_names))
-
-
 def _has_model(cell: Cell) -> bool:
     """Whether a cell depends on the model that its training would have."""
     return cell.contender.baseline in (None, "repverb", "warp-random", "warp-mask")
@@ -197,7 +187,7 @@ def _has_model(cell: Cell) -> bool:
 
 def _fingerprints(name: str, data: str) -> list[str]:
     corpus, split = load(name, data)
-    return [corpus.fingerprint, key_of({part: list(split[part].class_names) for part in PARTS})]
+    return [corpus.fingerprint, key_of(split.names())]
 
 
 @lru_cache(maxsize=1)

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from episodes import InputError
 from episodes.errors import first_line, listing
 from metawarp.baseline_table import BASELINES, NEED_SUPPORT
+from metawarp.protocol import Range, bounds
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Setting:
     """
 
     n_way: int | str = 5
-    k_shot: int | Sequence[int] = 1
+    k_shot: Range = 1
     balanced: bool = True
     wrong_labels: float = 0.0
     n_query: int = 10
@@ -143,7 +143,7 @@ def cells_of(table: Table) -> Iterator[tuple[str, str, str, Cell]]:
     for corpus in table.corpora:
         for at, setting in table.settings.items():
             for who, contender in table.contenders.items():
-                if contender.baseline in NEED_SUPPORT and 0 in np.atleast_1d(setting.k_shot):
+                if contender.baseline in NEED_SUPPORT and bounds(setting.k_shot)[0] == 0:
                     continue  # nothing that it could learn from
                 train_on = contender.train_on or (corpus,)
                 if contender.train_on == "others":

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from episodes import Episode, InputError
 from metawarp import storage
-from metawarp.adaptation import InnerLoop, adapt
+from metawarp.adaptation import adapt
 from metawarp.backbone import Backbone
 from metawarp.initialization import Init, identity, untrained
 from metawarp.labels import classes_and_names, label_list, text_list
@@ -99,7 +99,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         if self.steps and not init.inner.groups:
             raise InputError(f"steps is {self.steps}, but this init ({init.method}) has no inner loop; leave it out.")
         warp = init.bind(backbone, any_backbone=self.any_backbone)
-        inner = init.inner if self.steps is None else InnerLoop(self.steps, init.inner.groups if self.steps else ())
+        inner = init.inner_loop(self.steps)
         state = init.to(backbone)
         number = {label: i for i, label in enumerate(classes)}
         episode = Episode.from_texts(

@@ -108,7 +108,7 @@ def evaluate(
         "splits": splits,
         "split": split,
         "classes": list(tested.class_names),
-        "classes_seen_in_training": _seen_in_training(started, tested),
+        "classes_seen_in_training": seen_in_training(started, tested),
         "n_way": n_way,
         "k_shot": k_shot,
         "n_query": n_query,
@@ -128,7 +128,7 @@ def evaluate(
     return results
 
 
-def _seen_in_training(init: Init, tested: Corpus) -> list[str]:
+def seen_in_training(init: Init, tested: Corpus) -> list[str]:
     """Names of tested classes that the init was trained or chosen on, with a warning where there are any."""
     learned = init.training.get("class_names", {})
     known = {*learned.get("train", ()), *learned.get("validation", ())}

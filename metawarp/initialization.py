@@ -208,6 +208,10 @@ class Init:
             )
         return warp
 
+    def inner_loop(self, steps: int | None) -> InnerLoop:
+        """Its inner loop, or one of another number of steps; None: its own."""
+        return self.inner if steps is None else InnerLoop(steps, self.inner.groups if steps else ())
+
     def to(self, backbone: Backbone) -> State:
         """Its tensors where the backbone is, in fp32 or the backbone's own dtype where that is wider."""
         dtype = torch.promote_types(torch.float32, backbone.dtype)

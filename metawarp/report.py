@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from metawarp.plots import plots_available
@@ -39,7 +39,12 @@ def markdown_report(results: Mapping[str, Any]) -> str:
 def markdown_table(corpus: str, settings: Mapping[str, Any]) -> str:
     """Contenders × settings on one corpus."""
     header, *rows = _cells(corpus, settings)
-    lines = [f"| {' | '.join(row)} |" for row in (header, *rows)]
+    return markdown(header, rows)
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table."""
+    lines = [f"| {' | '.join(cells)} |" for cells in (header, *rows)]
     return "\n".join([lines[0], "|---" * len(header) + "|", *lines[1:]])
 
 

@@ -20,7 +20,7 @@ class TextFeatures:
 
     Args:
         backbone: frozen, so that the same tokens always give the same.
-        layers: after how many layers, each from 0 (the embeddings) to all.
+        layers: after how many layers, each from 1 to all.
     """
 
     def __init__(self, backbone: Backbone, layers: Sequence[int]) -> None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from engine_cases import HALF, LATE, PEER
 
-from metawarp.report import markdown_table
+from metawarp.report import markdown, markdown_table
 from metawarp.storage import write_text
 
 BENCHMARKS = Path("benchmarks")
@@ -117,12 +117,6 @@ def lines_table(found: dict[str, Any]) -> str:
             cells += [f"{start:.2f} + {slope:.{digits}f} · S", f"{off:.0%}"]
         rows.append(cells)
     return markdown(["method", "seconds", "within", "MB", "within"], rows)
-
-
-def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table."""
-    lines = [f"| {' | '.join(cells)} |" for cells in (header, *rows)]
-    return "\n".join([lines[0], "|---" * len(header) + "|", *lines[1:]])
 
 
 if __name__ == "__main__":
