@@ -19,7 +19,7 @@ from episodes.errors import listing
 from metawarp import storage
 from metawarp.benchmark_cells import cell_key, measure, needs_training, train_for, training_key
 from metawarp.benchmark_plan import Cell, Table, cells_of, read_plan
-from metawarp.evaluation import chance, holm, interval
+from metawarp.evaluation import interval, paired
 from metawarp.report import html_report, markdown_report
 from metawarp.report_plots import PLOTS
 
@@ -142,11 +142,4 @@ def _against_the_best(found: Mapping[str, Any], baselines: Sequence[str]) -> dic
     best = max(baselines, key=lambda name: found[name]["accuracy"])
     others = [name for name in found if name != best]
     differences = {name: np.subtract(found[name]["per_episode"], found[best]["per_episode"]) for name in others}
-    corrected = holm([chance(difference) for difference in differences.values()])
-    return {
-        "best_baseline": best,
-        "paired": {
-            name: {"difference": float(difference.mean()), "ci95": interval(difference), "p_holm": p}
-            for (name, difference), p in zip(differences.items(), corrected, strict=True)
-        },
-    }
+    return {"best_baseline": best, "paired": paired(differences)}

@@ -21,7 +21,7 @@ from metawarp.calibration import bins_of, calibration_error
 from metawarp.evaluate_init import seen_in_training
 from metawarp.evaluation import Predictor, metawarp_predictor, score
 from metawarp.initialization import Init, InnerRates
-from metawarp.meta_gradients import inner_loop
+from metawarp.meta_gradients import DEFAULT, inner_loop
 from metawarp.protocol import bounds, validation_sampler
 from metawarp.run_folder import CHECKPOINT
 from metawarp.storage import write_text
@@ -164,7 +164,7 @@ def _predictor(cell: Cell, split: ClassSplit, data: str, trainings: Path) -> tup
 
 def _fresh(backbone: Backbone, training: Any) -> Init:
     warp = Warp(backbone, WarpConfig(**training.get("warp", {})))
-    method = training.get("method", "anil")
+    method = training.get("method", DEFAULT)
     return Init.start(warp, inner_loop(method, training.get("inner_steps")), method=method)
 
 

@@ -20,7 +20,7 @@ from metawarp.engines import ENGINES
 from metawarp.evaluate_init import evaluate
 from metawarp.evaluation import format_results
 from metawarp.initialization import InnerRates
-from metawarp.meta_gradients import METHODS
+from metawarp.meta_gradients import DEFAULT, METHODS
 from metawarp.plots import draw_learning_curve, plots_available
 from metawarp.protocol import Range
 from metawarp.shipped import GENERAL, describe, shipped
@@ -76,7 +76,7 @@ def _train_parser() -> ArgumentParser:
     parser.add_argument("--backbone", type=str, default="minilm", help='"minilm", a folder or a Hub id')
     _device_options(parser)
     _reading_options(parser)
-    parser.add_argument("--method", type=str, default="prototypical", help=f"meta-gradient: {', '.join(METHODS)}")
+    parser.add_argument("--method", type=str, default=DEFAULT, help=f"meta-gradient: {', '.join(METHODS)}")
     _episode_options(parser, k_shot=(0, 5), n_query=6)
     parser.add_argument("--balanced", type=bool, default=True, help="false: each class draws its own number of shots")
     parser.add_argument("--steps", type=int, default=TrainingConfig.steps, help="outer steps")

@@ -120,14 +120,16 @@ def compare(predictors: Mapping[str, Predictor], sampler: Sampler, n_episodes: i
     """
     scores = {name: score(predictor, sampler, n_episodes, label=name) for name, predictor in predictors.items()}
     first, *others = scores
-    differences = {name: scores[first].accuracy - scores[name].accuracy for name in others}
+    differences = {f"{first} - {name}": scores[first].accuracy - scores[name].accuracy for name in others}
+    return {"methods": {name: found.summary() for name, found in scores.items()}, "paired": paired(differences)}
+
+
+def paired(differences: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """Mean, interval and corrected p-value of a family of differences, (E,) each, episode by episode."""
     corrected = holm([chance(difference) for difference in differences.values()])
     return {
-        "methods": {name: found.summary() for name, found in scores.items()},
-        "paired": {
-            f"{first} - {name}": {"difference": float(difference.mean()), "ci95": interval(difference), "p_holm": p}
-            for (name, difference), p in zip(differences.items(), corrected, strict=True)
-        },
+        name: {"difference": float(difference.mean()), "ci95": interval(difference), "p_holm": p}
+        for (name, difference), p in zip(differences.items(), corrected, strict=True)
     }
 
 

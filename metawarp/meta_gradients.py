@@ -141,6 +141,9 @@ METHODS: dict[str, Method] = {
     "multitask": Method(multitask, InnerLoop(3, GROUPS), class_rows=True),
 }
 
+DEFAULT = "prototypical"
+"""The method where none is named."""
+
 
 def inner_loop(name: str, steps: int | None = None) -> InnerLoop:
     """A method's inner loop, with another number of steps where one is given.

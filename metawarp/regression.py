@@ -68,8 +68,7 @@ def fitted_rows(
             change = p * (change - (p * change).sum(-1, keepdim=True))
             return {"rows": vectors["rows"] + (counts[..., None] * change).transpose(1, 2) @ x}
 
-        tolerance = torch.finfo(x.dtype).eps ** 0.75
-        return conjugate_gradients(times, {"rows": right}, SOLVER_STEPS, tolerance=tolerance)["rows"]
+        return conjugate_gradients(times, {"rows": right}, SOLVER_STEPS, tolerance=_tolerance(x))["rows"]
 
     with torch.no_grad():
         rows = _minimum(slope, loss, solved, x.new_zeros(*class_mask.shape, x.shape[-1]))
@@ -88,11 +87,10 @@ def _minimum(
     rows: Tensor,
 ) -> Tensor:
     """Newton's method, each task's step halved until its loss falls."""
-    small = torch.finfo(rows.dtype).eps ** 0.75
-    first = slope(rows).flatten(1).norm(dim=1)
+    gradient = slope(rows)
+    enough = _tolerance(rows) * gradient.flatten(1).norm(dim=1)
     for _ in range(NEWTON_STEPS):
-        gradient = slope(rows)
-        if bool((gradient.flatten(1).norm(dim=1) <= small * first).all()):
+        if bool((gradient.flatten(1).norm(dim=1) <= enough).all()):
             break
         way, before, length = solved(gradient, rows), loss(rows), rows.new_ones(len(rows))
         for _ in range(HALVINGS):
@@ -101,7 +99,13 @@ def _minimum(
                 break
             length = torch.where(worse, length / 2, length)
         rows = rows - length[:, None, None] * way
+        gradient = slope(rows)
     return rows
+
+
+def _tolerance(of: Tensor) -> float:
+    """What is left of a slope or residual, as a fraction, when it counts as zero in a tensor's precision."""
+    return torch.finfo(of.dtype).eps ** 0.75
 
 
 def _logits(x: Tensor, rows: Tensor, class_mask: Tensor) -> Tensor:

@@ -48,9 +48,14 @@ class TextFeatures:
 
     def _means(self, batch: EncodedBatch) -> Tensor:
         hidden, done, means = self.backbone.word_embeddings[batch.input_ids], 0, {}
-        weights = batch.attention_mask.to(hidden.dtype)
         for layer in sorted(set(self.layers)):
             hidden = self.backbone.through(hidden, batch.attention_mask, done, layer)
-            means[layer] = (hidden * weights[..., None]).sum(1) / weights.sum(1, keepdim=True)
+            means[layer] = mean_over(hidden, batch.attention_mask)
             done = layer
         return torch.stack([means[layer] for layer in self.layers], dim=1)
+
+
+def mean_over(hidden: Tensor, places: Tensor) -> Tensor:
+    """Mean (B, h) of hidden states (B, n, h) over the places (B, n) that are true."""
+    weights = places.to(hidden.dtype)
+    return (hidden * weights[..., None]).sum(1) / weights.sum(1, keepdim=True)

@@ -10,7 +10,7 @@ from episodes import Corpus
 from metawarp import processes, storage
 from metawarp.backbone import Backbone
 from metawarp.initialization import Init, InnerRates
-from metawarp.meta_gradients import inner_loop
+from metawarp.meta_gradients import DEFAULT, inner_loop
 from metawarp.protocol import Names, Range
 from metawarp.run_folder import CHECKPOINT, LOG
 from metawarp.trackers import require_tracker, tracked
@@ -33,7 +33,7 @@ def train(
     dtype: str = "float32",
     max_tokens: int = Backbone.max_tokens,
     cache: str | None = None,
-    method: str = "prototypical",
+    method: str = DEFAULT,
     n_way: Range = 5,
     k_shot: Range = (0, 5),
     n_query: int = 6,

@@ -21,7 +21,7 @@ from metawarp.backbone import Backbone
 from metawarp.encoded import EncodedBatch
 from metawarp.lower_layers import LowerLayers
 from metawarp.template import Template, TextEncoder
-from metawarp.text_features import TextFeatures
+from metawarp.text_features import TextFeatures, mean_over
 
 CHOICES = {
     "rows": ("names", "support", "mix", "regression", "random"),
@@ -209,8 +209,7 @@ class Warp:
         found: State = {}
         if "mean" in self.config.parts:
             hidden = self.backbone.hidden_states(entering, batch.attention_mask, layer)
-            places = batch.text_mask.to(hidden.dtype)
-            found["mean"] = (hidden * places[..., None]).sum(1) / places.sum(1, keepdim=True)
+            found["mean"] = mean_over(hidden, batch.text_mask)
             at_mask = hidden[torch.arange(len(batch), device=hidden.device), batch.mask_position]
         else:
             at_mask = self.backbone.hidden_at(entering, batch.attention_mask, batch.mask_position, layer)
