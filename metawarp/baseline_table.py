@@ -13,6 +13,7 @@ from episodes import EpisodeSampler, InputError
 from episodes.errors import listing
 from metawarp import baselines, processes
 from metawarp.baselines import SentenceEncoder
+from metawarp.cost import numbers_a_task
 from metawarp.evaluation import Predictor, score
 from metawarp.initialization import Init
 from metawarp.warp import Warp
@@ -27,6 +28,7 @@ class Bench:
         init: the init itself, whose untrained twins are baselines.
         shots: numbers of shots of the test episodes.
         validation: makes a sampler over validation classes at a number of shots; None where there are no such classes.
+        encode: what embeds texts for those baselines that have no prompt.
         validation_episodes: episodes that each hyper-parameter is chosen on.
         seed: of random starts.
     """
@@ -35,6 +37,7 @@ class Bench:
     init: Init
     shots: range
     validation: Callable[[int], EpisodeSampler] | None
+    encode: SentenceEncoder
     validation_episodes: int = 100
     seed: int = 0
 
@@ -78,14 +81,25 @@ def named(names: Sequence[str], shots: int) -> list[str]:
 
 def build(names: Sequence[str], bench: Bench) -> tuple[dict[str, Predictor], dict[str, object]]:
     """Predictors of the named baselines, and the hyper-parameters chosen for them."""
-    encode = SentenceEncoder(bench.warp.backbone, bench.init.warp.max_length)
     predictors: dict[str, Predictor] = {}
     chosen: dict[str, object] = {}
     for name in names:
-        predictors[name], parameters = BASELINES[name](encode, bench)
+        predictors[name], parameters = BASELINES[name](bench.encode, bench)
         if parameters:
             chosen[name] = parameters
     return predictors, chosen
+
+
+def baseline_numbers(name: str, bench: Bench, ways: int) -> int:
+    """Numbers that a task of so many classes keeps beside the frozen backbone."""
+    size, backbone = bench.encode.warp.row_size, bench.warp.backbone
+    if name == "setfit":
+        return sum(weights.numel() for weights in backbone.model.parameters()) + ways * (size + 1)
+    if name in ("warp-random", "warp-mask"):
+        return numbers_a_task(bench.warp, bench.init.inner, ways)
+    if name == "repverb":
+        return ways * backbone.feature_size
+    return ways * (size + (name == "logistic-regression"))
 
 
 Builder = Callable[[SentenceEncoder, Bench], tuple[Predictor, dict[str, object]]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from copy import copy
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -19,8 +18,10 @@ from episodes.errors import first_line
 from metawarp.adaptation import InnerLoop
 from metawarp.backbone import Backbone
 from metawarp.evaluation import Predictor, metawarp_predictor
+from metawarp.held import Held
 from metawarp.initialization import NAME_WEIGHT, Init, InnerRates, untrained
 from metawarp.template import Template
+from metawarp.text_features import LIMIT
 from metawarp.verbalizer import name_weight
 from metawarp.warp import Warp
 
@@ -37,19 +38,22 @@ class SentenceEncoder:
 
     def __init__(self, backbone: Backbone, max_length: int) -> None:
         self.warp = Warp(backbone, replace(untrained(backbone).warp, max_length=max_length))
-        self.known: dict[str, np.ndarray] = {}
+        self._held = Held(LIMIT)
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings (B, d) in float32."""
-        new = [text for text in dict.fromkeys(texts) if text not in self.known]
+        found = {text: vector for text in texts if (vector := self._held.get(text)) is not None}
+        new = [text for text in dict.fromkeys(texts) if text not in found]
         prompts = torch.zeros(1, 0, self.warp.backbone.embedding_size, device=self.warp.backbone.device)
         for first in range(0, len(new), BATCH):
             some = new[first : first + BATCH]
             with torch.no_grad():
                 task = torch.zeros(len(some), dtype=torch.long, device=prompts.device)
                 vectors = self.warp.features(prompts, None, self.warp.encoder(some), task)
-            self.known.update(zip(some, vectors.float().cpu().numpy(), strict=True))
-        return np.stack([self.known[text] for text in texts])
+            computed = {text: vector.clone() for text, vector in zip(some, vectors.float().cpu(), strict=True)}
+            self._held.put(computed)
+            found.update(computed)
+        return torch.stack([found[text] for text in texts]).numpy()
 
 
 def prototypes(encode: SentenceEncoder, episodes: Sequence[Episode]) -> Iterator[np.ndarray]:
@@ -180,8 +184,8 @@ def untrained_warp(warp: Warp, init: Init, prompt_start: str, seed: int) -> Pred
 
 def _changed(warp: Warp, **settings: str) -> Warp:
     """The same model, with the texts that it remembers, of another config."""
-    fresh = copy(warp)
-    fresh.config = replace(warp.config, **settings)
+    fresh = Warp(warp.backbone, replace(warp.config, **settings))
+    fresh.encoder = warp.encoder
     return fresh
 
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from episodes import InputError
 from episodes.errors import listing
 from metawarp import storage
-from metawarp.benchmark_cells import cell_key, measure, needs_training, train_for, training_key
+from metawarp.benchmark_cells import cell_key, measure, needs_training, reader_key, train_for, training_key
 from metawarp.benchmark_plan import Cell, Table, cells_of, read_plan
 from metawarp.evaluation import interval, paired
 from metawarp.report import html_report, markdown_report
@@ -63,7 +63,7 @@ def benchmark(
     missing = {key: c for key, c in trainings.items() if not (folder / TRAININGS / key / "init.safetensors").exists()}
     logger.info("%d trainings and %d cells are to be done", len(missing), len(todo))
     _each(_train, [(cell, data, folder) for cell in missing.values()], workers, "trainings")
-    _each(_measure, [(cells[key], data, folder, key) for key in todo], workers, "cells")
+    _each(_measure, [(group, data, folder) for group in _by_reader(cells, todo, data)], workers, "readers")
     results = {name: _collected(table, data, folder) for name, table in chosen.items()}
     storage.write_text(folder / RESULTS, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     storage.write_text(folder / f"{REPORT}.md", markdown_report(results))
@@ -95,8 +95,16 @@ def _train(cell: Cell, data: str, folder: Path) -> None:
     train_for(cell, data, folder / TRAININGS)
 
 
-def _measure(cell: Cell, data: str, folder: Path, key: str) -> None:
-    measure(cell, data, folder / TRAININGS, _cell_file(folder, key))
+def _by_reader(cells: Mapping[str, Cell], todo: Sequence[str], data: str) -> list[dict[str, Cell]]:
+    """Cells that read the same texts in the same way, by key: one process does them, and reads a text once."""
+    groups: dict[str, dict[str, Cell]] = {}
+    for key in todo:
+        groups.setdefault(reader_key(cells[key], data), {})[key] = cells[key]
+    return list(groups.values())
+
+
+def _measure(cells: Mapping[str, Cell], data: str, folder: Path) -> None:
+    measure({_cell_file(folder, key): cell for key, cell in cells.items()}, data, folder / TRAININGS)
 
 
 def _cell_file(folder: Path, key: str) -> Path:
@@ -121,6 +129,7 @@ def _over_seeds(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One contender's numbers; accuracies are averaged over its trainings, episode by episode."""
     accuracy = np.mean([cell["accuracy"] for cell in cells], axis=0)
     means = [float(np.mean(cell["accuracy"])) for cell in cells]
+    means_of = ("seconds_a_task", "peak_megabytes", "numbers_a_task")
     shared = ("chosen_on_validation_classes", "classes_seen_in_training", "reliability", "confusion", "class_names")
     errors = [cell["calibration_error"] for cell in cells if "calibration_error" in cell]
     return {
@@ -129,7 +138,7 @@ def _over_seeds(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "macro_f1": float(np.mean([cell["macro_f1"] for cell in cells])),
         "by_seed": means,
         "calibration_error": float(np.mean(errors)) if errors else None,
-        "seconds_a_task": float(np.mean([cell["seconds_a_task"] for cell in cells])),
+        **{name: float(np.mean([cell[name] for cell in cells])) for name in means_of},
         **{name: cells[0][name] for name in shared if name in cells[0]},
         "per_episode": [round(float(value), 6) for value in accuracy],
     }

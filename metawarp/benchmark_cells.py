@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,11 @@ from episodes import ClassSplit, Corpus, Episode, EpisodeSampler, InputError
 from episodes.reading import BUNDLED
 from episodes.sampler import Sampler, WrongLabels
 from metawarp.backbone import Backbone
-from metawarp.baseline_table import Bench, build
+from metawarp.baseline_table import Bench, baseline_numbers, build
+from metawarp.baselines import SentenceEncoder
 from metawarp.benchmark_plan import Cell, Contender, Setting, key_of
 from metawarp.calibration import bins_of, calibration_error
+from metawarp.cost import cost_of, numbers_a_task
 from metawarp.evaluate_init import seen_in_training
 from metawarp.evaluation import Predictor, metawarp_predictor, score
 from metawarp.initialization import Init, InnerRates
@@ -30,6 +31,9 @@ from metawarp.training_config import TrainingConfig
 from metawarp.warp import Warp, WarpConfig
 
 DATA, SPLITS = "data.jsonl", "splits.json"
+
+COST_EPISODES = 4
+"""Of which the first warms up."""
 
 
 @lru_cache(maxsize=8)
@@ -55,11 +59,18 @@ def training_key(cell: Cell, data: str) -> str:
     return key_of([cell.training, [_fingerprints(name, data) for name in cell.train_on]])
 
 
+def reader_key(cell: Cell, data: str) -> str:
+    """What a cell reads texts with, as a key: cells that share it are measured together, and a text is read once."""
+    training, tested = cell.contender.training, _fingerprints(cell.corpus, data)
+    length = training.get("warp", {}).get("max_length")
+    # Baselines without a prompt know no more of an init than the model that it is for.
+    read = training_key(cell, data) if _has_model(cell) else [training.get("backbone"), length]
+    return key_of([read, needs_training(cell), tested])
+
+
 def cell_key(cell: Cell, data: str) -> str:
     """What the numbers of a cell depend on, as a key."""
-    trained = training_key(cell, data) if _has_model(cell) else None
-    contender = {name: getattr(cell.contender, name) for name in ("baseline", "meta_trained")}
-    return key_of([contender, trained, _fingerprints(cell.corpus, data), vars(cell.setting)])
+    return key_of([reader_key(cell, data), cell.contender.baseline, cell.seed, vars(cell.setting)])
 
 
 def needs_training(cell: Cell) -> bool:
@@ -106,27 +117,29 @@ def _cut(corpus: Corpus, split: ClassSplit, contender: Contender) -> tuple[Corpu
     return cut.select_classes(name for part in names.values() for name in part), names
 
 
-def measure(cell: Cell, data: str, trainings: Path, file: Path) -> None:
-    """Measure a cell and write its file."""
-    (_, split), setting = load(cell.corpus, data), cell.setting
-    sampler = sampler_of(split.test, setting)
-    predictor, facts = _predictor(cell, split, data, trainings)
-    confusion = np.zeros((split.test.n_classes, split.test.n_classes), dtype=int)
-    began = time.perf_counter()
-    found = score(_counting(predictor, confusion), sampler, setting.episodes)
-    seconds = (time.perf_counter() - began) / setting.episodes
-    result = {
-        **facts,
-        "accuracy": found.accuracy.tolist(),
-        "macro_f1": found.macro_f1.tolist(),
-        "seconds_a_task": seconds,
-        "class_names": list(split.test.class_names),
-        "confusion": confusion.tolist(),
-    }
-    if len(found.right):
-        result["calibration_error"] = calibration_error(found.confidence, found.right)
-        result["reliability"] = bins_of(found.confidence, found.right)
-    write_text(file, json.dumps(result) + "\n")
+def measure(cells: Mapping[Path, Cell], data: str, trainings: Path) -> None:
+    """Measure cells of one `reader_key`, and write the file of each."""
+    init, warp, encode = _reader(next(iter(cells.values())), data, trainings)
+    for file, cell in cells.items():
+        (_, split), setting = load(cell.corpus, data), cell.setting
+        sampler = sampler_of(split.test, setting)
+        predictor, facts = _predictor(cell, split, init, warp, encode)
+        confusion = np.zeros((split.test.n_classes, split.test.n_classes), dtype=int)
+        found = score(_counting(predictor, confusion), sampler, setting.episodes)
+        # On episodes that nobody is measured on.
+        cost = cost_of(predictor, [sampler[setting.episodes + i] for i in range(COST_EPISODES)])
+        result = {
+            **facts,
+            **cost,
+            "accuracy": found.accuracy.tolist(),
+            "macro_f1": found.macro_f1.tolist(),
+            "class_names": list(split.test.class_names),
+            "confusion": confusion.tolist(),
+        }
+        if len(found.right):
+            result["calibration_error"] = calibration_error(found.confidence, found.right)
+            result["reliability"] = bins_of(found.confidence, found.right)
+        write_text(file, json.dumps(result) + "\n")
 
 
 def sampler_of(part: Corpus, setting: Setting) -> Sampler:
@@ -136,30 +149,41 @@ def sampler_of(part: Corpus, setting: Setting) -> Sampler:
     return WrongLabels(sampler, setting.wrong_labels, setting.seed) if setting.wrong_labels else sampler
 
 
-def _predictor(cell: Cell, split: ClassSplit, data: str, trainings: Path) -> tuple[Predictor, dict[str, Any]]:
-    contender = cell.contender
-    backbone = _backbone(contender.training.get("backbone", "minilm"))
-    if needs_training(cell):
-        init = Init.load(trainings / training_key(cell, data))
-    else:
-        init = _fresh(backbone, contender.training)
+def _reader(cell: Cell, data: str, trainings: Path) -> tuple[Init, Warp, SentenceEncoder]:
+    """An init, what reads texts for it, and what reads them for baselines without a prompt."""
+    (_, split), training = load(cell.corpus, data), cell.contender.training
+    backbone = _backbone(training.get("backbone", "minilm"))
+    trained = needs_training(cell)
+    init = Init.load(trainings / training_key(cell, data)) if trained else _fresh(backbone, training)
     warp = init.bind(backbone)
     warp.encoder.remember([*split.test.texts, *split.test.class_names])
-    facts = {"classes_seen_in_training": seen_in_training(init, split.test)}
-    if contender.baseline is None:
-        inner = init.inner_loop(cell.setting.steps)
-        return metawarp_predictor(warp, init.to(backbone), inner, init.temperature), facts
-    low, high = bounds(cell.setting.k_shot)
-    ways = split.validation.n_classes if cell.setting.n_way == "all" else int(cell.setting.n_way)
+    return init, warp, SentenceEncoder(backbone, init.warp.max_length)
+
+
+def _predictor(
+    cell: Cell, split: ClassSplit, init: Init, warp: Warp, encode: SentenceEncoder
+) -> tuple[Predictor, dict[str, Any]]:
+    """What predicts a cell's episodes, and what there is to say of it."""
+    baseline, setting = cell.contender.baseline, cell.setting
+    facts: dict[str, Any] = {"classes_seen_in_training": seen_in_training(init, split.test)}
+    ways = split.test.n_classes if setting.n_way == "all" else int(setting.n_way)
+    if baseline is None:
+        inner = init.inner_loop(setting.steps)
+        facts["numbers_a_task"] = numbers_a_task(warp, inner, ways)
+        return metawarp_predictor(warp, init.to(warp.backbone), inner, init.temperature), facts
+    low, high = bounds(setting.k_shot)
+    chosen_at = split.validation.n_classes if setting.n_way == "all" else ways
     bench = Bench(
         warp,
         init,
         range(low, high + 1),
-        lambda shots: validation_sampler(split, ways, shots, cell.setting.n_query, cell.setting.seed),
+        lambda shots: validation_sampler(split, chosen_at, shots, setting.n_query, setting.seed),
+        encode,
         seed=cell.seed,
     )
-    predictors, chosen = build([contender.baseline], bench)
-    return predictors[contender.baseline], {**facts, "chosen_on_validation_classes": chosen}
+    predictors, chosen = build([baseline], bench)
+    facts |= {"chosen_on_validation_classes": chosen, "numbers_a_task": baseline_numbers(baseline, bench, ways)}
+    return predictors[baseline], facts
 
 
 def _fresh(backbone: Backbone, training: Any) -> Init:

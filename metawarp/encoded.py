@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from itertools import pairwise
 
@@ -79,6 +80,16 @@ class EncodedBatch:
         """The token ids of each text as bytes: what a frozen model makes of it depends on nothing else."""
         ids = self.input_ids.numpy()
         return [row[:length].tobytes() for row, length in zip(ids, self.lengths.tolist(), strict=True)]
+
+    def in_passes(self, max_tokens: int, read: Callable[[EncodedBatch, Tensor], Tensor]) -> Tensor:
+        """What a function makes of the texts, (B, …), in passes of texts of about the same length.
+
+        Args:
+            max_tokens: of one pass, padding included.
+            read: from some of the texts, and which rows they are, to their part of the result.
+        """
+        passes = self.passes(max_tokens)
+        return torch.cat([read(self.select(rows), rows) for rows in passes])[torch.argsort(torch.cat(passes))]
 
     def passes(self, max_tokens: int) -> list[Tensor]:
         """Rows in the order of their length, cut where padding or the whole would grow too large.

@@ -13,6 +13,7 @@ from episodes import Corpus, EpisodeSampler, InputError
 from episodes.errors import listing
 from metawarp import baseline_table, processes, storage
 from metawarp.backbone import Backbone
+from metawarp.baselines import SentenceEncoder
 from metawarp.evaluation import compare, metawarp_predictor
 from metawarp.initialization import Init, identity
 from metawarp.protocol import Range, bounds, tested_classes, validation_sampler
@@ -93,6 +94,7 @@ def evaluate(
         started,
         range(low, high + 1),
         None if parts is None else lambda shots: validation_sampler(parts, n_way, shots, n_query, seed),
+        SentenceEncoder(backbone, started.warp.max_length),
         seed=seed,
     )
     others, chosen = baseline_table.build(

@@ -32,7 +32,7 @@ def markdown_report(results: Mapping[str, Any]) -> str:
     parts = [_NOTE]
     for table in results.values():
         parts.append(f"## {table['title']}")
-        parts += [markdown_table(corpus, settings) for corpus, settings in table["corpora"].items()]
+        parts += [markdown(header, rows) for header, *rows in _tables(table)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -65,8 +65,7 @@ def html_report(results: Mapping[str, Any], name: str) -> str:
         body.append(f'<h2 id="{key}">{html.escape(table["title"])}</h2>')
         if plots_available():
             body += [f'<img alt="{plot}" src="{_inside(PLOTS[plot](table))}">' for plot in table["plots"]]
-        for corpus, settings in table["corpora"].items():
-            header, *rows = _cells(corpus, settings)
+        for header, *rows in _tables(table):
             body += ["<table><thead><tr>", *(f"<th>{html.escape(cell)}</th>" for cell in header), "</tr></thead>"]
             for row in rows:
                 body += ["<tr>", *(f"<td>{html.escape(cell)}</td>" for cell in row), "</tr>"]
@@ -75,6 +74,23 @@ def html_report(results: Mapping[str, Any], name: str) -> str:
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(name)}</title>'
         f"<style>{_STYLE}</style><body>" + "\n".join(body) + "</body></html>\n"
     )
+
+
+def _tables(table: Mapping[str, Any]) -> Iterator[list[list[str]]]:
+    """Accuracies on each corpus, and behind them what a task costs, where that is drawn too; the header first."""
+    for corpus, settings in table["corpora"].items():
+        yield list(_cells(corpus, settings))
+        if "cost" in table["plots"]:
+            yield list(_costs(corpus, settings))
+
+
+def _costs(corpus: str, settings: Mapping[str, Any]) -> Iterator[list[str]]:
+    """What a new task costs each contender in the last setting."""
+    at, setting = list(settings.items())[-1]
+    yield [f"{corpus}, a new task of {at}", "seconds, one core", "megabytes above the backbone", "numbers kept"]
+    for name, found in setting["contenders"].items():
+        seconds, megabytes = f"{found['seconds_a_task']:.3g}", f"{found['peak_megabytes']:,.0f}"
+        yield [name, seconds, megabytes, f"{found['numbers_a_task']:,.0f}"]
 
 
 def _cells(corpus: str, settings: Mapping[str, Any]) -> Iterator[list[str]]:

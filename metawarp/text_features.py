@@ -11,7 +11,7 @@ from metawarp.backbone import Backbone
 from metawarp.encoded import EncodedBatch
 from metawarp.held import Held
 
-LIMIT = 2**29
+LIMIT = 2**28
 """Bytes of embeddings that are held in memory."""
 
 
@@ -29,30 +29,20 @@ class TextFeatures:
 
     def __call__(self, batch: EncodedBatch) -> Tensor:
         """Embeddings (B, L, h), L the number of layers asked for."""
-        bare = batch.only(batch.text_mask)
-        keys = bare.keys()
-        found = {key: vectors for key in keys if (vectors := self._held.get(key)) is not None}
-        new = {key: row for row, key in enumerate(keys) if key not in found}
-        if new:
-            computed = dict(zip(new, self._computed(bare.select(torch.tensor(list(new.values())))), strict=True))
-            found.update(computed)
-            self._held.put(computed)
-        return torch.stack([found[key] for key in keys]).to(self.backbone.device)
+        return self._held.of(batch.only(batch.text_mask), self._computed).to(self.backbone.device)
 
     @torch.no_grad()
-    def _computed(self, batch: EncodedBatch) -> list[Tensor]:
-        passes = batch.passes(self.backbone.max_tokens)
-        vectors = torch.cat([self._means(batch.select(rows).to(self.backbone.device)).cpu() for rows in passes])
-        # Each a tensor of its own: a slice would keep all of them.
-        return [vector.clone() for vector in vectors[torch.argsort(torch.cat(passes))]]
+    def _computed(self, batch: EncodedBatch) -> Tensor:
+        return batch.in_passes(self.backbone.max_tokens, self._means)
 
-    def _means(self, batch: EncodedBatch) -> Tensor:
+    def _means(self, batch: EncodedBatch, rows: Tensor) -> Tensor:
+        batch = batch.to(self.backbone.device)
         hidden, done, means = self.backbone.word_embeddings[batch.input_ids], 0, {}
         for layer in sorted(set(self.layers)):
             hidden = self.backbone.through(hidden, batch.attention_mask, done, layer)
             means[layer] = mean_over(hidden, batch.attention_mask)
             done = layer
-        return torch.stack([means[layer] for layer in self.layers], dim=1)
+        return torch.stack([means[layer] for layer in self.layers], dim=1).cpu()
 
 
 def mean_over(hidden: Tensor, places: Tensor) -> Tensor:

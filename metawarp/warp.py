@@ -20,8 +20,9 @@ from episodes import InputError
 from metawarp.backbone import Backbone
 from metawarp.encoded import EncodedBatch
 from metawarp.lower_layers import LowerLayers
+from metawarp.prompted_features import PromptedFeatures
 from metawarp.template import Template, TextEncoder
-from metawarp.text_features import TextFeatures, mean_over
+from metawarp.text_features import TextFeatures
 
 CHOICES = {
     "rows": ("names", "support", "mix", "regression", "random"),
@@ -126,6 +127,7 @@ class Warp:
                 f"{backbone.n_layers}."
             )
         self.text = TextFeatures(backbone, layers) if layers else None
+        self.prompted = PromptedFeatures(backbone, config.parts, config.prompt_layer, self.lower)
 
     @property
     def row_size(self) -> int:
@@ -181,7 +183,7 @@ class Warp:
             _, copies = torch.unique(batch.input_ids, dim=0, return_inverse=True)
             first = torch.zeros(int(copies.max()) + 1, dtype=torch.long).scatter_(0, copies, torch.arange(len(batch)))
             batch, task = batch.select(first), torch.zeros_like(task[first])
-        found = self._prompted(prompts, batch, task)
+        found = self.prompted(prompts, batch, task)
         if self.text is not None and self.config.layers_below:
             alone = self.text(batch).to(prompts.dtype).unbind(1)
             found |= dict(zip((part for part in self.config.parts if part.startswith("text")), alone, strict=True))
@@ -189,33 +191,6 @@ class Warp:
         if weights is not None:
             parts = [weight.sqrt() * part for weight, part in zip(weights, parts, strict=True)]
         return torch.cat(parts, dim=-1)[copies]
-
-    def _prompted(self, prompts: Tensor, batch: EncodedBatch, task: Tensor) -> State:
-        """The parts that depend on the prompt, (B, …) each, in passes of texts of about the same length."""
-        if not {"mean", "mask"} & set(self.config.parts):
-            return {}
-        passes = batch.passes(self.backbone.max_tokens)
-        found = [self._pass(prompts, batch.select(rows), task[rows]) for rows in passes]
-        order = torch.argsort(torch.cat(passes))
-        return {part: torch.cat([each[part] for each in found])[order] for part in found[0]}
-
-    def _pass(self, prompts: Tensor, batch: EncodedBatch, task: Tensor) -> State:
-        encoded, batch, layer = batch, batch.to(self.backbone.device), self.config.prompt_layer
-        entering = self.backbone.word_embeddings[batch.input_ids] if self.lower is None else self.lower(encoded)
-        entering = entering.to(prompts.dtype)
-        if self.encoder.prompt_length:
-            soft = prompts[task[:, None], batch.prompt_index.clamp(min=0)]
-            entering = torch.where(batch.prompt_index[..., None] >= 0, soft, entering)
-        found: State = {}
-        if "mean" in self.config.parts:
-            hidden = self.backbone.hidden_states(entering, batch.attention_mask, layer)
-            found["mean"] = mean_over(hidden, batch.text_mask)
-            at_mask = hidden[torch.arange(len(batch), device=hidden.device), batch.mask_position]
-        else:
-            at_mask = self.backbone.hidden_at(entering, batch.attention_mask, batch.mask_position, layer)
-        if "mask" in self.config.parts:
-            found["mask"] = self.backbone.mask_features(at_mask)
-        return {part: features.to(prompts.dtype) for part, features in found.items()}
 
     def unit(self, vectors: Tensor) -> Tensor:
         """Vectors (…, d) as the similarity compares them: of unit length for cosine, unchanged for dot."""

@@ -26,7 +26,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 import transformers
 from engine_cases import CASES, HALF, HALF_FIRST, LATE, PEER, PROMPT_PEER
@@ -34,6 +33,7 @@ from engine_cases import CASES, HALF, HALF_FIRST, LATE, PEER, PROMPT_PEER
 from episodes import Corpus, EpisodeSampler
 from metawarp import Backbone, Init, Warp, WarpConfig
 from metawarp.adaptation import GROUPS, InnerLoop
+from metawarp.cost import peak_megabytes
 from metawarp.memory import MemoryLimitError
 from metawarp.storage import write_text
 from metawarp.tasks import TaskBatch
@@ -86,17 +86,7 @@ class Bench:
 
     def peak(self) -> float:
         """Megabytes above the loaded model at the worst moment."""
-        if self.device != "cpu":
-            torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated()
-            self.seconds()
-            return (torch.cuda.max_memory_allocated() - before) / 1e6
-        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of loading
-        before = psutil.Process().memory_info().rss
-        self.seconds()
-        status = Path("/proc/self/status").read_text()
-        peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-        return (peak * 1024 - before) / 1e6
+        return peak_megabytes(self.seconds, self.device)
 
     def _wait(self) -> None:
         if self.device != "cpu":

@@ -43,7 +43,7 @@ def sampler():
 
 def bench_of(backbone, *, inner=ONE_STEP, shots=range(1, 2), validation=None, **settings):
     warp = Warp(backbone, WarpConfig(template="{prompt:2} {text} {mask}"))
-    return Bench(warp, Init.start(warp, inner), shots, validation, **settings)
+    return Bench(warp, Init.start(warp, inner), shots, validation, SentenceEncoder(backbone, 128), **settings)
 
 
 def unit(vectors):
@@ -215,7 +215,7 @@ def test_the_twins_know_nothing_of_what_the_init_has_learned(tiny, sampler):
     inner = InnerLoop(1, ("prompt", "rows"))
     fresh = bench_of(tiny, inner=inner)
     learned = {name: tensor + 1 for name, tensor in fresh.init.tensors.items()}
-    trained = Bench(fresh.warp, Init(learned, fresh.init.warp, inner, "maml", fresh.init.backbone), range(1, 2), None)
+    trained = replace(fresh, init=Init(learned, fresh.init.warp, inner, "maml", fresh.init.backbone))
     episodes = [sampler[i] for i in range(10)]
     for name in ("warp-mask", "warp-random"):
         one, other = (list(build([name], bench)[0][name](episodes)) for bench in (fresh, trained))

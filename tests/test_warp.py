@@ -27,10 +27,10 @@ def refused(message):
 
 
 def prompts_of(warp, tasks, seed=0):
-    """Different prompts (T, K, d) for T tasks."""
+    """Different prompts (T, K, d) for T tasks, being learned, so that nothing read under them is kept."""
     shape = (tasks, warp.encoder.prompt_length, warp.backbone.embedding_size)
     random = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    return random.to(torch.promote_types(torch.float32, warp.backbone.dtype))
+    return random.to(torch.promote_types(torch.float32, warp.backbone.dtype)).requires_grad_()
 
 
 def one_task(texts):
@@ -152,10 +152,27 @@ def test_texts_that_hold_special_tokens_are_not_taken_for_one_another(tiny, temp
 def test_padding_changes_nothing(tiny):
     warp, _ = tiny_model(tiny)
     prompts = prompts_of(warp, 1)
-    short = warp._pass(prompts, warp.encoder(["the alarm"]), one_task([0]))
-    padded = warp._pass(prompts, warp.encoder(["the alarm", " ".join(["rain"] * 50)]), one_task([0, 0]))
-    for part, features in short.items():
-        assert torch.allclose(padded[part][:1], features, rtol=0, atol=1e-12), part
+    short = warp.prompted._pass(prompts, warp.encoder(["the alarm"]), one_task([0]))
+    padded = warp.prompted._pass(prompts, warp.encoder(["the alarm", " ".join(["rain"] * 50)]), one_task([0, 0]))
+    assert torch.allclose(padded[:1], short, rtol=0, atol=1e-12)
+
+
+def test_texts_under_a_prompt_that_is_not_learned_are_read_once(tiny, monkeypatch):
+    warp, _ = tiny_model(tiny, read_out="mean+mask")
+    learned = prompts_of(warp, 1)
+    fixed, texts = learned.detach(), ["the alarm", "rain", "the alarm"]
+    read, real = [], warp.prompted._pass
+    monkeypatch.setattr(warp.prompted, "_pass", lambda p, some, task: (read.append(len(some)), real(p, some, task))[1])
+    expected = warp.features(learned, HALF, warp.encoder(texts), one_task(texts))
+    read.clear()
+    for _ in range(2):
+        found = warp.features(fixed, HALF, warp.encoder(texts), one_task(texts))
+        assert torch.allclose(found, expected, rtol=0, atol=1e-12)
+    assert sum(read) == 2  # two texts, once each
+    other = warp.features(-fixed, HALF, warp.encoder(texts), one_task(texts))
+    assert sum(read) == 4 and not torch.allclose(other, expected)  # another prompt, nothing of the first is taken
+    warp.features(fixed, HALF, warp.encoder(["snow", "rain"]), one_task([0, 0]))
+    assert sum(read) == 6
 
 
 # Classes ------------------------------------------------------------------------------------------------------
@@ -218,7 +235,7 @@ def test_read_outs_are_the_feature_at_mask_means_over_the_text_and_all_side_by_s
     together = found("cosine", "+".join(parts), weights)
     expected = torch.cat([w.sqrt() * unit(part) for w, part in zip(weights, parts.values(), strict=True)])
     assert torch.allclose(together, expected, rtol=0, atol=1e-12)
-    assert float(together.norm()) == pytest.approx(1)
+    assert float(together.detach().norm()) == pytest.approx(1)
 
 
 def test_a_part_without_weight_counts_for_nothing_and_the_only_one_is_itself(tiny_mlm):

@@ -1,0 +1,54 @@
+"""What a task costs: read anew, whatever was read before."""
+
+import pytest
+import torch
+from tiny import tiny_corpus, tiny_model
+
+from episodes import EpisodeSampler
+from metawarp.adaptation import InnerLoop
+from metawarp.baseline_table import BASELINES, Bench, baseline_numbers
+from metawarp.baselines import SentenceEncoder
+from metawarp.cost import cost_of, numbers_a_task, peak_megabytes
+from metawarp.evaluation import metawarp_predictor
+from metawarp.initialization import Init
+
+NO_STEPS, PROMPTS_TOO = InnerLoop(0, ()), InnerLoop(1, ("prompt", "rows"))
+
+
+def test_texts_are_read_for_the_cost_though_they_have_been_read_before(tiny, monkeypatch):
+    warp, state = tiny_model(tiny, NO_STEPS)
+    sampler = EpisodeSampler(tiny_corpus(), 2, 1, 2, 0)
+    episodes = [sampler[i] for i in range(3)]
+    predictor = metawarp_predictor(warp, state, NO_STEPS)
+    before = [scores.tolist() for scores in predictor(episodes)]
+    read, real = [], warp.prompted._pass
+    monkeypatch.setattr(warp.prompted, "_pass", lambda p, some, task: (read.append(len(some)), real(p, some, task))[1])
+    list(predictor(episodes))
+    assert not read  # all of it is held
+    cost = cost_of(predictor, episodes)
+    texts = [{*e.class_names, *e.support_texts, *e.query_texts} for e in episodes]
+    assert sum(read) >= sum(map(len, texts))
+    assert cost["seconds_a_task"] > 0 and cost["peak_megabytes"] >= 0
+    assert [scores.tolist() for scores in predictor(episodes)] == before  # what was held still is
+
+
+def test_the_peak_is_that_of_the_work():
+    megabytes = peak_megabytes(lambda: torch.ones(20_000_000))
+    assert 60 < megabytes < 160  # of 80
+
+
+def test_numbers_are_rows_and_the_prompt_where_it_moves(tiny):
+    warp, _ = tiny_model(tiny, NO_STEPS)
+    assert numbers_a_task(warp, NO_STEPS, 3) == 3 * warp.row_size
+    prompt = warp.encoder.prompt_length * tiny.embedding_size
+    assert numbers_a_task(warp, PROMPTS_TOO, 3) == 3 * warp.row_size + prompt
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_every_baseline_knows_what_it_keeps(tiny, name):
+    warp, _ = tiny_model(tiny, PROMPTS_TOO)
+    bench = Bench(warp, Init.start(warp, PROMPTS_TOO), range(1, 2), None, SentenceEncoder(tiny, 64))
+    two, three = (baseline_numbers(name, bench, ways) for ways in (2, 3))
+    assert three - two >= tiny.hidden_size
+    shared = sum(weights.numel() for weights in tiny.model.parameters()) if name == "setfit" else 0
+    assert two - shared < 10 * tiny.hidden_size * 2 + warp.encoder.prompt_length * tiny.embedding_size
