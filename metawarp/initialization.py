@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +210,9 @@ class Init:
 
     def inner_loop(self, steps: int | None) -> InnerLoop:
         """Its inner loop, or one of another number of steps; None: its own."""
-        return self.inner if steps is None else InnerLoop(steps, self.inner.groups if steps else ())
+        return (
+            self.inner if steps is None else replace(self.inner, steps=steps, groups=self.inner.groups if steps else ())
+        )
 
     def to(self, backbone: Backbone) -> State:
         """Its tensors where the backbone is, in fp32 or the backbone's own dtype where that is wider."""

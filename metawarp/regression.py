@@ -22,8 +22,9 @@ from metawarp.warp import with_bias
 NEWTON_STEPS, SOLVER_STEPS = 30, 100
 """At most; a handful of Newton steps and a dozen of conjugate gradients are enough as a rule."""
 
-HALVINGS = 8
-"""Of a Newton step that does not lower the loss."""
+HALVINGS, ENOUGH = 8, 0.25
+"""Of a Newton step that lowers the loss by less than this share of what its slope promises (Armijo's condition): with
+many classes alike, whole steps lower it so little, and from one side to the other, that they never get to the end."""
 
 
 def fitted_rows(
@@ -86,15 +87,18 @@ def _minimum(
     solved: Callable[[Tensor, Tensor], Tensor],
     rows: Tensor,
 ) -> Tensor:
-    """Newton's method, each task's step halved until its loss falls."""
+    """Newton's method, each task's step halved until its loss falls enough."""
+    rounding = 8 * torch.finfo(rows.dtype).eps
     gradient = slope(rows)
     enough = _tolerance(rows) * gradient.flatten(1).norm(dim=1)
     for _ in range(NEWTON_STEPS):
         if bool((gradient.flatten(1).norm(dim=1) <= enough).all()):
             break
         way, before, length = solved(gradient, rows), loss(rows), rows.new_ones(len(rows))
+        promised = (gradient * way).sum((1, 2))
         for _ in range(HALVINGS):
-            worse = loss(rows - length[:, None, None] * way) > before
+            enough_lower = before * (1 + rounding) - ENOUGH * length * promised
+            worse = loss(rows - length[:, None, None] * way) > enough_lower
             if not worse.any():
                 break
             length = torch.where(worse, length / 2, length)

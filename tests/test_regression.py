@@ -43,6 +43,22 @@ def test_the_rows_are_those_of_scikit_learn(strength):
     assert not rows[~CLASSES].any()
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_many_classes_that_look_alike_are_fitted_to_the_end(dtype):
+    generator, classes = torch.Generator().manual_seed(0), 66  # where whole Newton steps go back and forth
+    apart = torch.randn(classes, 200, generator=generator, dtype=torch.float64)
+    noise = torch.randn(apart.shape, generator=generator)
+    features = normalize(0.5 + torch.cat([apart, apart + 8 * noise]), dim=-1)
+    label = torch.arange(classes).repeat(2)
+    counts = torch.where(torch.arange(2 * classes) < classes, 3.0, 1.0)
+    one_task, everyone = torch.zeros(2 * classes, dtype=torch.long), torch.ones(1, classes, dtype=torch.bool)
+    rows = fitted_rows(features.to(dtype), one_task, label, counts.to(dtype), everyone, torch.tensor(5.0, dtype=dtype))
+    model = LogisticRegression(C=5.0, fit_intercept=False, tol=1e-12, max_iter=10_000)
+    x = np.column_stack([features.numpy(), np.ones(len(features))])
+    model.fit(x, label.numpy(), sample_weight=counts.numpy())
+    assert torch.allclose(rows[0].double(), torch.from_numpy(model.coef_), rtol=0, atol=2e-3)
+
+
 def test_of_two_classes_one_row_is_the_other_turned_round():
     rows = fit(*problem())[2]
     assert torch.allclose(rows[0], -rows[1], rtol=0, atol=1e-10)
