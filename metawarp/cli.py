@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -32,7 +34,11 @@ from metawarp.warp import WarpConfig
 class _Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """One line on stderr and exit code 2."""
-        _fail(f"{' '.join(message.split())} (see {self.prog.replace(' [options]', '')} --help)")
+        program, message = self.prog.replace(" [options]", ""), " ".join(message.split())
+        # A subcommand's arguments are called train.corpus, and typed --corpus.
+        if of_command := re.search(rf"\b({'|'.join(_COMMANDS)})\.(?=\w)", message):
+            program, message = f"metawarp {of_command[1]}", message.replace(of_command[0], "--")
+        _fail(f"{message} (see {program} --help)")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -44,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     for package in ("episodes", "metawarp"):  # what was dropped from a corpus, how second order is taken
         logging.getLogger(package).setLevel(logging.INFO)
-    parser = _Parser(prog="metawarp", description="Few-shot text classification from meta-learned WARP prompts.")
+    about = "Few-shot text classification from meta-learned WARP prompts."
+    parser = _Parser(prog="metawarp", description=about, version=version("metawarp"))
     subcommands = parser.add_subcommands()
     for name, (build, _) in _COMMANDS.items():
         subcommands.add_subcommand(name, build(), help=build.__doc__)

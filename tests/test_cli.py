@@ -4,6 +4,7 @@ import json
 import math
 import re
 import runpy
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -271,8 +272,8 @@ def test_a_missing_file_is_refused_in_one_line(capsys, tmp_path):
     [
         ([], "subcommand"),
         (["learn"], "learn"),
-        (["train"], "corpus"),
-        (["train", "--corpus=everyday"], "output"),
+        (["train"], "required: --corpus, --output "),
+        (["train", "--corpus=everyday"], "required: --output "),
         (["train", "--corpus=everyday", "--output=o", "--steps=many"], "steps"),
         (["train", "--corpus=everyday", "--output=o", "--stepz=3"], "stepz"),
         (["train", "--corpus=everyday", "--output=o", "--k-shot=a"], "k_shot|k-shot"),
@@ -285,6 +286,12 @@ def test_a_wrong_command_line_is_refused_in_one_line(capsys, arguments, part):
     message = failure(capsys, *arguments)
     assert re.search(part, message)
     assert re.search(r"\(see metawarp( (train|evaluate|fit|predict))? --help\)$", message)
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0 and capsys.readouterr().out == f"metawarp {version('metawarp')}\n"
 
 
 def test_a_class_with_texts_and_one_with_a_name_alone_make_a_task(made, tmp_path):
