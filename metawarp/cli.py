@@ -4,41 +4,38 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
 from episodes import Corpus, InputError
 from metawarp import processes, reuse_init
-from metawarp.backbone import Backbone
 from metawarp.benchmark import REPORT, benchmark
+from metawarp.cli_options import (
+    Parser,
+    backbone_options,
+    column_options,
+    corpus_options,
+    device_options,
+    episode_options,
+    fail,
+    reading_options,
+)
 from metawarp.engines import ENGINES
 from metawarp.evaluate_init import evaluate
 from metawarp.evaluation import format_results
 from metawarp.initialization import InnerRates
 from metawarp.meta_gradients import DEFAULT, METHODS
 from metawarp.plots import draw_learning_curve, plots_available
-from metawarp.protocol import Range
 from metawarp.shipped import GENERAL, describe, shipped
 from metawarp.train_init import train
 from metawarp.training_config import TrainingConfig
 from metawarp.warp import WarpConfig
-
-
-class _Parser(ArgumentParser):
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """One line on stderr and exit code 2."""
-        program, message = self.prog.replace(" [options]", ""), " ".join(message.split())
-        # A subcommand's arguments are called train.corpus, and typed --corpus.
-        if of_command := re.search(rf"\b({'|'.join(_COMMANDS)})\.(?=\w)", message):
-            program, message = f"metawarp {of_command[1]}", message.replace(of_command[0], "--")
-        _fail(f"{message} (see {program} --help)")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for package in ("episodes", "metawarp"):  # what was dropped from a corpus, how second order is taken
         logging.getLogger(package).setLevel(logging.INFO)
     about = "Few-shot text classification from meta-learned WARP prompts."
-    parser = _Parser(prog="metawarp", description=about, version=version("metawarp"))
+    parser = Parser(prog="metawarp", description=about, version=version("metawarp"))
     subcommands = parser.add_subcommands()
     for name, (build, _) in _COMMANDS.items():
         subcommands.add_subcommand(name, build(), help=build.__doc__)
@@ -59,32 +56,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options = parser.instantiate(parser.parse_args(arguments))
         _COMMANDS[options.subcommand][1](options[options.subcommand])
     except (InputError, ImportError) as error:
-        _fail(str(error))
+        fail(str(error))
     except KeyboardInterrupt:
-        _fail("interrupted; a training goes on from its last checkpoint with --resume, other commands start anew.")
+        fail("interrupted; a training goes on from its last checkpoint with --resume, other commands start anew.")
     except BrokenPipeError:
         # Whoever read our output has seen enough (`metawarp predict … | head`).
         sys.stderr.close()
     except OSError as error:  # a full disk, a file that somebody took away: nothing that a traceback explains
-        _fail(f"{error.strerror or error}: {error.filename or 'no file named'}.")
-
-
-def _fail(message: str) -> NoReturn:
-    print(f"metawarp: error: {message}", file=sys.stderr)
-    raise SystemExit(2)
+        fail(f"{error.strerror or error}: {error.filename or 'no file named'}.")
 
 
 def _train_parser() -> ArgumentParser:
     """meta-train an init on a labelled corpus"""
-    parser = _corpus_options(
+    parser = corpus_options(
         "Meta-train an init: classes are split, episodes drawn, the best init by validation kept.", several=True
     )
     parser.add_argument("--output", type=str, required=True, help="folder for init, log, checkpoint and splits.json")
     parser.add_argument("--backbone", type=str, default="minilm", help='"minilm", a folder or a Hub id')
-    _device_options(parser)
-    _reading_options(parser)
+    device_options(parser)
+    reading_options(parser)
     parser.add_argument("--method", type=str, default=DEFAULT, help=f"meta-gradient: {', '.join(METHODS)}")
-    _episode_options(parser, k_shot=(0, 5), n_query=6)
+    episode_options(parser, k_shot=(0, 5), n_query=6)
     parser.add_argument("--balanced", type=bool, default=True, help="false: each class draws its own number of shots")
     parser.add_argument("--steps", type=int, default=TrainingConfig.steps, help="outer steps")
     parser.add_argument("--engine", type=str, default="metawarp", help=f"of meta-gradients: {', '.join(ENGINES)}")
@@ -115,12 +107,12 @@ def _train(options: Namespace) -> None:
 
 def _evaluate_parser() -> ArgumentParser:
     """measure an init on classes it has never seen, beside the baselines"""
-    parser = _corpus_options("Measure an init on episodes: accuracy, mean ± 95 % interval, beside the baselines.")
+    parser = corpus_options("Measure an init on episodes: accuracy, mean ± 95 % interval, beside the baselines.")
     parser.add_argument("--init", type=str, required=True, help="folder of the init")
     parser.add_argument("--split", type=str, default="test", help="classes to test: train, validation, test or all")
-    _backbone_options(parser, of="init")
-    _reading_options(parser)
-    _episode_options(parser, k_shot=1, n_query=10)
+    backbone_options(parser, of="init")
+    reading_options(parser)
+    episode_options(parser, k_shot=1, n_query=10)
     parser.add_argument("--episodes", type=int, default=600, help="number of episodes")
     parser.add_argument("--output", type=str | None, help="JSON file for protocol and results")
     parser.add_argument("--baselines", type=str, default="all", help="all, none, or names with commas between")
@@ -138,7 +130,7 @@ def _evaluate(options: Namespace) -> None:
 
 def _benchmark_parser() -> ArgumentParser:
     """measure the tables of a plan: contenders, corpora, settings"""
-    parser = _Parser(description="Train and measure what a plan asks for and is not there yet; write the report.")
+    parser = Parser(description="Train and measure what a plan asks for and is not there yet; write the report.")
     parser.add_argument("--plan", type=str, required=True, help="YAML file, such as benchmarks/field.yaml")
     parser.add_argument("--output", type=str, required=True, help="folder for trainings, cells, results and report")
     parser.add_argument("--data", type=str, default=".", help="folder of the corpora, a folder each")
@@ -156,14 +148,14 @@ def _benchmark(options: Namespace) -> None:
 
 def _fit_parser() -> ArgumentParser:
     """adapt an init to a new task from a few labelled texts"""
-    parser = _Parser(description="Adapt an init to a task and save the task.")
+    parser = Parser(description="Adapt an init to a task and save the task.")
     parser.add_argument("--config", action="config", help="read options from a YAML file")
     parser.add_argument("--init", type=str, default=GENERAL, help='folder of the init, a shipped one, or "untrained"')
     parser.add_argument("--data", type=str | None, help="few labelled texts: .csv .tsv .json .jsonl .parquet")
     parser.add_argument("--class-name", action="append", default=[], help="a class without texts; may be repeated")
     parser.add_argument("--output", type=str, required=True, help="folder for the task")
-    _column_options(parser)
-    _backbone_options(parser, of="init")
+    column_options(parser)
+    backbone_options(parser, of="init")
     parser.add_argument("--overwrite", action="store_true", help="write over a task in the output folder")
     return parser
 
@@ -175,14 +167,14 @@ def _fit(options: Namespace) -> None:
 
 def _predict_parser() -> ArgumentParser:
     """classify texts with an adapted task"""
-    parser = _Parser(description="Classify texts; one JSON object a line: text, label, probabilities.")
+    parser = Parser(description="Classify texts; one JSON object a line: text, label, probabilities.")
     parser.add_argument("--config", action="config", help="read options from a YAML file")
     parser.add_argument("--task", type=str, required=True, help="folder of the task, from metawarp fit")
     parser.add_argument("--text", action="append", default=[], help="a text; may be repeated")
     parser.add_argument("--data", type=str | None, help="file of texts: .csv .tsv .json .jsonl .parquet")
     parser.add_argument("--text-column", type=str, default="text", help="column of the texts")
     parser.add_argument("--output", type=str | None, help="file for the predictions (null: print them)")
-    _backbone_options(parser, of="task")
+    backbone_options(parser, of="task")
     parser.add_argument("--overwrite", action="store_true", help="write over the output file")
     return parser
 
@@ -200,38 +192,13 @@ def _predict(options: Namespace) -> None:
 
 def _inits_parser() -> ArgumentParser:
     """list the inits that ship with metawarp"""
-    return _Parser(description="The inits that ship with metawarp; --init takes their names.")
+    return Parser(description="The inits that ship with metawarp; --init takes their names.")
 
 
 def _inits(options: Namespace) -> None:
     for name, folder in shipped().items():
         facts = describe(folder)
         print(name, *(f"  {what}: {fact}" for what, fact in facts.items()), sep="\n")
-
-
-def _corpus_options(description: str, *, several: bool = False) -> ArgumentParser:
-    parser = _Parser(description=description)
-    one, each = (list[str] | str, "; [a.csv,b.csv] for several") if several else (str, "")
-    parser.add_argument("--config", action="config", help="read options from a YAML file")
-    parser.add_argument(
-        "--corpus",
-        type=one,
-        required=True,
-        help=f'"everyday", a .csv .tsv .json .jsonl .parquet file, or a Hub id{each}',
-    )
-    parser.add_argument(
-        "--splits",
-        type=one | None,
-        help='file of class names by part: {"train": […], "validation": …, "test": …}'
-        + (", one each" if several else ""),
-    )
-    _column_options(parser)
-    parser.add_argument("--subset", type=str | None, help="of a Hub data set: its configuration")
-    parser.add_argument("--hub-split", type=str | None, help='of a Hub data set: its split (null: "train")')
-    parser.add_argument(
-        "--conflicts", type=Literal["drop", "refuse"], default="drop", help="texts that stand under two labels"
-    )
-    return parser
 
 
 def _with_corpus(options: Namespace) -> dict[str, Any]:
@@ -250,34 +217,6 @@ def _with_corpus(options: Namespace) -> dict[str, Any]:
     ]
     arguments["corpus"] = loaded if isinstance(source, list) else loaded[0]
     return arguments
-
-
-def _backbone_options(parser: ArgumentParser, of: str) -> None:
-    parser.add_argument("--backbone", type=str | None, help=f"where the {of}'s own is found, if not by its name")
-    parser.add_argument("--any-backbone", action="store_true", help="allow another one of the same widths")
-    _device_options(parser)
-
-
-def _device_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--device", type=str, default="cpu", help="where the backbone runs")
-    parser.add_argument("--dtype", type=str, default="float32", help="of the backbone, such as bfloat16")
-
-
-def _reading_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--max-tokens", type=int, default=Backbone.max_tokens, help="tokens that are read in one pass")
-    parser.add_argument("--cache", type=str | None, help="folder for what the layers below the prompt make of texts")
-
-
-def _column_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--text-column", type=str, default="text", help="column of the texts")
-    parser.add_argument("--label-column", type=str, default="label", help="column of the labels")
-
-
-def _episode_options(parser: ArgumentParser, k_shot: Range, n_query: int) -> None:
-    parser.add_argument("--n-way", type=Range, default=5, help="classes of an episode; [3,8] for a range")
-    parser.add_argument("--k-shot", type=Range, default=k_shot, help="support texts a class; [1,5] for a range")
-    parser.add_argument("--n-query", type=int, default=n_query, help="query texts a class")
-    parser.add_argument("--seed", type=int, default=0, help="of episodes, splits and starts")
 
 
 def _given(options: Namespace) -> dict[str, Any]:

@@ -61,6 +61,7 @@ METAWARP = [
     "benchmark_cells",
     "benchmark",
     "reuse_init",
+    "cli_options",
     "cli",
 ]
 CONTENTS_PAGE = ["__init__", "__main__"]
