@@ -63,6 +63,28 @@ def usable_labels(labels: Sequence[Any], name: str) -> list[str]:
     return [label.strip() for label in names]
 
 
+def domains_of(names: Sequence[str], labels: Sequence[str], domains: Sequence[Any], name: str) -> tuple[str, ...]:
+    """The domain of each class.
+
+    Args:
+        names: C class names.
+        labels: n class names, one a row.
+        domains: what should be the domain of each row, a string or a whole number.
+        name: what messages call their source.
+
+    Raises:
+        InputError: a domain is missing, empty or of another type; the rows of a class are of several domains.
+    """
+    cells = [str(domain) if isinstance(domain, int) else domain for domain in domains]
+    _refuse_rows(cells, f"{name}: domains must be names or whole numbers")
+    found: dict[str, set[str]] = {}
+    for label, domain in zip(labels, cells, strict=True):
+        found.setdefault(label, set()).add(domain.strip())
+    if several := [f"{label!r} ({listing(sorted(of))})" for label, of in found.items() if len(of) > 1]:
+        raise InputError(f"{name}: a class belongs to one domain, but these stand in several: {listing(several)}.")
+    return tuple(next(iter(found[label])) for label in names)
+
+
 def rows_without_copies(texts: Sequence[str], labels: Sequence[str], name: str, refuse_conflicts: bool) -> list[int]:
     """The rows to keep, ascending: the first copy of each text, none of a text that stands under two labels.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from episodes.cleaning import refuse_unusable_texts, usable_rows
+from episodes.cleaning import domains_of, refuse_unusable_texts, usable_rows
 from episodes.errors import InputError, listing
 from episodes.reading import read_table
 from episodes.splits import PARTS, class_partition, refuse_overlap
@@ -33,23 +33,26 @@ class Corpus:
         labels: (n,) int64, the index of each text's class in `class_names`; read-only.
         class_names: C >= 2 different names, none empty. A class may be without texts: a zero-shot task is.
         name: what messages call the corpus.
+        domains: the domain that each of the C classes belongs to; empty where nothing is known of domains.
         n_copies: texts that stand there already, surrounding white space aside; 0 after `load`.
 
     Raises:
         InputError: the lengths differ, a label is out of range, a text is empty or no string, a class name is
-            empty or stands twice, or there are fewer than 2 classes.
+            empty or stands twice, there are fewer than 2 classes, or domains are given and not one for each class.
     """
 
     texts: tuple[str, ...]
     labels: np.ndarray
     class_names: tuple[str, ...]
     name: str = "corpus"
+    domains: tuple[str, ...] = ()
     n_copies: int = field(init=False)
 
     def __post_init__(self) -> None:
         """Validate, and keep copies that nobody else can change."""
         object.__setattr__(self, "texts", tuple(self.texts))
         object.__setattr__(self, "class_names", tuple(self.class_names))
+        object.__setattr__(self, "domains", tuple(self.domains))
         labels = np.array(self.labels, dtype=np.int64)
         labels.setflags(write=False)
         object.__setattr__(self, "labels", labels)
@@ -64,6 +67,8 @@ class Corpus:
         if len(set(self.class_names)) < self.n_classes:
             twice = [name for i, name in enumerate(self.class_names) if name in self.class_names[:i]]
             raise InputError(f"{self.name}: these class names stand twice: {listing(map(repr, twice))}.")
+        if self.domains and len(self.domains) != self.n_classes:
+            raise InputError(f"{self.name} has {self.n_classes} classes, but {len(self.domains)} domains of classes.")
         outside = np.flatnonzero((labels < 0) | (labels >= self.n_classes))
         if len(outside):
             raise InputError(
@@ -80,6 +85,7 @@ class Corpus:
         text_column: str = "text",
         label_column: str = "label",
         *,
+        domain_column: str | None = None,
         subset: str | None = None,
         split: str | None = None,
         conflicts: Literal["drop", "refuse"] = "drop",
@@ -92,10 +98,12 @@ class Corpus:
         are logged.
 
         Args:
-            source: "everyday" (the bundled corpus), a .csv, .tsv, .json, .jsonl or .parquet file in UTF-8,
+            source: "everyday" or "varied" (bundled corpora), a .csv, .tsv, .json, .jsonl or .parquet file in UTF-8,
                 the id of a Hub data set, or a `datasets.Dataset` / `DatasetDict`.
             text_column: the column of texts.
             label_column: the column of labels: strings, whole numbers, or a ClassLabel.
+            domain_column: the column of domains, of which each class has one; see `EpisodeSampler`. Bundled corpora
+                have their own.
             subset: a Hub data set's configuration.
             split: a Hub data set's split ("train" where it is None), or that of a DatasetDict (no default).
             conflicts: what happens to a text that stands under two labels: "drop" drops all its copies,
@@ -108,7 +116,7 @@ class Corpus:
         """
         if conflicts not in ("drop", "refuse"):
             raise InputError(f"conflicts must be 'drop' or 'refuse'; it is {conflicts!r}.")
-        table = read_table(source, text_column, label_column, subset, split)
+        table = read_table(source, text_column, label_column, subset, split, domain_column)
         labels, kept = usable_rows(table.texts, table.labels, table.name, conflicts == "refuse")
         used = {labels[row] for row in kept}
         order = table.class_order or sorted(set(labels))
@@ -118,7 +126,8 @@ class Corpus:
             logger.info("%s: dropped classes without texts: %s", table.name, lost)
         index = {name: i for i, name in enumerate(names)}
         numbers = np.array([index[labels[row]] for row in kept], dtype=np.int64)
-        return cls(tuple(table.texts[row] for row in kept), numbers, names, table.name)
+        domains = domains_of(names, labels, table.domains, table.name) if table.domains is not None else ()
+        return cls(tuple(table.texts[row] for row in kept), numbers, names, table.name, domains)
 
     def __repr__(self) -> str:
         return f"<Corpus {self.name!r}: {len(self):,} texts of {self.n_classes} classes>"
@@ -170,6 +179,7 @@ class Corpus:
             labels=np.searchsorted(classes, self.labels[rows]),
             class_names=tuple(self.class_names[i] for i in classes),
             name=self.name if name is None else name,
+            domains=tuple(self.domains[i] for i in classes) if self.domains else (),
         )
 
     def split_classes(
@@ -180,7 +190,7 @@ class Corpus:
         Args:
             recipe: three fractions (train, validation, test) that add up to 1, drawn at random from `seed`;
                 or the lists "train", "validation" and "test" of class names, as a dict or a splits.json file
-                that holds them; or "everyday", the lists that come with the bundled corpus.
+                that holds them; or "everyday" or "varied", the lists that come with a bundled corpus.
             seed: of the random draw; unused where the recipe names the classes.
 
         Raises:

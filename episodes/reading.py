@@ -1,4 +1,4 @@
-"""From a source (a file, a Hub id, a `datasets.Dataset`) to two columns, as they stand there.
+"""From a source (a file, a Hub id, a `datasets.Dataset`) to its columns, as they stand there.
 
 Local .csv and .json files are read with the standard library instead of `datasets.load_dataset`, which
 guesses types (the text "2020-01-01" comes out as a date, "NA" as missing), takes the surplus cells of a row
@@ -11,8 +11,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,9 @@ from episodes.hub import load_hub_dataset
 if TYPE_CHECKING:
     from datasets import Dataset
 
-BUNDLED = "everyday"
+BUNDLED = ("everyday", "varied")
+"""Corpora that come with the package, each with a split and a column "domain"."""
+
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 
 # A Hub id may hold dots ("org/data-v1.1"), so not every suffix makes a file of a name. These do.
@@ -32,20 +34,52 @@ _FILE_SUFFIXES = {*SUFFIXES, ".txt", ".xls", ".xlsx", ".ndjson", ".arrow", ".pkl
 
 @dataclass(frozen=True)
 class Table:
-    """The two columns of a source, unchecked.
+    """The columns of a source, unchecked.
 
     Attributes:
         name: what messages call the source.
         texts: n cells of the text column, of any type.
         labels: n cells of the label column, of any type; ClassLabel numbers are already names, and None where
             the number is -1 (unlabelled), or where no label column was asked for.
+        domains: n cells of the domain column, of any type; None where none was asked for.
         class_order: the names of a ClassLabel column in their order; None where the source has no order.
     """
 
     name: str
     texts: list[Any]
     labels: list[Any]
+    domains: list[Any] | None = None
     class_order: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns that are read; None where there is no such."""
+
+    text: str
+    label: str | None
+    domain: str | None
+
+    @property
+    def wanted(self) -> list[str]:
+        """Each of them once."""
+        return list(dict.fromkeys(name for name in (self.text, self.label, self.domain) if name is not None))
+
+    def require(self, name: str, available: Iterable[str]) -> None:
+        """Refuse a source without one of them; `name` is what the message calls it."""
+        columns = list(available)
+        options = {self.text: "text_column", self.label: "label_column", self.domain: "domain_column"}
+        if missing := [column for column in self.wanted if column not in columns]:
+            raise InputError(
+                f"{name} has no column {' and no column '.join(map(repr, missing))}; its columns are: "
+                f"{listing(columns)}. Name them with {' and '.join(options[column] for column in self.wanted)}."
+            )
+
+    def table(self, name: str, cells: Mapping[str, list[Any]], class_order: tuple[str, ...] | None = None) -> Table:
+        """What was read, by column."""
+        texts = cells[self.text]
+        labels = [None] * len(texts) if self.label is None else cells[self.label]
+        return Table(name, texts, labels, None if self.domain is None else cells[self.domain], class_order)
 
 
 def read_table(
@@ -54,6 +88,7 @@ def read_table(
     label_column: str | None = None,
     subset: str | None = None,
     split: str | None = None,
+    domain_column: str | None = None,
 ) -> Table:
     """The columns of a source; the arguments are those of `Corpus.load`, without a label column for texts alone.
 
@@ -61,16 +96,18 @@ def read_table(
         InputError: the source is of no known kind, does not exist, cannot be read, or lacks one of the
             columns.
     """
+    columns = Columns(text_column, label_column, domain_column)
     if not isinstance(source, (str, Path)):
-        return _read_object(source, text_column, label_column, subset, split)
+        return _read_object(source, columns, subset, split)
     path = Path(source).expanduser()
-    bundled = source == BUNDLED
+    bundled = source in BUNDLED
     if not bundled and not _names_a_file(source, path):
-        return _columns_of(load_hub_dataset(str(source), subset, split), str(source), text_column, label_column)
+        return _columns_of(load_hub_dataset(str(source), subset, split), str(source), columns)
     if subset is not None or split is not None:
         raise InputError(f"{source} is one table: subset and split can only be given with a Hub id or a DatasetDict.")
     if bundled:
-        return _read_bytes((files("episodes") / "data/everyday.jsonl").read_bytes(), path, text_column, label_column)
+        columns = replace(columns, domain="domain")
+        return _read_bytes((files("episodes") / f"data/{source}.jsonl").read_bytes(), path, columns)
     if not path.exists():
         raise InputError(f"There is no file {path}.")
     if path.is_dir():
@@ -81,7 +118,7 @@ def read_table(
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}).") from error
-    return _read_bytes(data, path, text_column, label_column)
+    return _read_bytes(data, path, columns)
 
 
 def _names_a_file(source: str | Path, path: Path) -> bool:
@@ -90,25 +127,24 @@ def _names_a_file(source: str | Path, path: Path) -> bool:
     return source.startswith((".", "/", "~")) or source.count("/") > 1 or "\\" in source
 
 
-def _read_bytes(data: bytes, path: Path, text_column: str, label_column: str | None) -> Table:
+def _read_bytes(data: bytes, path: Path, columns: Columns) -> Table:
     suffix = path.suffix.lower() or ".jsonl"  # the bundled corpus goes by its name alone
     if suffix == ".parquet":
-        return _columns_of(_parquet_dataset(data, path), str(path), text_column, label_column)
+        return _columns_of(_parquet_dataset(data, path), str(path), columns)
     try:
         text = data.decode("utf-8-sig")  # Excel begins its UTF-8 files with a byte order mark
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise InputError(f"{path} is not UTF-8 text (line {line}); save it again with the encoding UTF-8.") from None
     if not text.strip():
-        columns = " and ".join(map(repr, filter(None, (text_column, label_column))))
-        raise InputError(f"{path} is empty; rows with {columns} are needed.")
+        raise InputError(f"{path} is empty; rows with {' and '.join(map(repr, columns.wanted))} are needed.")
     if suffix in (".csv", ".tsv"):
         rows = _delimited_rows(text, path, "," if suffix == ".csv" else "\t")
     else:
         rows = _json_rows(text, path)
-    _require_columns(str(path), dict.fromkeys(key for row in rows for key in row), text_column, label_column)
-    labels = [None if label_column is None else row.get(label_column) for row in rows]
-    return Table(str(path), [row.get(text_column) for row in rows], labels)
+    columns.require(str(path), dict.fromkeys(key for row in rows for key in row))
+    cells = {name: [row.get(name) for row in rows] for name in columns.wanted}
+    return columns.table(str(path), cells)
 
 
 def _delimited_rows(text: str, path: Path, delimiter: str) -> list[dict[str, Any]]:
@@ -173,9 +209,7 @@ def _parquet_dataset(data: bytes, path: Path) -> Dataset:
         raise InputError(f"{path} is not a parquet file, or a damaged one; write it again.") from error
 
 
-def _read_object(
-    source: object, text_column: str, label_column: str | None, subset: str | None, split: str | None
-) -> Table:
+def _read_object(source: object, columns: Columns, subset: str | None, split: str | None) -> Table:
     from datasets import Dataset, DatasetDict
 
     if subset is not None:
@@ -188,41 +222,22 @@ def _read_object(
         raise InputError("split can only be given with a Hub id or a DatasetDict.")
     if not isinstance(source, Dataset):
         raise InputError(
-            f"A corpus cannot be loaded from {type(source).__name__}; give {BUNDLED!r}, "
+            f"A corpus cannot be loaded from {type(source).__name__}; give {' or '.join(map(repr, BUNDLED))}, "
             f"a file ({listing(SUFFIXES)}), a Hub id or a datasets.Dataset (not a streaming one)."
         )
-    return _columns_of(source, "The data set", text_column, label_column)
+    return _columns_of(source, "The data set", columns)
 
 
-def _columns_of(dataset: Dataset, name: str, text_column: str, label_column: str | None) -> Table:
+def _columns_of(dataset: Dataset, name: str, columns: Columns) -> Table:
     from datasets import ClassLabel
 
-    _require_columns(name, dataset.column_names, text_column, label_column)
+    columns.require(name, dataset.column_names)
     if len(dataset) == 0:
         raise InputError(f"{name} has no rows; texts are needed.")
     dataset = dataset.with_format(None)  # a torch format would turn labels into tensors
-    texts = dataset[text_column][:]
-    if label_column is None:
-        return Table(name, texts, [None] * len(texts))
-    labels = dataset[label_column][:]
-    feature = dataset.features[label_column]
-    if not isinstance(feature, ClassLabel):
-        return Table(name, texts, labels)
-    order = tuple(name.strip() for name in feature.names)
-    names = [None if number is None or number < 0 else order[number] for number in labels]
-    return Table(name, texts, names, order)
-
-
-def _require_columns(name: str, available: Iterable[str], text_column: str, label_column: str | None) -> None:
-    columns = list(available)
-    wanted = (
-        {text_column: "text_column"}
-        if label_column is None
-        else {text_column: "text_column", label_column: "label_column"}
-    )
-    missing = [column for column in wanted if column not in columns]
-    if missing:
-        raise InputError(
-            f"{name} has no column {' and no column '.join(map(repr, missing))}; its columns are: {listing(columns)}. "
-            f"Name them with {' and '.join(wanted.values())}."
-        )
+    cells, order = {column: dataset[column][:] for column in columns.wanted}, {}
+    for column in columns.wanted:
+        if column != columns.text and isinstance(feature := dataset.features[column], ClassLabel):
+            order[column] = names = tuple(name.strip() for name in feature.names)
+            cells[column] = [None if number is None or number < 0 else names[number] for number in cells[column]]
+    return columns.table(name, cells, order.get(columns.label))

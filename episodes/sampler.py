@@ -41,10 +41,13 @@ class EpisodeSampler:
         seed: at least 0.
         balanced: whether the classes of an episode have the same number of shots; if not, each class draws
             its own from the range `k_shot`.
+        within_domains: share of the episodes, 0 to 1, whose classes are all of one domain, as those of a user's
+            task are; of no more ways than that has. Every domain of enough classes is as likely as the others.
 
     Raises:
         InputError: an argument is out of its range; the corpus has too few classes; or a class has fewer than
-            K + Q texts, with K the upper end of `k_shot` (these classes are listed); or it holds copies of texts.
+            K + Q texts, with K the upper end of `k_shot` (these classes are listed); or it holds copies of texts;
+            or no domain has enough classes.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class EpisodeSampler:
         seed: int = 0,
         *,
         balanced: bool = True,
+        within_domains: float = 0.0,
     ) -> None:
         self.corpus = corpus
         self.n_way = _inclusive_range("n_way", n_way, least=2)
@@ -66,6 +70,8 @@ class EpisodeSampler:
         if not balanced and self.k_shot[0] == self.k_shot[1]:
             raise InputError(f"balanced=False needs a range of shots such as (1, 5); k_shot is {self.k_shot[0]}.")
         self._refuse_infeasible()
+        self.within_domains = within_domains
+        self._domains = self._large_enough_domains() if within_domains else []
 
     def _refuse_infeasible(self) -> None:
         corpus, most_ways, most_shots = self.corpus, self.n_way[1], self.k_shot[1]
@@ -87,12 +93,30 @@ class EpisodeSampler:
                 f"query), but {listing(short)}; lower k_shot or n_query, or leave these classes out."
             )
 
+    def _large_enough_domains(self) -> list[np.ndarray]:
+        """The classes of each domain that has as many as an episode needs at least."""
+        if not 0 <= self.within_domains <= 1:
+            raise InputError(f"within_domains is {self.within_domains}; it is a share of the episodes, from 0 to 1.")
+        of = np.array(self.corpus.domains)
+        found = [np.flatnonzero(of == domain) for domain in dict.fromkeys(self.corpus.domains)]
+        found = [classes for classes in found if len(classes) >= self.n_way[0]]
+        if not found:
+            known = "has none" if not self.corpus.domains else f"has none of {self.n_way[0]} classes"
+            raise InputError(
+                f"Episodes within domains need a corpus that knows them, and {self.corpus.name} {known}; name a "
+                "domain_column, lower n_way, or leave out within_domains."
+            )
+        return found
+
     def __getitem__(self, i: int) -> Episode:
         """Episode i >= 0; IndexError for a negative i."""
         # Which numbers a Generator draws could change with a release of numpy (NEP 19); so a test
         # holds some of them.
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, _episode_number(i)]))
-        classes = rng.permutation(self.corpus.n_classes)[: _draw(rng, self.n_way)]
+        eligible = np.arange(self.corpus.n_classes)
+        if self._domains and rng.random() < self.within_domains:
+            eligible = self._domains[rng.integers(len(self._domains))]
+        classes = rng.permutation(eligible)[: _draw(rng, self.n_way)]
         # Queries are taken before support, from an order that does not depend on the number of shots.
         orders = [rng.permutation(self.corpus.rows_of(c)) for c in classes]
         if self.balanced:

@@ -26,7 +26,7 @@ def class_partition(
 
     Args:
         class_names: the C different names to divide.
-        recipe: three fractions, a dict or a splits.json of names, or "everyday"; see `Corpus.split_classes`.
+        recipe: three fractions, a dict or a splits.json of names, or a bundled corpus; see `Corpus.split_classes`.
         seed: of the draw from fractions, at least 0.
         corpus_name: what messages call the corpus.
 
@@ -78,8 +78,8 @@ def _drawn_parts(
 def _read_json(source: str | Path) -> Any:
     path = Path(source).expanduser()
     try:
-        if source == BUNDLED:
-            return json.loads((files("episodes") / "data/everyday.splits.json").read_text(encoding="utf-8"))
+        if source in BUNDLED:
+            return json.loads((files("episodes") / f"data/{source}.splits.json").read_text(encoding="utf-8"))
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"There is no file {path}.") from None

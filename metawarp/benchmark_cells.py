@@ -38,20 +38,20 @@ COST_EPISODES = 4
 
 @lru_cache(maxsize=8)
 def load(name: str, data: str) -> tuple[Corpus, ClassSplit]:
-    """The bundled corpus, or that in the folder `name` of the data folder, with its class split.
+    """A bundled corpus, or that in the folder `name` of the data folder, with its class split.
 
     Raises:
         InputError: there is no such folder, or it cannot be used.
     """
     folder = Path(data) / name
-    if name != BUNDLED and not (folder / DATA).is_file():
+    if name not in BUNDLED and not (folder / DATA).is_file():
         raise InputError(f"corpus {name!r} is not in the data folder: {str(folder / DATA)!r} is missing.")
-    corpus = Corpus.load(BUNDLED if name == BUNDLED else str(folder / DATA))
+    corpus = Corpus.load(name if name in BUNDLED else str(folder / DATA))
     return corpus, corpus.split_classes(_splits(name, data))
 
 
 def _splits(name: str, data: str) -> str:
-    return BUNDLED if name == BUNDLED else str(Path(data) / name / SPLITS)
+    return name if name in BUNDLED else str(Path(data) / name / SPLITS)
 
 
 def training_key(cell: Cell, data: str) -> str:

@@ -76,8 +76,11 @@ def _train_parser() -> ArgumentParser:
     device_options(parser)
     reading_options(parser)
     parser.add_argument("--method", type=str, default=DEFAULT, help=f"meta-gradient: {', '.join(METHODS)}")
-    episode_options(parser, k_shot=(0, 5), n_query=6)
+    episode_options(parser, k_shot=(0, 5), n_query=10)
     parser.add_argument("--balanced", type=bool, default=True, help="false: each class draws its own number of shots")
+    parser.add_argument(
+        "--within-domains", type=float, default=0.0, help="share of episodes whose classes are all of one domain"
+    )
     parser.add_argument("--steps", type=int, default=TrainingConfig.steps, help="outer steps")
     parser.add_argument("--engine", type=str, default="metawarp", help=f"of meta-gradients: {', '.join(ENGINES)}")
     parser.add_argument("--inner-steps", type=int | None, help="gradient steps on a support set (null: the method's)")
@@ -208,13 +211,11 @@ def _with_corpus(options: Namespace) -> dict[str, Any]:
         for package in ("episodes", "metawarp"):  # once is enough
             logging.getLogger(package).setLevel(logging.ERROR)
     arguments = _given(options)
-    source, text, label, subset, split, conflicts = (
-        arguments.pop(name) for name in ("corpus", "text_column", "label_column", "subset", "hub_split", "conflicts")
-    )
-    loaded = [
-        Corpus.load(one, text, label, subset=subset, split=split, conflicts=conflicts)
-        for one in (source if isinstance(source, list) else [source])
-    ]
+    source, split = arguments.pop("corpus"), arguments.pop("hub_split")
+    how = {
+        name: arguments.pop(name) for name in ("text_column", "label_column", "domain_column", "subset", "conflicts")
+    }
+    loaded = [Corpus.load(one, **how, split=split) for one in (source if isinstance(source, list) else [source])]
     arguments["corpus"] = loaded if isinstance(source, list) else loaded[0]
     return arguments
 

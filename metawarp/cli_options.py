@@ -39,7 +39,7 @@ def corpus_options(description: str, *, several: bool = False) -> ArgumentParser
         "--corpus",
         type=one,
         required=True,
-        help=f'"everyday", a .csv .tsv .json .jsonl .parquet file, or a Hub id{each}',
+        help=f'"everyday" or "varied", a .csv .tsv .json .jsonl .parquet file, or a Hub id{each}',
     )
     parser.add_argument(
         "--splits",
@@ -48,6 +48,7 @@ def corpus_options(description: str, *, several: bool = False) -> ArgumentParser
         + (", one each" if several else ""),
     )
     column_options(parser)
+    parser.add_argument("--domain-column", type=str | None, help="column of the domains that classes belong to")
     parser.add_argument("--subset", type=str | None, help="of a Hub data set: its configuration")
     parser.add_argument("--hub-split", type=str | None, help='of a Hub data set: its split (null: "train")')
     parser.add_argument(

@@ -26,7 +26,7 @@ SPLITS = "splits.json"
 
 
 def class_split(corpus: Corpus, splits: Names | None, seed: int) -> ClassSplit:
-    """The split of a splits.json; the bundled corpus's own; or, for other corpora, `FRACTIONS` drawn from a seed.
+    """The split of a splits.json; a bundled corpus's own; or, for other corpora, `FRACTIONS` drawn from a seed.
 
     Args:
         corpus: all classes.
@@ -38,7 +38,7 @@ def class_split(corpus: Corpus, splits: Names | None, seed: int) -> ClassSplit:
     """
     if splits is not None:
         return corpus.split_classes(splits)
-    return corpus.split_classes(BUNDLED if _is_bundled(corpus) else FRACTIONS, seed)
+    return corpus.split_classes(corpus.name if _is_bundled(corpus) else FRACTIONS, seed)
 
 
 def tested_classes(corpus: Corpus, splits: str | None, part: str) -> tuple[ClassSplit | None, Corpus]:
@@ -46,7 +46,7 @@ def tested_classes(corpus: Corpus, splits: str | None, part: str) -> tuple[Class
 
     Args:
         corpus: all classes.
-        splits: path of a splits.json; None: none is known but for the bundled corpus.
+        splits: path of a splits.json; None: none is known but for a bundled corpus.
         part: "train", "validation", "test", or "all" for every class.
 
     Raises:
@@ -63,7 +63,7 @@ def tested_classes(corpus: Corpus, splits: str | None, part: str) -> tuple[Class
             f"split {part!r} of {corpus.name} is not known; give --splits FILE "
             f"(training writes one as {SPLITS}), or --split all for every class."
         )
-    split = corpus.split_classes(splits or BUNDLED)
+    split = corpus.split_classes(splits or corpus.name)
     return (None if part == "validation" else split), split[part]
 
 
@@ -72,7 +72,9 @@ def bounds(number: Range) -> tuple[int, int]:
     return (number, number) if isinstance(number, int) else (number[0], number[1])
 
 
-def validation_sampler(split: ClassSplit, n_way: Range, k_shot: Range, n_query: int, seed: int) -> EpisodeSampler:
+def validation_sampler(
+    split: ClassSplit, n_way: Range, k_shot: Range, n_query: int, seed: int, *, within_domains: float = 0.0
+) -> EpisodeSampler:
     """Episodes over the validation classes; of as many ways as they allow where they are fewer than asked for.
 
     Args:
@@ -81,6 +83,7 @@ def validation_sampler(split: ClassSplit, n_way: Range, k_shot: Range, n_query: 
         k_shot: support texts a class.
         n_query: query texts a class.
         seed: of the run; these episodes are drawn from the next one.
+        within_domains: see `EpisodeSampler`.
 
     Raises:
         InputError: see `EpisodeSampler`.
@@ -90,9 +93,9 @@ def validation_sampler(split: ClassSplit, n_way: Range, k_shot: Range, n_query: 
     if high > available:
         logger.warning("validation episodes are %d-way: there are no more validation classes", available)
     ways = (min(low, available), min(high, available))
-    return EpisodeSampler(split.validation, ways, k_shot, n_query, seed + 1)
+    return EpisodeSampler(split.validation, ways, k_shot, n_query, seed + 1, within_domains=within_domains)
 
 
 def _is_bundled(corpus: Corpus) -> bool:
     # Not by its name alone, which is what messages call it and anybody's to choose.
-    return corpus.name == BUNDLED and corpus.fingerprint == Corpus.load(BUNDLED).fingerprint
+    return corpus.name in BUNDLED and corpus.fingerprint == Corpus.load(corpus.name).fingerprint

@@ -36,8 +36,9 @@ def train(
     method: str = DEFAULT,
     n_way: Range = 5,
     k_shot: Range = (0, 5),
-    n_query: int = 6,
+    n_query: int = 10,
     balanced: bool = True,
+    within_domains: float = 0.0,
     seed: int = 0,
     engine: str = "metawarp",
     inner_steps: int | None = None,
@@ -64,6 +65,7 @@ def train(
         k_shot: support texts a class.
         n_query: query texts a class.
         balanced: whether the classes of an episode have the same number of shots, or each draws its own.
+        within_domains: share of the episodes whose classes are all of one domain, where a corpus knows domains.
         seed: of class split, episodes and starts.
         engine: "metawarp", or "learn2learn", one task at a time; both find the same meta-gradients.
         inner_steps: gradient steps on a support set; None: the method's.
@@ -88,8 +90,8 @@ def train(
     if not resume:
         processes.by_main(lambda: _claim_run(folder, len(corpora), overwrite))
     data = TrainingData.of(corpora, [splits] if isinstance(splits, str) else splits, seed)
-    sampler = data.sampler(n_way, k_shot, n_query, seed, balanced=balanced)
-    validation = data.validation(n_way, k_shot, n_query, seed)
+    sampler = data.sampler(n_way, k_shot, n_query, seed, balanced=balanced, within_domains=within_domains)
+    validation = data.validation(n_way, k_shot, n_query, seed, within_domains=within_domains)
     if not isinstance(backbone, Backbone):
         backbone = Backbone.load(backbone, device=device, dtype=dtype, max_tokens=max_tokens)
     model = Warp(backbone, warp or WarpConfig())
@@ -103,6 +105,7 @@ def train(
         "k_shot": k_shot,
         "n_query": n_query,
         "balanced": balanced,
+        "within_domains": within_domains,
         "seed": seed,
         "warp": asdict(model.config),
         "inner": asdict(inner),

@@ -29,7 +29,7 @@ class TrainingConfig:
         checkpoint_every: steps between two checkpoints.
     """
 
-    steps: int = 100
+    steps: int = 200
     meta_batch: int = 4
     lr: float = 3e-3
     scalar_lr: float = 1e-2
@@ -38,9 +38,9 @@ class TrainingConfig:
     clip: float = 1.0
     second_order: str = "auto"
     multi_step_loss: bool = False
-    validate_every: int = 20
+    validate_every: int = 40
     validation_episodes: int = 60
-    patience: int = 4
+    patience: int = 3
     checkpoint_every: int = 20
 
     def __post_init__(self) -> None:

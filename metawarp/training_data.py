@@ -59,8 +59,19 @@ class TrainingData:
             )
         return found
 
-    def sampler(self, n_way: Range, k_shot: Range, n_query: int, seed: int, *, balanced: bool = True) -> Sampler:
-        """Meta-training episodes, each from one corpus and, of several, of no more ways and shots than it has.
+    def sampler(
+        self,
+        n_way: Range,
+        k_shot: Range,
+        n_query: int,
+        seed: int,
+        *,
+        balanced: bool = True,
+        within_domains: float = 0.0,
+    ) -> Sampler:
+        """Meta-training episodes, each from one corpus, as often as that has classes.
+
+        Of several corpora, one that is too small for so many ways and shots has fewer of them.
 
         Args:
             n_way: classes of an episode.
@@ -68,31 +79,44 @@ class TrainingData:
             n_query: query texts a class.
             seed: of the episodes.
             balanced: whether all classes of an episode have the same number of shots.
+            within_domains: see `EpisodeSampler`; of several corpora, those without domains do without.
 
         Raises:
             InputError: see `EpisodeSampler`.
         """
         parts = [split.train for split in self.splits]
         if len(parts) == 1:
-            return EpisodeSampler(parts[0], n_way, k_shot, n_query, seed, balanced=balanced)
+            return EpisodeSampler(
+                parts[0], n_way, k_shot, n_query, seed, balanced=balanced, within_domains=within_domains
+            )
         samplers = []
         for part in parts:
             ways, shots = _at_most(n_way, part.n_classes), _shots(part, k_shot, n_query)
             if (ways, shots) != (bounds(n_way), bounds(k_shot)):
                 logger.warning("%s: episodes of %d to %d ways and %d to %d shots", part.name, *ways, *shots)
             even = balanced or shots[0] == shots[1]
-            samplers.append(EpisodeSampler(part, ways, shots, n_query, seed, balanced=even))
-        return MixtureSampler(samplers, seed=seed)
+            within = within_domains if part.domains else 0.0
+            samplers.append(EpisodeSampler(part, ways, shots, n_query, seed, balanced=even, within_domains=within))
+        return MixtureSampler(samplers, [part.n_classes for part in parts], seed)
 
-    def validation(self, n_way: Range, k_shot: Range, n_query: int, seed: int) -> Sampler:
+    def validation(
+        self, n_way: Range, k_shot: Range, n_query: int, seed: int, *, within_domains: float = 0.0
+    ) -> Sampler:
         """Episodes over the validation classes; see `protocol.validation_sampler`."""
         if len(self.splits) == 1:
-            return validation_sampler(self.splits[0], n_way, k_shot, n_query, seed)
+            return validation_sampler(self.splits[0], n_way, k_shot, n_query, seed, within_domains=within_domains)
         samplers = [
-            validation_sampler(split, n_way, _shots(split.validation, k_shot, n_query), n_query, seed)
+            validation_sampler(
+                split,
+                n_way,
+                _shots(split.validation, k_shot, n_query),
+                n_query,
+                seed,
+                within_domains=within_domains if split.validation.domains else 0.0,
+            )
             for split in self.splits
         ]
-        return MixtureSampler(samplers, seed=seed + 1)
+        return MixtureSampler(samplers, [split.validation.n_classes for split in self.splits], seed + 1)
 
     def class_names(self) -> dict[str, list[str]]:
         """By part, the names of all corpora's classes, each once."""

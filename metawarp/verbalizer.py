@@ -44,7 +44,7 @@ def initial_rows(warp: Warp, state: State, tasks: TaskBatch, names: Tensor | Non
             raise InputError("rows from support texts need one text a class at least; use names or mix at zero shots.")
         return means
     if recipe == "regression":
-        return _regression(state, tasks, names, support)
+        return _regression(state, tasks, None if names is None else names * warp.last_layer, support)
     assert names is not None
     by_name = names.new_zeros(*tasks.shots.shape, names.shape[-1])
     by_name = by_name.index_put((tasks.names.task, tasks.names.label), warp.unit(names))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -132,10 +133,21 @@ class Warp:
     @property
     def row_size(self) -> int:
         """Width of a verbalizer row: of the features f(x), and of a bias where rows are fitted by regression."""
-        sizes = [
-            self.backbone.feature_size if part == "mask" else self.backbone.hidden_size for part in self.config.parts
-        ]
-        return sum(sizes) + (self.config.rows == "regression")
+        return len(self.last_layer) + (self.config.rows == "regression")
+
+    @cached_property
+    def last_layer(self) -> Tensor:
+        """(d,) which of the features are of the last layer; all where there are no others.
+
+        A name is compared with texts in these alone. Sentence encoders are trained to bring a text and what describes
+        it together there; lower down texts of one class are near each other, and the class's name is not.
+        """
+        sizes = {part: self.backbone.hidden_size for part in self.config.parts}
+        if "mask" in sizes:
+            sizes["mask"] = self.backbone.feature_size
+        last = {part: not part.startswith("text-") for part in sizes}
+        found = [torch.full((size,), last[part] or not any(last.values())) for part, size in sizes.items()]
+        return torch.cat(found).to(self.backbone.device)
 
     def remember(self, texts: Sequence[str], cache: str | Path | None = None) -> None:
         """Prepare the texts of a corpus once, for all the episodes that will hold them.

@@ -33,7 +33,7 @@ OPTIONS = {
     "predict": ["--task", "--text", "--data", "--output"],
 }  # fmt: skip
 DEFAULTS = {
-    "train": {"backbone": "minilm", "n-way": "5", "n-query": "6", "seed": "0", "training.lr": "0.003"},
+    "train": {"backbone": "minilm", "n-way": "5", "n-query": "10", "seed": "0", "training.lr": "0.003"},
     "evaluate": {"split": "test", "n-way": "5", "k-shot": "1", "n-query": "10", "episodes": "600", "baselines": "all"},
     "fit": {"text-column": "text", "label-column": "label", "device": "cpu"},
     "predict": {"text-column": "text", "device": "cpu"},

@@ -276,8 +276,8 @@ def test_sources_that_do_not_exist(tmp_path):
     with refused("'my tickets' is neither an existing file nor a Hub id such as 'owner/name'."):
         Corpus.load("my tickets")
     with refused(
-        "A corpus cannot be loaded from dict; give 'everyday', a file (.csv, .tsv, .json, .jsonl, .parquet), "
-        "a Hub id or a datasets.Dataset (not a streaming one)."
+        "A corpus cannot be loaded from dict; give 'everyday' or 'varied', a file "
+        "(.csv, .tsv, .json, .jsonl, .parquet), a Hub id or a datasets.Dataset (not a streaming one)."
     ):
         Corpus.load({"text": ["a"], "label": [1]})  # pyright: ignore[reportArgumentType]
 
@@ -446,3 +446,33 @@ def test_an_impossible_task_is_refused(arguments, message):
 def test_importing_episodes_imports_no_heavy_library():
     code = "import sys, episodes; print({'torch', 'datasets', 'transformers', 'metawarp'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+# Domains ---------------------------------------------------------------------------------------------------
+
+
+def test_a_class_has_the_domain_of_its_rows(tmp_path):
+    rows = [("a1", "a", "x"), ("b1", "b", " y "), ("c1", "c", "x"), ("a2", "a", "x")]
+    file = tmp_path / "few.csv"
+    file.write_text("text,label,desk\n" + "\n".join(",".join(row) for row in rows), encoding="utf-8")
+    corpus = Corpus.load(file, domain_column="desk")
+    assert corpus.class_names == ("a", "b", "c") and corpus.domains == ("x", "y", "x")
+    assert corpus.select_classes(["c", "b"]).domains == ("y", "x")
+    assert Corpus.load(file).domains == ()
+
+
+def test_domains_of_another_kind_are_refused(tmp_path):
+    file = tmp_path / "few.csv"
+    file.write_text("text,label,desk\na1,a,x\na2,a,y\nb1,b,x\n", encoding="utf-8")
+    with refused(f"{file}: a class belongs to one domain, but these stand in several: 'a' (x, y)."):
+        Corpus.load(file, domain_column="desk")
+    with refused(
+        f"{file} has no column 'domain'; its columns are: text, label, desk. "
+        "Name them with text_column and label_column and domain_column."
+    ):
+        Corpus.load(file, domain_column="domain")
+    file.write_text("text,label,desk\na1,a,x\nb1,b,\n", encoding="utf-8")
+    with refused(f"{file}: domains must be names or whole numbers, but row 2 is empty; fill in or remove these rows."):
+        Corpus.load(file, domain_column="desk")
+    with refused("corpus has 2 classes, but 1 domains of classes."):
+        Corpus(("a1", "b1"), np.array([0, 1]), ("a", "b"), domains=("x",))

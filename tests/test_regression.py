@@ -99,6 +99,16 @@ def test_names_are_examples_that_count_as_several_texts(tiny):
     assert not torch.allclose(rows, alone, atol=0.1)
 
 
+def test_a_name_is_compared_with_texts_after_the_last_layer_alone(tiny):
+    warp, state = tiny_model(tiny, rows="regression", read_out="text-1+mean+mask")
+    assert warp.last_layer.tolist() == [False] * 32 + [True] * 64
+    (episode,) = tiny_episodes(1, k_shot=0)
+    rows = start(warp, state, TaskBatch.encode([episode], warp.encoder))[0]["rows"]
+    assert not rows[..., :32].any() and rows[..., 32:-1].all()
+    low, _ = tiny_model(tiny, rows="regression", read_out="text-1")
+    assert low.last_layer.all()  # there is nothing else to compare
+
+
 def test_without_support_texts_the_names_are_told_apart(tiny):
     warp, state = tiny_model(tiny, rows="regression")
     (episode,) = tiny_episodes(1, k_shot=0)

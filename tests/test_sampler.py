@@ -201,6 +201,42 @@ def test_impossible_episodes_are_refused(arguments, message):
         EpisodeSampler(corpus_of(), **arguments)
 
 
+# Domains ---------------------------------------------------------------------------------------------------
+
+
+def domains_of(episode):
+    return {episode.corpus.domains[c] for c in episode.class_indices}
+
+
+def test_a_share_of_the_episodes_keeps_within_one_domain():
+    corpus = replace(corpus_of(9), domains=("a", "b", "c") * 3)
+    for share, least, most in ((0.0, 0, 40), (0.5, 80, 140), (1.0, 200, 200)):
+        sampler = EpisodeSampler(corpus, n_way=(2, 5), k_shot=1, n_query=2, within_domains=share)
+        found = [sampler[i] for i in range(200)]
+        assert least <= sum(len(domains_of(episode)) == 1 for episode in found) <= most
+    assert set.union(*map(domains_of, found)) == {"a", "b", "c"}
+    assert {episode.n_way for episode in found} == {2, 3}  # no more than a domain has
+
+
+def test_no_domain_for_nobody_leaves_episodes_as_they_were():
+    corpus = corpus_of(9)
+    plain, with_domains = (EpisodeSampler(c, 3, 1, 2) for c in (corpus, replace(corpus, domains=("a",) * 9)))
+    assert [numbers_of(plain[i]) for i in range(5)] == [numbers_of(with_domains[i]) for i in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("domains", "share", "message"),
+    [
+        ((), 0.5, "corpus has none;"),
+        (("a", "b", "c", "d") * 2, 0.5, "corpus has none of 3 classes;"),
+        (("a", "b") * 4, 1.5, "within_domains is 1.5; it is a share"),
+    ],
+)
+def test_domains_that_cannot_be_kept_to_are_refused(domains, share, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        EpisodeSampler(replace(corpus_of(8), domains=domains), 3, 1, 2, within_domains=share)
+
+
 def test_there_is_no_last_episode():
     sampler = EpisodeSampler(corpus_of())
     message = re.escape("Episodes are numbered from 0 on and have no last one; -1 was asked for.")

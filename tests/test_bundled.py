@@ -1,4 +1,4 @@
-"""What the data card promises about the bundled corpus, measured."""
+"""What the data card promises about the bundled corpora, measured."""
 
 import json
 import re
@@ -9,30 +9,40 @@ from itertools import combinations
 import pytest
 
 from episodes import Corpus, EpisodeSampler
+from episodes.reading import BUNDLED
 
 DATA = files("episodes") / "data"
 
 
-@pytest.fixture(scope="module")
-def rows():
-    return [json.loads(line) for line in (DATA / "everyday.jsonl").read_text(encoding="utf-8").splitlines()]
+PROMISED = {"everyday": (90, 22, 10), "varied": (320, 12, 40)}
+"""Classes, texts of each, and domains."""
+
+
+@pytest.fixture(scope="module", params=BUNDLED)
+def name(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def corpus():
-    return Corpus.load("everyday", conflicts="refuse")
+def rows(name):
+    return [json.loads(line) for line in (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def test_every_row_becomes_a_text(rows, corpus):
+@pytest.fixture(scope="module")
+def corpus(name):
+    return Corpus.load(name, conflicts="refuse")
+
+
+def test_every_row_becomes_a_text(name, rows, corpus):
     assert len(corpus) == len(rows)
-    assert corpus.name == "everyday"
+    assert corpus.name == name
     assert all(set(row) == {"text", "label", "domain"} for row in rows)
 
 
-def test_it_has_enough_classes_texts_and_domains(rows, corpus):
-    assert corpus.n_classes >= 60
-    assert min(len(corpus.rows_of(c)) for c in range(corpus.n_classes)) >= 20
-    assert len({row["domain"] for row in rows}) >= 8
+def test_it_has_as_many_classes_texts_and_domains_as_promised(name, corpus):
+    classes, texts, domains = PROMISED[name]
+    assert corpus.n_classes == classes and len(set(corpus.domains)) == domains
+    assert {len(corpus.rows_of(c)) for c in range(corpus.n_classes)} == {texts}
 
 
 def test_a_class_belongs_to_one_domain_and_has_a_name_in_plain_words(rows):
@@ -61,15 +71,26 @@ def test_no_two_texts_of_a_class_are_nearly_the_same(rows):
     assert alike == []
 
 
-def test_its_split_is_disjoint_complete_and_fit_for_five_way_five_shot(corpus):
-    split = corpus.split_classes("everyday")
+def test_its_split_is_disjoint_complete_and_fit_for_five_way_five_shot(name, corpus):
+    split = corpus.split_classes(name)
     parts = split.names()
     assert sorted(parts["train"] + parts["validation"] + parts["test"]) == list(corpus.class_names)
     for part in parts:
-        assert EpisodeSampler(split[part], n_way=5, k_shot=5, n_query=10)[0].n_way == 5
+        assert EpisodeSampler(split[part], n_way=5, k_shot=5, n_query=7)[0].n_way == 5
 
 
-def test_it_is_small_and_says_where_it_comes_from():
-    assert sum(len(file.read_bytes()) for file in DATA.iterdir() if file.is_file()) < 400_000
+def test_the_parts_of_varied_share_no_domain():
+    split = Corpus.load("varied").split_classes("varied")
+    train, validation, test = (set(split[part].domains) for part in split.names())
+    assert not train & validation and not train & test and not validation & test
+
+
+def test_no_class_stands_in_both():
+    one, other = (Corpus.load(name) for name in BUNDLED)
+    assert not set(one.class_names) & set(other.class_names) and not set(one.texts) & set(other.texts)
+
+
+def test_they_are_small_and_say_where_they_come_from():
+    assert sum(len(file.read_bytes()) for file in DATA.iterdir() if file.is_file()) < 1_000_000
     assert re.search(r"licen[cs]e", (DATA / "README.md").read_text(encoding="utf-8"), re.IGNORECASE)
     assert re.search("Apache-2.0|CC[ -]BY|CC0", (DATA / "README.md").read_text(encoding="utf-8"))
