@@ -98,7 +98,7 @@ class Corpus:
         are logged.
 
         Args:
-            source: "everyday" or "varied" (bundled corpora), a .csv, .tsv, .json, .jsonl or .parquet file in UTF-8,
+            source: "everyday", "varied" or "lengthy" (bundled), a .csv, .tsv, .json, .jsonl or .parquet file in UTF-8,
                 the id of a Hub data set, or a `datasets.Dataset` / `DatasetDict`.
             text_column: the column of texts.
             label_column: the column of labels: strings, whole numbers, or a ClassLabel.
@@ -190,7 +190,7 @@ class Corpus:
         Args:
             recipe: three fractions (train, validation, test) that add up to 1, drawn at random from `seed`;
                 or the lists "train", "validation" and "test" of class names, as a dict or a splits.json file
-                that holds them; or "everyday" or "varied", the lists that come with a bundled corpus.
+                that holds them; or "everyday" and the like, the lists that come with a bundled corpus.
             seed: of the random draw; unused where the recipe names the classes.
 
         Raises:

@@ -23,7 +23,7 @@ from episodes.hub import load_hub_dataset
 if TYPE_CHECKING:
     from datasets import Dataset
 
-BUNDLED = ("everyday", "varied")
+BUNDLED = ("everyday", "varied", "lengthy")
 """Corpora that come with the package, each with a split and a column "domain"."""
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
@@ -222,7 +222,7 @@ def _read_object(source: object, columns: Columns, subset: str | None, split: st
         raise InputError("split can only be given with a Hub id or a DatasetDict.")
     if not isinstance(source, Dataset):
         raise InputError(
-            f"A corpus cannot be loaded from {type(source).__name__}; give {' or '.join(map(repr, BUNDLED))}, "
+            f"A corpus cannot be loaded from {type(source).__name__}; give {', '.join(map(repr, BUNDLED))}, "
             f"a file ({listing(SUFFIXES)}), a Hub id or a datasets.Dataset (not a streaming one)."
         )
     return _columns_of(source, "The data set", columns)

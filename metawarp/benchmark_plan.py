@@ -71,7 +71,7 @@ class Table:
 
     Args:
         title: what it shows.
-        corpora: "everyday", "varied", or names of folders with a data.jsonl and a splits.json.
+        corpora: bundled ones, or names of folders with a data.jsonl and a splits.json.
         settings: by name.
         contenders: by name.
         plots: of the report, names of `report_plots.PLOTS`.

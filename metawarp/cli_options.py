@@ -39,7 +39,7 @@ def corpus_options(description: str, *, several: bool = False) -> ArgumentParser
         "--corpus",
         type=one,
         required=True,
-        help=f'"everyday" or "varied", a .csv .tsv .json .jsonl .parquet file, or a Hub id{each}',
+        help=f'"everyday", "varied", "lengthy", a .csv .tsv .json .jsonl .parquet file, or a Hub id{each}',
     )
     parser.add_argument(
         "--splits",

@@ -48,7 +48,7 @@ def main() -> None:
     began = time.perf_counter()
     print(f"1. Meta-training on the bundled corpus (54 classes), into {FOLDER / 'init'}")
     training = TrainingConfig(steps=80)
-    train("everyday", str(FOLDER / "init"), training=training, overwrite=True)
+    train("everyday", str(FOLDER / "init"), n_query=6, training=training, overwrite=True)
     draw_learning_curve(FOLDER / "init").replace(FOLDER / "learning_curve.png")
 
     print(f"\n2. Evaluation on its 24 unseen classes: {EPISODES} episodes, the same ones for every method")

@@ -276,7 +276,7 @@ def test_sources_that_do_not_exist(tmp_path):
     with refused("'my tickets' is neither an existing file nor a Hub id such as 'owner/name'."):
         Corpus.load("my tickets")
     with refused(
-        "A corpus cannot be loaded from dict; give 'everyday' or 'varied', a file "
+        "A corpus cannot be loaded from dict; give 'everyday', 'varied', 'lengthy', a file "
         "(.csv, .tsv, .json, .jsonl, .parquet), a Hub id or a datasets.Dataset (not a streaming one)."
     ):
         Corpus.load({"text": ["a"], "label": [1]})  # pyright: ignore[reportArgumentType]
