@@ -138,7 +138,7 @@ def _over_seeds(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "macro_f1": float(np.mean([cell["macro_f1"] for cell in cells])),
         "by_seed": means,
         "calibration_error": float(np.mean(errors)) if errors else None,
-        **{name: float(np.mean([cell[name] for cell in cells])) for name in means_of},
+        **{name: float(np.mean([cell[name] for cell in cells])) for name in means_of if cells[0][name] is not None},
         **{name: cells[0][name] for name in shared if name in cells[0]},
         "per_episode": [round(float(value), 6) for value in accuracy],
     }

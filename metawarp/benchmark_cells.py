@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,7 @@ def _cut(corpus: Corpus, split: ClassSplit, contender: Contender) -> tuple[Corpu
         elif name not in order:
             kept += rows.tolist()
     kept.sort()
-    cut = Corpus(tuple(corpus.texts[row] for row in kept), corpus.labels[kept], corpus.class_names, corpus.name)
+    cut = replace(corpus, texts=tuple(corpus.texts[row] for row in kept), labels=corpus.labels[kept])
     return cut.select_classes(name for part in names.values() for name in part), names
 
 

@@ -16,7 +16,7 @@ from metawarp.held import as_if_unread
 from metawarp.warp import Warp
 
 
-def cost_of(predictor: Predictor, episodes: Sequence[Episode]) -> dict[str, float]:
+def cost_of(predictor: Predictor, episodes: Sequence[Episode]) -> dict[str, float | None]:
     """Mean seconds of a task that is read, adapted and predicted alone, and the memory that the first of them needed.
 
     Args:
@@ -38,14 +38,18 @@ def numbers_a_task(warp: Warp, inner: InnerLoop, ways: int) -> int:
     return ways * warp.row_size + prompt
 
 
-def peak_megabytes(work: Callable[[], object], device: str = "cpu") -> float:
-    """Megabytes above what is held before, at the worst moment of some work; on Linux or a GPU."""
+def peak_megabytes(work: Callable[[], object], device: str = "cpu") -> float | None:
+    """Megabytes above what is held before, at the worst moment of some work; None where only Linux could say it."""
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         work()
         return (torch.cuda.max_memory_allocated() - before) / 1e6
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    forget = Path("/proc/self/clear_refs")
+    if not forget.exists():
+        work()
+        return None
+    forget.write_text("5")  # the peak so far
     before = psutil.Process().memory_info().rss
     work()
     status = Path("/proc/self/status").read_text()

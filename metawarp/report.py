@@ -89,7 +89,8 @@ def _costs(corpus: str, settings: Mapping[str, Any]) -> Iterator[list[str]]:
     at, setting = list(settings.items())[-1]
     yield [f"{corpus}, a new task of {at}", "seconds, one core", "megabytes above the backbone", "numbers kept"]
     for name, found in setting["contenders"].items():
-        seconds, megabytes = f"{found['seconds_a_task']:.3g}", f"{found['peak_megabytes']:,.0f}"
+        seconds = f"{found['seconds_a_task']:.3g}"
+        megabytes = f"{found['peak_megabytes']:,.0f}" if "peak_megabytes" in found else "–"
         yield [name, seconds, megabytes, f"{found['numbers_a_task']:,.0f}"]
 
 

@@ -84,7 +84,7 @@ class Bench:
         self._wait()
         return (time.perf_counter() - began) / len(tasks)
 
-    def peak(self) -> float:
+    def peak(self) -> float | None:
         """Megabytes above the loaded model at the worst moment."""
         return peak_megabytes(self.seconds, self.device)
 

@@ -247,6 +247,13 @@ def test_the_command_measures_and_prints(data, tmp_path, capsys):
     assert "No such file" in capsys.readouterr().err
 
 
+def test_what_is_left_of_a_corpus_keeps_its_domains():
+    corpus, split = load("everyday", "nowhere")
+    cut, _ = _cut(corpus, split, Contender(classes=12, texts=5))
+    of = dict(zip(corpus.class_names, corpus.domains, strict=True))
+    assert cut.n_classes < corpus.n_classes and cut.domains == tuple(of[name] for name in cut.class_names)
+
+
 def test_fewer_classes_and_texts_to_learn_from_are_part_of_more(data):
     corpus, split = load("one", str(data))
     found = {}
