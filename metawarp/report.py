@@ -32,14 +32,8 @@ def markdown_report(results: Mapping[str, Any]) -> str:
     parts = [_NOTE]
     for table in results.values():
         parts.append(f"## {table['title']}")
-        parts += [markdown(header, rows) for header, *rows in _tables(table)]
+        parts += [markdown(header, rows) for header, *rows in tables_of(table)]
     return "\n\n".join(parts) + "\n"
-
-
-def markdown_table(corpus: str, settings: Mapping[str, Any]) -> str:
-    """Contenders × settings on one corpus."""
-    header, *rows = _cells(corpus, settings)
-    return markdown(header, rows)
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -65,7 +59,7 @@ def html_report(results: Mapping[str, Any], name: str) -> str:
         body.append(f'<h2 id="{key}">{html.escape(table["title"])}</h2>')
         if plots_available():
             body += [f'<img alt="{plot}" src="{_inside(PLOTS[plot](table))}">' for plot in table["plots"]]
-        for header, *rows in _tables(table):
+        for header, *rows in tables_of(table):
             body += ["<table><thead><tr>", *(f"<th>{html.escape(cell)}</th>" for cell in header), "</tr></thead>"]
             for row in rows:
                 body += ["<tr>", *(f"<td>{html.escape(cell)}</td>" for cell in row), "</tr>"]
@@ -76,7 +70,7 @@ def html_report(results: Mapping[str, Any], name: str) -> str:
     )
 
 
-def _tables(table: Mapping[str, Any]) -> Iterator[list[list[str]]]:
+def tables_of(table: Mapping[str, Any]) -> Iterator[list[list[str]]]:
     """Accuracies on each corpus, and behind them what a task costs, where that is drawn too; the header first."""
     for corpus, settings in table["corpora"].items():
         yield list(_cells(corpus, settings))

@@ -38,9 +38,9 @@ class TrainingConfig:
     clip: float = 1.0
     second_order: str = "auto"
     multi_step_loss: bool = False
-    validate_every: int = 40
+    validate_every: int = 20
     validation_episodes: int = 60
-    patience: int = 3
+    patience: int = 5
     checkpoint_every: int = 20
 
     def __post_init__(self) -> None:

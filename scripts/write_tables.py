@@ -16,11 +16,12 @@ from typing import Any
 
 from engine_cases import HALF, LATE, PEER
 
-from metawarp.report import markdown, markdown_table
+from metawarp.report import markdown, tables_of
 from metawarp.storage import write_text
 
 BENCHMARKS = Path("benchmarks")
 FIELD = BENCHMARKS / "field.json"
+MARK = "<!-- {}: written by scripts/write_tables.py -->"
 LARGE = ("per_episode", "confusion", "class_names", "reliability")
 """What results.json has beside the figures of a table."""
 
@@ -32,7 +33,7 @@ def main() -> None:
     if taken := parser.parse_args().take:
         take(taken)
     engines = BENCHMARKS / "engines.json"
-    for table in ("main", "all"):
+    for table in dict.fromkeys(re.findall(MARK.format("([a-z]+)"), Path("README.md").read_text(encoding="utf-8"))):
         put("README.md", table, [FIELD], partial(accuracy_tables, table))
     put("docs/engine.md", "engines", [engines], engine_table)
     put("docs/engine.md", "figures", [engines], figures_table)
@@ -41,7 +42,7 @@ def main() -> None:
 
 def put(file: str, name: str, sources: list[Path], table: Callable[..., str]) -> None:
     """Replace what stands between the two marks of a table."""
-    mark = f"<!-- {name}: written by scripts/write_tables.py -->"
+    mark = MARK.format(name)
     before, _, rest = Path(file).read_text(encoding="utf-8").partition(mark)
     _, _, after = rest.partition(mark)
     found = [json.loads(source.read_text(encoding="utf-8")) for source in sources if source.exists()]
@@ -63,7 +64,7 @@ def take(results: Path) -> None:
 
 def accuracy_tables(name: str, found: dict[str, Any]) -> str:
     """One table of the benchmark, a part for each corpus."""
-    return "\n\n".join(markdown_table(corpus, settings) for corpus, settings in found[name]["corpora"].items())
+    return "\n\n".join(markdown(header, rows) for header, *rows in tables_of(found[name]))
 
 
 def engine_table(found: dict[str, Any]) -> str:
