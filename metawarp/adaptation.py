@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from episodes import InputError
 from metawarp.backbone import twice_differentiable
+from metawarp.calibration import Temperature
 from metawarp.tasks import LabelledTexts, TaskBatch
 from metawarp.verbalizer import initial_rows
 from metawarp.warp import State, Warp
@@ -99,11 +100,15 @@ def trajectory(
     return states
 
 
-def adapt(warp: Warp, state: State, tasks: TaskBatch, inner: InnerLoop, temperature: float = 1.0) -> State:
-    """The state that T tasks are predicted with: the end of `trajectory`, its logits divided by a temperature."""
+def adapt(
+    warp: Warp, state: State, tasks: TaskBatch, inner: InnerLoop, temperature: Temperature | None = None
+) -> State:
+    """The state that T tasks are predicted with: the end of `trajectory`, "scale" (T,) by each one's temperature."""
     with torch.set_grad_enabled(inner.steps > 0):
         adapted = trajectory(warp, state, tasks, inner)[-1]
-    return {**adapted, "scale": adapted["scale"] / temperature}
+    log_shots = (tasks.shots.sum(1) / tasks.n_way).log1p()
+    cooling = (temperature or Temperature()).log(log_shots, tasks.n_way.log())
+    return {**adapted, "scale": adapted["scale"] * torch.exp(-cooling).to(adapted["scale"])}
 
 
 def step(
@@ -214,7 +219,8 @@ def read(warp: Warp, current: State, texts: LabelledTexts) -> Tensor:
 
 def task_logits(warp: Warp, current: State, features: Tensor, texts: LabelledTexts, tasks: TaskBatch) -> Tensor:
     """Logits (B, C) of texts under their own task's rows; -inf at classes that a task does not have."""
-    logits = warp.logits(features, current["rows"][texts.task], current["scale"])
+    scale = current["scale"]
+    logits = warp.logits(features, current["rows"][texts.task], scale[texts.task, None] if scale.dim() else scale)
     return logits.masked_fill(~tasks.class_mask[texts.task], float("-inf"))
 
 

@@ -112,7 +112,8 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         self.classes_ = np.array(classes)
         self.class_names_ = tuple(names or map(str, classes))
         self.task_: State = {
-            name: (tensor[0] if name in ("prompt", "rows") else tensor).detach() for name, tensor in adapted.items()
+            name: (tensor[0] if name in ("prompt", "rows", "scale") else tensor).detach()
+            for name, tensor in adapted.items()
         }
         self.warp_ = warp
         self.init_ = init

@@ -16,7 +16,7 @@ from episodes import Episode
 from episodes.sampler import Sampler
 from metawarp import processes
 from metawarp.adaptation import InnerLoop, adapt, moves_prompt, read, task_logits
-from metawarp.calibration import calibration_error
+from metawarp.calibration import Temperature, calibration_error
 from metawarp.tasks import TaskBatch
 from metawarp.warp import State, Warp
 
@@ -62,7 +62,7 @@ class Scores:
         }
 
 
-def metawarp_predictor(warp: Warp, state: State, inner: InnerLoop, temperature: float = 1.0) -> Predictor:
+def metawarp_predictor(warp: Warp, state: State, inner: InnerLoop, temperature: Temperature | None = None) -> Predictor:
     """The predictor that adapts an init's state to each episode's support set."""
     frozen = {name: tensor.detach() for name, tensor in state.items()}
     at_once = TASKS_A_PASS if moves_prompt(inner) else EPISODES_A_PASS

@@ -15,6 +15,7 @@ from episodes import InputError
 from metawarp import storage
 from metawarp.adaptation import GROUPS, InnerLoop
 from metawarp.backbone import Backbone
+from metawarp.calibration import Temperature
 from metawarp.model_card import model_card
 from metawarp.shipped import shipped
 from metawarp.warp import State, Warp, WarpConfig
@@ -73,7 +74,7 @@ class Init:
     method: str
     backbone: Mapping[str, Any]
     training: Mapping[str, Any] = field(default_factory=dict)
-    temperature: float = 1.0
+    temperature: Temperature = Temperature()
     fingerprint: str = ""
 
     @classmethod
@@ -126,7 +127,7 @@ class Init:
             "inner": asdict(self.inner),
             "method": self.method,
             "training": dict(self.training),
-            "temperature": self.temperature,
+            "temperature": asdict(self.temperature),
         }
         numbers = sum(tensor.numel() for tensor in self.tensors.values())
         return storage.save(Path(folder), "init", self.tensors, config, card=model_card(config, numbers))
@@ -149,7 +150,7 @@ class Init:
                 config["method"],
                 {key: config["backbone"][key] for key in ("name", "fingerprint", "embedding_size", "feature_size")},
                 config["training"],
-                float(config["temperature"]),
+                Temperature(**config["temperature"]),
                 config["sha256"],
             )
         except InputError:

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -18,7 +19,7 @@ from episodes.errors import listing
 from episodes.sampler import Sampler
 from metawarp import processes
 from metawarp.adaptation import RATES
-from metawarp.calibration import best_temperature
+from metawarp.calibration import Temperature, best_temperature
 from metawarp.engines import gradient_by, has_modes, require_engine
 from metawarp.evaluation import metawarp_predictor, score
 from metawarp.initialization import Init
@@ -194,11 +195,12 @@ class Trainer:
             self.best, self.best_step, self.best_accuracy = state, self.step, accuracy
         return accuracy
 
-    def _best_temperature(self) -> float:
+    def _best_temperature(self) -> Temperature:
         """Of the best state, on the validation episodes."""
         predictor = metawarp_predictor(self.warp, self.best, self.init.inner)
         episodes = [self.validation[i] for i in range(self.config.validation_episodes)]
-        return best_temperature(list(predictor(episodes)), [episode.query_labels for episode in episodes])
+        labels, shots = zip(*((e.query_labels, float(np.mean(e.shots))) for e in episodes), strict=True)
+        return best_temperature(list(predictor(episodes)), labels, shots)
 
     def _save(self) -> None:
         moments: dict[str, dict[str, Tensor]] = {"exp_avg": {}, "exp_avg_sq": {}}

@@ -34,7 +34,7 @@ def drawn(sharpness, n=20_000):
 @pytest.mark.parametrize("sharpness", [0.3, 1.0, 4.0])
 def test_the_temperature_undoes_what_makes_a_model_too_sure(sharpness):
     chances, labels = drawn(sharpness)
-    found = best_temperature(np.split(chances, 4), np.split(labels, 4))
+    found = np.exp(best_temperature(np.split(chances, 4), np.split(labels, 4), [1] * 4).log(np.log(2), np.log(4)))
     assert found == pytest.approx(sharpness, rel=0.05)
     cooled = softmax(np.log(chances) / found, axis=1)
     right = cooled.argmax(1) == labels
@@ -44,4 +44,11 @@ def test_the_temperature_undoes_what_makes_a_model_too_sure(sharpness):
 
 def test_certainty_that_is_wrong_is_finite():
     chances = np.array([[1.0, 0.0], [0.0, 1.0]])
-    assert np.isfinite(best_temperature([chances], [np.array([1, 1])]))
+    assert np.isfinite(best_temperature([chances], [np.array([1, 1])], [0]).log(0.0, np.log(2)))
+
+
+def test_the_temperature_rises_with_the_shots_where_sureness_does():
+    (few, few_labels), (many, many_labels) = drawn(1.0), drawn(3.0)
+    found = best_temperature([few, many], [few_labels, many_labels], [0, 7])
+    for shots, sharpness in ((0, 1.0), (7, 3.0), (1, 3 ** (1 / 3))):
+        assert np.exp(found.log(np.log1p(shots), np.log(4))) == pytest.approx(sharpness, rel=0.05)
