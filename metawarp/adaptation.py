@@ -106,9 +106,8 @@ def adapt(
     """The state that T tasks are predicted with: the end of `trajectory`, "scale" (T,) by each one's temperature."""
     with torch.set_grad_enabled(inner.steps > 0):
         adapted = trajectory(warp, state, tasks, inner)[-1]
-    log_shots = (tasks.shots.sum(1) / tasks.n_way).log1p()
-    cooling = (temperature or Temperature()).log(log_shots, tasks.n_way.log())
-    return {**adapted, "scale": adapted["scale"] * torch.exp(-cooling).to(adapted["scale"])}
+    found = (temperature or Temperature()).of(tasks.shots.sum(1) / tasks.n_way, tasks.n_way.float())
+    return {**adapted, "scale": adapted["scale"] / found.to(adapted["scale"])}
 
 
 def step(

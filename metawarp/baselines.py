@@ -173,20 +173,13 @@ def support_rows(warp: Warp) -> Predictor:
         ICML, eq. 6.
     """
     read_out = "mask" if Template(warp.config.template).has_mask else "mean"
-    return _untrained(_changed(warp, read_out=read_out, rows="support", prompt_start="mask"), InnerLoop(0, ()))
+    return _untrained(warp.changed(read_out=read_out, rows="support", prompt_start="mask"), InnerLoop(0, ()))
 
 
 def untrained_warp(warp: Warp, init: Init, prompt_start: str, seed: int) -> Predictor:
     """The init's own model and inner loop from a fresh start: [MASK] embeddings, or normal noise."""
     rates = InnerRates(**init.training.get("inner_lr", {}))
-    return _untrained(_changed(warp, prompt_start=prompt_start), init.inner, seed=seed, rates=rates)
-
-
-def _changed(warp: Warp, **settings: str) -> Warp:
-    """The same model, with the texts that it remembers, of another config."""
-    fresh = Warp(warp.backbone, replace(warp.config, **settings))
-    fresh.encoder = warp.encoder
-    return fresh
+    return _untrained(warp.changed(prompt_start=prompt_start), init.inner, seed=seed, rates=rates)
 
 
 def _untrained(warp: Warp, inner: InnerLoop, *, seed: int = 0, rates: InnerRates | None = None) -> Predictor:

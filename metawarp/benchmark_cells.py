@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import lru_cache
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from metawarp.warp import Warp, WarpConfig
 
 DATA, SPLITS = "data.jsonl", "splits.json"
 
-COST_EPISODES = 4
+COST_EPISODES = 6
 """Of which the first warms up."""
 
 
@@ -56,8 +57,16 @@ def _splits(name: str, data: str) -> str:
 
 
 def training_key(cell: Cell, data: str) -> str:
-    """What the training of a cell depends on, as a key."""
-    return key_of([cell.training, [_fingerprints(name, data) for name in cell.train_on]])
+    """What the training of a cell depends on, defaults included, as a key."""
+    defaults = {
+        name: given.default
+        for name, given in signature(train).parameters.items()
+        if given.default is not Parameter.empty
+    }
+    settings = {**defaults, **cell.training}
+    settings["warp"] = asdict(WarpConfig(**settings["warp"] or {}))
+    settings["training"] = asdict(TrainingConfig(**settings["training"] or {}))
+    return key_of([settings, [_fingerprints(name, data) for name in cell.train_on]])
 
 
 def reader_key(cell: Cell, data: str) -> str:
@@ -157,8 +166,10 @@ def _reader(cell: Cell, data: str, trainings: Path) -> tuple[Init, Warp, Sentenc
     trained = needs_training(cell)
     init = Init.load(trainings / training_key(cell, data)) if trained else _fresh(backbone, training)
     warp = init.bind(backbone)
-    warp.encoder.remember([*split.test.texts, *split.test.class_names])
-    return init, warp, SentenceEncoder(backbone, init.warp.max_length)
+    encode = SentenceEncoder(backbone, init.warp.max_length)
+    for encoder in (warp.encoder, encode.warp.encoder):
+        encoder.remember([*split.test.texts, *split.test.class_names])
+    return init, warp, encode
 
 
 def _predictor(

@@ -7,17 +7,20 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.optimize import minimize
 from scipy.special import log_softmax
+from torch import Tensor
 
 BINS = 15
 LOG_BOUNDS, PULL = (-4.0, 4.0), 1e-3
-"""Of a temperature's logarithm; and how much a dependence on shots or ways has to be worth."""
+"""Of a temperature's logarithm; and what a dependence on shots or ways has to be worth."""
 
 
 def bins_of(confidence: np.ndarray, right: np.ndarray) -> list[dict[str, float]]:
@@ -48,16 +51,35 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
 class Temperature:
     """What logits are divided by: T = exp(base + by_shots·log(1 + K) + by_ways·log N), for N classes of K texts.
 
-    Not one number for all tasks: rows fitted to more texts are surer of themselves than they are right.
+    Not one number for all tasks: rows fitted to more texts are surer of themselves than they are right. Numbers of
+    shots and ways beyond those that it was chosen on count as the nearest of these.
+
+    Args:
+        base: at K = 0 and N = 1.
+        by_shots: what log(1 + K) adds.
+        by_ways: what log N adds.
+        shots: the smallest and the largest K that it was chosen on.
+        ways: the same of N.
     """
 
     base: float = 0.0
     by_shots: float = 0.0
     by_ways: float = 0.0
+    shots: Sequence[float] = (0.0, 0.0)
+    ways: Sequence[float] = (1.0, 1.0)
 
-    def log(self, log_shots: Any, log_ways: Any) -> Any:
-        """Its logarithm at log(1 + K) and log N, in arrays or tensors."""
-        return self.base + self.by_shots * log_shots + self.by_ways * log_ways
+    def __post_init__(self) -> None:
+        """Refuse what is no number; lists of JSON become tuples."""
+        object.__setattr__(self, "shots", tuple(self.shots))
+        object.__setattr__(self, "ways", tuple(self.ways))
+        for number in (self.base, self.by_shots, self.by_ways, *self.shots, *self.ways):
+            if not math.isfinite(number):
+                raise ValueError(f"a temperature is made of finite numbers, not {number}")
+
+    def of(self, shots: Tensor, ways: Tensor) -> Tensor:
+        """T of tasks of K mean shots and N ways, each (T,)."""
+        shots, ways = shots.clamp(*self.shots), ways.clamp(*self.ways)
+        return torch.exp(self.base + self.by_shots * shots.log1p() + self.by_ways * ways.log())
 
 
 def best_temperature(
@@ -71,14 +93,20 @@ def best_temperature(
         shots: of each episode, the mean number K of support texts a class.
     """
     logs = [np.log(np.clip(p, np.finfo(np.float32).tiny, None)) for p in chances]
-    at = [(np.log1p(k), np.log(p.shape[1])) for k, p in zip(shots, chances, strict=True)]
+    ways = [p.shape[1] for p in chances]
+    places = np.stack([np.log1p(shots), np.log(ways)], axis=1)
+    # Around their means, so that the three numbers do not stand in for one another; where all are alike, they are zero.
+    middle = places.mean(0)
+    centred = np.column_stack([np.ones(len(logs)), places - middle])
 
     def loss(numbers: np.ndarray) -> float:
-        heat = [float(np.clip(Temperature(*numbers).log(*place), *LOG_BOUNDS)) for place in at]
+        heat = np.clip(centred @ numbers, *LOG_BOUNDS)
         cooled = (log_softmax(log / np.exp(t), axis=1) for log, t in zip(logs, heat, strict=True))
         likely = [log[np.arange(len(y)), y].mean() for log, y in zip(cooled, labels, strict=True)]
-        # Where all episodes are alike, the constant says everything.
         return PULL * float(numbers[1] ** 2 + numbers[2] ** 2) - float(np.mean(likely))
 
-    found: Any = minimize(loss, np.zeros(3), method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6})
-    return Temperature(*map(float, found.x))
+    found: Any = minimize(loss, np.zeros(3))
+    level, by_shots, by_ways = found.x
+    base = level - by_shots * middle[0] - by_ways * middle[1]
+    ranges = (float(min(shots)), float(max(shots))), (float(min(ways)), float(max(ways)))
+    return Temperature(float(base), float(by_shots), float(by_ways), *ranges)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import psutil
 import torch
 
@@ -17,19 +20,24 @@ from metawarp.warp import Warp
 
 
 def cost_of(predictor: Predictor, episodes: Sequence[Episode]) -> dict[str, float | None]:
-    """Mean seconds of a task that is read, adapted and predicted alone, and the memory that the first of them needed.
+    """Median seconds of a task that one thread reads, adapts and predicts alone, and the memory that the first needed.
 
     Args:
-        predictor: what it has read before is read again.
+        predictor: what it has read before is read again, if not tokenized.
         episodes: two at least; the first warms up and is not timed.
     """
-    with as_if_unread():
-        peak = peak_megabytes(lambda: list(predictor(episodes[:1])))
-        began = time.perf_counter()
-        for episode in episodes[1:]:
-            list(predictor([episode]))
-        seconds = time.perf_counter() - began
-    return {"seconds_a_task": seconds / (len(episodes) - 1), "peak_megabytes": peak}
+    threads, seconds = torch.get_num_threads(), []
+    torch.set_num_threads(1)
+    try:
+        with as_if_unread():
+            peak = peak_megabytes(lambda: list(predictor(episodes[:1])))
+            for episode in episodes[1:]:
+                began = time.perf_counter()
+                list(predictor([episode]))
+                seconds.append(time.perf_counter() - began)
+    finally:
+        torch.set_num_threads(threads)
+    return {"seconds_a_task": float(np.median(seconds)), "peak_megabytes": peak}
 
 
 def numbers_a_task(warp: Warp, inner: InnerLoop, ways: int) -> int:
@@ -49,9 +57,11 @@ def peak_megabytes(work: Callable[[], object], device: str = "cpu") -> float | N
     if not forget.exists():
         work()
         return None
+    with suppress(OSError, AttributeError):  # another C library than glibc
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # what is free counts as held otherwise, and hides what the work takes
     forget.write_text("5")  # the peak so far
     before = psutil.Process().memory_info().rss
     work()
     status = Path("/proc/self/status").read_text()
     peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-    return max(0.0, (peak * 1024 - before) / 1e6)
+    return (peak * 1024 - before) / 1e6

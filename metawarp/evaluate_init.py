@@ -48,7 +48,7 @@ def evaluate(
         init: an init, its folder, or the name of a shipped one.
         corpus: a corpus, or what `Corpus.load` takes where its columns are "text" and "label".
         output: JSON file for the results.
-        splits: path of a splits.json; None: only the bundled corpus has a split of its own.
+        splits: path of a splits.json; None: only bundled corpora have a split of their own.
         split: classes to test: "train", "validation", "test", or "all".
         backbone: a backbone, or what `Backbone.load` takes; None: the init's own.
         any_backbone: allow another backbone than the init's, of the same widths.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -130,6 +130,12 @@ class Warp:
         self.text = TextFeatures(backbone, layers) if layers else None
         self.prompted = PromptedFeatures(backbone, config.parts, config.prompt_layer, self.lower)
 
+    def changed(self, **settings: str) -> Warp:
+        """The same model with other settings of its config; what is remembered of texts is shared."""
+        fresh = Warp(self.backbone, replace(self.config, **settings))
+        fresh.encoder, fresh.lower, fresh.prompted.lower = self.encoder, self.lower, self.lower
+        return fresh
+
     @property
     def row_size(self) -> int:
         """Width of a verbalizer row: of the features f(x), and of a bias where rows are fitted by regression."""
@@ -139,8 +145,8 @@ class Warp:
     def last_layer(self) -> Tensor:
         """(d,) which of the features are of the last layer; all where there are no others.
 
-        A name is compared with texts in these alone. Sentence encoders are trained to bring a text and what describes
-        it together there; lower down texts of one class are near each other, and the class's name is not.
+        A regression compares a name with texts in these alone. Sentence encoders are trained to bring a text and what
+        describes it together there; lower down texts of one class are near each other, and the class's name is not.
         """
         sizes = {part: self.backbone.hidden_size for part in self.config.parts}
         if "mask" in sizes:
@@ -196,7 +202,7 @@ class Warp:
             first = torch.zeros(int(copies.max()) + 1, dtype=torch.long).scatter_(0, copies, torch.arange(len(batch)))
             batch, task = batch.select(first), torch.zeros_like(task[first])
         found = self.prompted(prompts, batch, task)
-        if self.text is not None and self.config.layers_below:
+        if self.text is not None:
             alone = self.text(batch).to(prompts.dtype).unbind(1)
             found |= dict(zip((part for part in self.config.parts if part.startswith("text")), alone, strict=True))
         parts = [self.unit(found[part]) for part in self.config.parts]

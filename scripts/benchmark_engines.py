@@ -121,7 +121,7 @@ def measure(cases: Sequence[str], steps: int, n_tasks: int, k_shot: int, rounds:
         ended = subprocess.run(command, capture_output=True, text=True, check=True)
         found[case] = {
             "seconds_a_task": float(np.median(taken[case])),
-            "peak_megabytes": float(ended.stdout) if ended.stdout else None,
+            "peak_megabytes": float(ended.stdout) if ended.stdout.strip() not in ("", "None") else None,
         }
     return found
 

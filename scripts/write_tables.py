@@ -25,6 +25,8 @@ MARK = "<!-- {}: written by scripts/write_tables.py -->"
 LARGE = ("per_episode", "confusion", "class_names", "reliability")
 """What results.json has beside the figures of a table."""
 
+COSTS = ("seconds_a_task", "peak_megabytes", "numbers_a_task")
+
 
 def main() -> None:
     """Keep new results, if there are any; write every table whose results are there."""
@@ -55,9 +57,10 @@ def take(results: Path) -> None:
     for name, table in json.loads(results.read_text(encoding="utf-8")).items():
         for settings in table["corpora"].values():
             for setting in settings.values():
+                unused = LARGE if "cost" in table["plots"] else (*LARGE, *COSTS)
                 for found in setting["contenders"].values():
-                    for large in LARGE:
-                        found.pop(large, None)
+                    for name_of in unused:
+                        found.pop(name_of, None)
         kept[name] = table
     write_text(FIELD, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
 

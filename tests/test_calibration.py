@@ -1,10 +1,16 @@
 """Calibration: the error by hand, and a temperature that makes probabilities what they should be."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from scipy.special import softmax
+from tiny import NO_STEPS, tiny_episodes, tiny_model
 
-from metawarp.calibration import BINS, best_temperature, bins_of, calibration_error
+from metawarp import Init, WarpClassifier
+from metawarp.calibration import BINS, Temperature, best_temperature, bins_of, calibration_error
+from metawarp.evaluation import metawarp_predictor
 
 
 def test_the_error_is_the_gap_of_each_bin_by_its_size():
@@ -23,6 +29,11 @@ def test_every_prediction_is_in_one_bin():
     assert sum(b["number"] for b in found) == 1001
 
 
+def at(temperature, shots, ways):
+    """T of one task."""
+    return float(temperature.of(torch.tensor([float(shots)]), torch.tensor([float(ways)])))
+
+
 def drawn(sharpness, n=20_000):
     """Probabilities of a model that is so many times too sure, and labels drawn from the right ones."""
     generator = np.random.default_rng(0)
@@ -34,7 +45,9 @@ def drawn(sharpness, n=20_000):
 @pytest.mark.parametrize("sharpness", [0.3, 1.0, 4.0])
 def test_the_temperature_undoes_what_makes_a_model_too_sure(sharpness):
     chances, labels = drawn(sharpness)
-    found = np.exp(best_temperature(np.split(chances, 4), np.split(labels, 4), [1] * 4).log(np.log(2), np.log(4)))
+    fitted = best_temperature(np.split(chances, 4), np.split(labels, 4), [1] * 4)
+    assert fitted.by_shots == fitted.by_ways == 0  # all episodes are alike
+    found = at(fitted, 50, 20)  # as at the one place that is known
     assert found == pytest.approx(sharpness, rel=0.05)
     cooled = softmax(np.log(chances) / found, axis=1)
     right = cooled.argmax(1) == labels
@@ -44,11 +57,40 @@ def test_the_temperature_undoes_what_makes_a_model_too_sure(sharpness):
 
 def test_certainty_that_is_wrong_is_finite():
     chances = np.array([[1.0, 0.0], [0.0, 1.0]])
-    assert np.isfinite(best_temperature([chances], [np.array([1, 1])], [0]).log(0.0, np.log(2)))
+    assert np.isfinite(at(best_temperature([chances], [np.array([1, 1])], [0]), 0, 2))
 
 
 def test_the_temperature_rises_with_the_shots_where_sureness_does():
     (few, few_labels), (many, many_labels) = drawn(1.0), drawn(3.0)
     found = best_temperature([few, many], [few_labels, many_labels], [0, 7])
     for shots, sharpness in ((0, 1.0), (7, 3.0), (1, 3 ** (1 / 3))):
-        assert np.exp(found.log(np.log1p(shots), np.log(4))) == pytest.approx(sharpness, rel=0.05)
+        assert at(found, shots, 4) == pytest.approx(sharpness, rel=0.05)
+    assert at(found, 100, 4) == at(found, 7, 4)  # no further than it was chosen on
+
+
+def test_each_task_is_divided_by_its_own_temperature(tiny):
+    warp, state = tiny_model(tiny)
+    episodes = [tiny_episodes(1, n_way=n, k_shot=k, seed=n)[0] for n, k in ((2, 3), (4, 1))]
+    temperature = Temperature(0.3, 0.5, 0.2, (0.0, 5.0), (2.0, 5.0))
+    plain, cooled = (list(metawarp_predictor(warp, state, NO_STEPS, t)(episodes)) for t in (None, temperature))
+    for episode, before, after in zip(episodes, plain, cooled, strict=True):
+        shots = len(episode.support_labels) / episode.n_way
+        expected = softmax(np.log(before) / at(temperature, shots, episode.n_way), axis=1)
+        assert np.allclose(after, expected, rtol=0, atol=1e-6)
+
+
+def test_a_classifier_is_as_sure_as_the_evaluation_says(tiny):
+    warp, _ = tiny_model(tiny)
+    temperature = Temperature(1.0, 0.5, 0.2, (0.0, 5.0), (2.0, 5.0))
+    init = replace(Init.start(warp, NO_STEPS), temperature=temperature)
+    (episode,) = tiny_episodes(1)
+    names = [episode.class_names[label] for label in episode.support_labels]
+    classifier = WarpClassifier(init, backbone=tiny).fit(episode.support_texts, names, class_names=episode.class_names)
+    (expected,) = metawarp_predictor(warp, init.to(tiny), NO_STEPS, temperature)([episode])
+    order = [list(classifier.classes_).index(name) for name in episode.class_names]
+    assert np.allclose(classifier.predict_proba(episode.query_texts)[:, order], expected, rtol=0, atol=1e-6)
+
+
+def test_numbers_that_are_none_are_refused():
+    with pytest.raises(ValueError, match="finite"):
+        Temperature(float("nan"))

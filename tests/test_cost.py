@@ -1,5 +1,7 @@
 """What a task costs: read anew, whatever was read before."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from tiny import tiny_corpus, tiny_model
@@ -28,11 +30,14 @@ def test_texts_are_read_for_the_cost_though_they_have_been_read_before(tiny, mon
     cost = cost_of(predictor, episodes)
     texts = [{*e.class_names, *e.support_texts, *e.query_texts} for e in episodes]
     assert sum(read) >= sum(map(len, texts))
-    assert cost["seconds_a_task"] > 0 and cost["peak_megabytes"] >= 0
+    assert cost["seconds_a_task"] > 0
     assert [scores.tolist() for scores in predictor(episodes)] == before  # what was held still is
 
 
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux says how much memory was needed")
 def test_the_peak_is_that_of_the_work():
+    held = [torch.ones(1_000) for _ in range(50_000)]  # 200 MB of small pieces, which are free then
+    del held
     megabytes = peak_megabytes(lambda: torch.ones(20_000_000))
     assert 60 < megabytes < 160  # of 80
 
@@ -48,7 +53,14 @@ def test_numbers_are_rows_and_the_prompt_where_it_moves(tiny):
 def test_every_baseline_knows_what_it_keeps(tiny, name):
     warp, _ = tiny_model(tiny, PROMPTS_TOO)
     bench = Bench(warp, Init.start(warp, PROMPTS_TOO), range(1, 2), None, SentenceEncoder(tiny, 64))
-    two, three = (baseline_numbers(name, bench, ways) for ways in (2, 3))
-    assert three - two >= tiny.hidden_size
-    shared = sum(weights.numel() for weights in tiny.model.parameters()) if name == "setfit" else 0
-    assert two - shared < 10 * tiny.hidden_size * 2 + warp.encoder.prompt_length * tiny.embedding_size
+    one, two = (baseline_numbers(name, bench, ways) for ways in (1, 2))
+    a_class = {
+        "logistic-regression": tiny.hidden_size + 1,
+        "setfit": tiny.hidden_size + 1,
+        "warp-random": warp.row_size,
+        "warp-mask": warp.row_size,
+    }.get(name, tiny.hidden_size)
+    assert two - one == a_class
+    prompt = warp.encoder.prompt_length * tiny.embedding_size
+    shared = {"setfit": sum(weights.numel() for weights in tiny.model.parameters())}
+    assert one - a_class == shared.get(name, prompt if name.startswith("warp-") else 0)
