@@ -143,8 +143,8 @@ class Corpus:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that change with any text, label, class name, domain or their order."""
-        content = json.dumps([self.class_names, self.labels.tolist(), self.texts, *filter(None, [self.domains])])
+        """16 hexadecimal digits that change with any text, label, class name or their order; not with domains."""
+        content = json.dumps([self.class_names, self.labels.tolist(), self.texts])
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     @cached_property

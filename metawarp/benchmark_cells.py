@@ -223,7 +223,7 @@ def _has_model(cell: Cell) -> bool:
 
 def _fingerprints(name: str, data: str) -> list[str]:
     corpus, split = load(name, data)
-    return [corpus.fingerprint, key_of(split.names())]
+    return [corpus.fingerprint, key_of([split.names(), corpus.domains] if corpus.domains else split.names())]
 
 
 @lru_cache(maxsize=1)
