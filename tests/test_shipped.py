@@ -1,8 +1,11 @@
 """The inits that ship with the package: small, whole, and what a classifier starts from when nobody says."""
 
-import pytest
+from pathlib import Path
 
-from metawarp import Init, WarpClassifier
+import pytest
+import yaml
+
+from metawarp import Init, WarpClassifier, WarpConfig
 from metawarp.cli import main
 from metawarp.shipped import GENERAL, shipped
 
@@ -18,6 +21,16 @@ def test_each_is_small_and_has_a_card(name, minilm):
     assert sorted(file.name for file in files) == ["README.md", "config.json", "init.safetensors"]
     assert sum(file.stat().st_size for file in files) <= 200_000
     init.bind(minilm)
+
+
+def test_the_general_one_is_what_its_recipe_makes():
+    recipe = yaml.safe_load((Path(__file__).parent.parent / "benchmarks" / "general.yaml").read_text())
+    init = Init.load(GENERAL)
+    expected = {**recipe, **recipe["training"]}
+    for name in ("n_way", "k_shot", "n_query", "within_domains", "steps", "seed", "lr", "validate_every", "patience"):
+        assert init.training[name] == expected[name], name
+    assert init.method == recipe["method"] and init.training["corpus"].count(" + ") == len(recipe["corpus"]) - 1
+    assert init.warp == WarpConfig(**recipe["warp"])
 
 
 def test_a_classifier_starts_from_the_general_one(minilm):

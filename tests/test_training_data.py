@@ -1,6 +1,7 @@
 """What an init is trained on: one corpus as it is, several in turn, none of them asked for more than it has."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from running import SMALL, failure, refused, write_rows
@@ -36,6 +37,49 @@ def test_of_several_corpora_each_episode_is_from_one_and_all_have_their_turn():
         assert set(found) == {"a", "b", "c"}
         assert all(name.startswith(corpus) for i, corpus in enumerate(found) for name in sampler[i].class_names)
     assert split_files(3) == ["splits-1.json", "splits-2.json", "splits-3.json"]
+
+
+def test_a_corpus_is_picked_as_often_as_it_has_classes():
+    data = TrainingData.of([small("a", n_classes=6), small("b", n_classes=8, seed=1)])
+    train = [split.train.n_classes for split in data.splits]
+    found = corpora_of(data.sampler(2, 1, 4, 0), 400)
+    assert found.count("a") / 400 == pytest.approx(train[0] / sum(train), abs=0.07)
+
+
+def desks(n_classes, of):
+    """A corpus of so many classes, the first `of` of one desk, the next of another, …"""
+    return replace(small("a", n_classes), domains=tuple(f"desk {i // of}" for i in range(n_classes)))
+
+
+def test_episodes_keep_within_domains_where_these_are_large_enough(caplog):
+    corpus = desks(8, of=2)
+    names = list(corpus.class_names)
+    data = TrainingData.of([corpus], [{"train": names[:4], "validation": names[4:6], "test": names[6:]}])
+    for sampler in (
+        data.sampler(2, 1, 4, 0, within_domains=1.0),
+        data.validation(2, 1, 4, 0, within_domains=1.0),
+    ):
+        assert all(
+            len({e.corpus.domains[c] for c in e.class_indices}) == 1 for e in map(sampler.__getitem__, range(20))
+        )
+    assert "not kept within domains" not in caplog.text
+    apart = [names[0], names[2], names[4]]  # of a desk each
+    rest = [name for name in names if name not in apart]
+    scattered = TrainingData.of([corpus], [{"train": rest[:3], "validation": apart, "test": rest[3:]}])
+    assert scattered.validation(2, 1, 4, 0, within_domains=1.0)[0].n_way == 2
+    assert "validation episodes are not kept within domains: too few of these have 2 classes" in caplog.text
+
+
+def test_the_command_line_reads_domains_and_keeps_within_them(capsys, tmp_path, tiny):
+    corpus = desks(8, of=4)
+    rows = zip(corpus.texts, corpus.labels, strict=True)
+    lines = [{"text": t, "label": corpus.class_names[c], "desk": corpus.domains[c]} for t, c in rows]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    options = [f"--corpus={tmp_path}/a.jsonl", f"--output={tmp_path}/init", f"--backbone={tiny.source}", *SMALL]
+    message = failure(capsys, "train", *options, "--within-domains=0.5")
+    assert "Episodes within domains need a corpus that knows them" in message
+    main(["train", *options, "--domain-column=desk", "--within-domains=0.5"])
+    assert Init.load(tmp_path / "init").training["within_domains"] == 0.5
 
 
 def test_a_corpus_is_not_asked_for_more_ways_and_shots_than_it_has(caplog):
