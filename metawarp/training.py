@@ -151,6 +151,7 @@ class Trainer:
 
     def _state(self) -> State:
         learned = {name: self.learn_rates or not name.startswith(RATES) for name in self.start}
+        learned["prompt"] = self.config.lr > 0
         return {name: (start + self.offset[name]).requires_grad_(learned[name]) for name, start in self.start.items()}
 
     def _tasks(self, step: int, numbers: Iterable[int]) -> TaskBatch:

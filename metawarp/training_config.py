@@ -15,7 +15,8 @@ class TrainingConfig:
     Args:
         steps: outer steps.
         meta_batch: tasks T whose meta-gradients are averaged in one step.
-        lr: AdamW's learning rate for the prompt (and the rows of `multitask`).
+        lr: AdamW's learning rate for the prompt (and the rows of `multitask`); 0 leaves the prompt where it starts, and
+            then every text is read once.
         scalar_lr: the same for logit scale, mixes and inner learning rates, which have another scale.
         weight_decay: AdamW's decoupled decay, toward the start of the init and not toward zero (L2-SP, Li et al. 2018).
         warmup: share of the steps in which the learning rate rises from 0; it then falls to 0 along a cosine.
@@ -54,10 +55,12 @@ class TrainingConfig:
         ):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be 1 at least.")
-        for name in ("lr", "scalar_lr", "clip"):
+        for name in ("scalar_lr", "clip"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise InputError(f"{name} is {value}; it must be a positive number.")
+        if not (math.isfinite(self.lr) and self.lr >= 0):
+            raise InputError(f"lr is {self.lr}; it must be a positive number, or 0 for a prompt that stays.")
         if self.second_order not in ("auto", "unroll", "recompute"):
             raise InputError(f"second_order is {self.second_order!r}; it can be auto, unroll, recompute.")
         if not 0 <= self.warmup < 1:

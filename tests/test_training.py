@@ -100,6 +100,15 @@ def test_the_loss_falls(tiny, tmp_path, method):
     assert np.mean(losses[-10:]) < np.mean(losses[:10]) - 0.05
 
 
+@pytest.mark.parametrize("method", ["prototypical", "anil", "maml"])
+def test_a_prompt_that_is_not_learned_stays_while_the_rest_is(tiny, tmp_path, method):
+    config = TrainingConfig(steps=6, meta_batch=2, lr=0, scalar_lr=0.1, validate_every=6, validation_episodes=2)
+    trainer = trainer_of(tiny, tmp_path, config, method=method)
+    trainer.run()
+    assert not trainer.offset["prompt"].any()
+    assert trainer.offset["log_scale"].any()
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_saves_loads_and_is_evaluated(files, tmp_path, method):
     trained = train(
@@ -227,7 +236,7 @@ def test_a_start_that_is_never_beaten_is_what_training_returns(tiny, tmp_path):
         ({"steps": 0}, "steps is 0; it must be 1 at least."),
         ({"meta_batch": -1}, "meta_batch is -1; it must be 1 at least."),
         ({"patience": 0}, "patience is 0; it must be 1 at least."),
-        ({"lr": 0.0}, "lr is 0.0; it must be a positive number."),
+        ({"lr": -0.1}, "lr is -0.1; it must be a positive number, or 0 for a prompt that stays."),
         ({"scalar_lr": math.nan}, "scalar_lr is nan; it must be a positive number."),
         ({"clip": math.inf}, "clip is inf; it must be a positive number."),
         ({"warmup": 1.0}, "warmup is 1.0; it is a share of the steps, from 0 to below 1."),
