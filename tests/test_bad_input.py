@@ -212,7 +212,7 @@ def test_training_refuses_them_too(capsys, made, folder, option):
 BAD_OPTIONS = {
     "--steps=0": "steps is 0; it must be 1 at least.",
     "--training.meta_batch=0": "meta_batch is 0; it must be 1 at least.",
-    "--training.lr=-1": "lr is -1.0; it must be a positive number.",
+    "--training.lr=-1": "lr is -1.0; it must be a positive number, or 0 for a prompt that stays.",
     "--training.warmup=2": "warmup is 2.0; it is a share of the steps, from 0 to below 1.",
     "--inner_lr.prompt=0": "the inner learning rate of prompt is 0.0; it must be a positive number.",
     "--inner-steps=-2": "inner steps are -2; they cannot be negative.",
