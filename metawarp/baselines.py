@@ -18,14 +18,10 @@ from episodes.errors import first_line
 from metawarp.adaptation import InnerLoop
 from metawarp.backbone import Backbone
 from metawarp.evaluation import Predictor, metawarp_predictor
-from metawarp.held import Held
 from metawarp.initialization import NAME_WEIGHT, Init, InnerRates, untrained
 from metawarp.template import Template
-from metawarp.text_features import LIMIT
 from metawarp.verbalizer import name_weight
 from metawarp.warp import Warp
-
-BATCH = 64
 
 
 class SentenceEncoder:
@@ -38,22 +34,14 @@ class SentenceEncoder:
 
     def __init__(self, backbone: Backbone, max_length: int) -> None:
         self.warp = Warp(backbone, replace(untrained(backbone).warp, max_length=max_length))
-        self._held = Held(LIMIT)
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings (B, d) in float32."""
-        found = {text: vector for text in texts if (vector := self._held.get(text)) is not None}
-        new = [text for text in dict.fromkeys(texts) if text not in found]
+        self.warp.encoder.remember(texts)
         prompts = torch.zeros(1, 0, self.warp.backbone.embedding_size, device=self.warp.backbone.device)
-        for first in range(0, len(new), BATCH):
-            some = new[first : first + BATCH]
-            with torch.no_grad():
-                task = torch.zeros(len(some), dtype=torch.long, device=prompts.device)
-                vectors = self.warp.features(prompts, None, self.warp.encoder(some), task)
-            computed = {text: vector.clone() for text, vector in zip(some, vectors.float().cpu(), strict=True)}
-            self._held.put(computed)
-            found.update(computed)
-        return torch.stack([found[text] for text in texts]).numpy()
+        task = torch.zeros(len(texts), dtype=torch.long, device=prompts.device)
+        with torch.no_grad():
+            return self.warp.features(prompts, None, self.warp.encoder(texts), task).float().cpu().numpy()
 
 
 def prototypes(encode: SentenceEncoder, episodes: Sequence[Episode]) -> Iterator[np.ndarray]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,7 +34,7 @@ class Held:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._tensors: OrderedDict[Hashable, Tensor] = OrderedDict()
+        self._tensors: OrderedDict[bytes, Tensor] = OrderedDict()
         self._bytes = 0
 
     def of(self, batch: EncodedBatch, compute: Callable[[EncodedBatch], Iterable[Tensor]]) -> Tensor:
@@ -51,7 +50,7 @@ class Held:
             self.put(computed)
         return torch.stack([found[key] for key in keys])
 
-    def get(self, key: Hashable) -> Tensor | None:
+    def get(self, key: bytes) -> Tensor | None:
         """The tensor of a key, if it is still there."""
         if _UNREAD.get():
             return None
@@ -59,7 +58,7 @@ class Held:
             self._tensors.move_to_end(key)
         return self._tensors.get(key)
 
-    def put(self, new: Mapping[Any, Tensor]) -> None:
+    def put(self, new: Mapping[bytes, Tensor]) -> None:
         """Hold some more, which are not there yet."""
         if _UNREAD.get():
             return
