@@ -19,6 +19,7 @@ from episodes.errors import listing
 from metawarp import storage
 from metawarp.benchmark_cells import cell_key, measure, needs_training, reader_key, train_for, training_key
 from metawarp.benchmark_plan import Cell, Table, cells_of, read_plan
+from metawarp.cost import COSTS
 from metawarp.evaluation import interval, paired
 from metawarp.report import html_report, markdown_report
 from metawarp.report_plots import PLOTS
@@ -62,8 +63,12 @@ def benchmark(
     todo = [key for key in cells if not _cell_file(folder, key).exists()]
     missing = {key: c for key, c in trainings.items() if not (folder / TRAININGS / key / "init.safetensors").exists()}
     logger.info("%d trainings and %d cells are to be done", len(missing), len(todo))
-    _each(_train, [(cell, data, folder) for cell in missing.values()], workers, "trainings")
-    _each(_measure, [(group, data, folder) for group in _by_reader(cells, todo, data)], workers, "readers")
+    trained = folder / TRAININGS
+    _each(train_for, [(cell, data, trained) for cell in missing.values()], workers, "trainings")
+    groups: dict[str, dict[Path, Cell]] = {}  # what reads the same texts in the same way: one process reads each once
+    for key in todo:
+        groups.setdefault(reader_key(cells[key], data), {})[_cell_file(folder, key)] = cells[key]
+    _each(measure, [(group, data, trained) for group in groups.values()], workers, "readers")
     results = {name: _collected(table, data, folder) for name, table in chosen.items()}
     storage.write_text(folder / RESULTS, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     storage.write_text(folder / f"{REPORT}.md", markdown_report(results))
@@ -71,7 +76,7 @@ def benchmark(
     return results
 
 
-def _each(work: Callable[..., None], jobs: Sequence[tuple], workers: int, label: str) -> None:
+def _each(work: Callable[..., object], jobs: Sequence[tuple], workers: int, label: str) -> None:
     """Do independent jobs in processes of their own; with one worker, here."""
     if workers == 1:
         for job in tqdm(jobs, desc=label, disable=None):
@@ -89,22 +94,6 @@ def _each(work: Callable[..., None], jobs: Sequence[tuple], workers: int, label:
 
 def _one_thread() -> None:
     torch.set_num_threads(1)
-
-
-def _train(cell: Cell, data: str, folder: Path) -> None:
-    train_for(cell, data, folder / TRAININGS)
-
-
-def _by_reader(cells: Mapping[str, Cell], todo: Sequence[str], data: str) -> list[dict[str, Cell]]:
-    """Cells that read the same texts in the same way, by key: one process does them, and reads a text once."""
-    groups: dict[str, dict[str, Cell]] = {}
-    for key in todo:
-        groups.setdefault(reader_key(cells[key], data), {})[key] = cells[key]
-    return list(groups.values())
-
-
-def _measure(cells: Mapping[str, Cell], data: str, folder: Path) -> None:
-    measure({_cell_file(folder, key): cell for key, cell in cells.items()}, data, folder / TRAININGS)
 
 
 def _cell_file(folder: Path, key: str) -> Path:
@@ -129,7 +118,6 @@ def _over_seeds(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One contender's numbers; accuracies are averaged over its trainings, episode by episode."""
     accuracy = np.mean([cell["accuracy"] for cell in cells], axis=0)
     means = [float(np.mean(cell["accuracy"])) for cell in cells]
-    means_of = ("seconds_a_task", "peak_megabytes", "numbers_a_task")
     shared = ("chosen_on_validation_classes", "classes_seen_in_training", "reliability", "confusion", "class_names")
     errors = [cell["calibration_error"] for cell in cells if "calibration_error" in cell]
     return {
@@ -138,7 +126,7 @@ def _over_seeds(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "macro_f1": float(np.mean([cell["macro_f1"] for cell in cells])),
         "by_seed": means,
         "calibration_error": float(np.mean(errors)) if errors else None,
-        **{name: float(np.mean([cell[name] for cell in cells])) for name in means_of if cells[0][name] is not None},
+        **{name: float(np.mean([cell[name] for cell in cells])) for name in COSTS if cells[0][name] is not None},
         **{name: cells[0][name] for name in shared if name in cells[0]},
         "per_episode": [round(float(value), 6) for value in accuracy],
     }

@@ -18,6 +18,9 @@ from metawarp.evaluation import Predictor
 from metawarp.held import as_if_unread
 from metawarp.warp import Warp
 
+COSTS = ("seconds_a_task", "peak_megabytes", "numbers_a_task")
+"""What is said of a task's cost."""
+
 
 def cost_of(predictor: Predictor, episodes: Sequence[Episode]) -> dict[str, float | None]:
     """Median seconds of a task that one thread reads, adapts and predicts alone, and the memory that the first needed.

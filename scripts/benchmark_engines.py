@@ -121,7 +121,7 @@ def measure(cases: Sequence[str], steps: int, n_tasks: int, k_shot: int, rounds:
         ended = subprocess.run(command, capture_output=True, text=True, check=True)
         found[case] = {
             "seconds_a_task": float(np.median(taken[case])),
-            "peak_megabytes": float(ended.stdout) if ended.stdout.strip() not in ("", "None") else None,
+            "peak_megabytes": json.loads(ended.stdout),
         }
     return found
 
@@ -190,8 +190,10 @@ def main() -> None:
     parser.add_argument("--peak", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak:
+        peak = None
         with suppress(MemoryLimitError, torch.OutOfMemoryError):
-            print(Bench(*options.peak).peak())
+            peak = Bench(*options.peak).peak()
+        print(json.dumps(peak))
         return
     results = json.loads(options.output.read_text()) if options.output.exists() else {}
     if results.get("device", options.device) != options.device:

@@ -16,6 +16,7 @@ from typing import Any
 
 from engine_cases import HALF, LATE, PEER
 
+from metawarp.cost import COSTS
 from metawarp.report import markdown, tables_of
 from metawarp.storage import write_text
 
@@ -24,8 +25,6 @@ FIELD = BENCHMARKS / "field.json"
 MARK = "<!-- {}: written by scripts/write_tables.py -->"
 LARGE = ("per_episode", "confusion", "class_names", "reliability")
 """What results.json has beside the figures of a table."""
-
-COSTS = ("seconds_a_task", "peak_megabytes", "numbers_a_task")
 
 
 def main() -> None:
@@ -55,9 +54,9 @@ def take(results: Path) -> None:
     """Keep the figures of a benchmark's results, and of tables measured before that these do not have."""
     kept = json.loads(FIELD.read_text(encoding="utf-8")) if FIELD.exists() else {}
     for name, table in json.loads(results.read_text(encoding="utf-8")).items():
+        unused = LARGE if "cost" in table["plots"] else (*LARGE, *COSTS)
         for settings in table["corpora"].values():
             for setting in settings.values():
-                unused = LARGE if "cost" in table["plots"] else (*LARGE, *COSTS)
                 for found in setting["contenders"].values():
                     for name_of in unused:
                         found.pop(name_of, None)
