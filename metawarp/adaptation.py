@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -52,6 +52,10 @@ class InnerLoop:
         unknown = sorted(set(self.groups) - set(GROUPS))
         if unknown or (self.steps and not self.groups):
             raise InputError(f"the inner loop moves {list(self.groups)}; it can move one or more of {list(GROUPS)}.")
+
+    def with_steps(self, steps: int | None) -> InnerLoop:
+        """The same with another number of steps; None: its own."""
+        return self if steps is None else replace(self, steps=steps, groups=self.groups if steps else ())
 
 
 def trajectory(
@@ -218,8 +222,8 @@ def read(warp: Warp, current: State, texts: LabelledTexts) -> Tensor:
 
 def task_logits(warp: Warp, current: State, features: Tensor, texts: LabelledTexts, tasks: TaskBatch) -> Tensor:
     """Logits (B, C) of texts under their own task's rows; -inf at classes that a task does not have."""
-    scale = current["scale"]
-    logits = warp.logits(features, current["rows"][texts.task], scale[texts.task, None] if scale.dim() else scale)
+    scale = current["scale"].expand(len(tasks))[texts.task, None]
+    logits = warp.logits(features, current["rows"][texts.task], scale)
     return logits.masked_fill(~tasks.class_mask[texts.task], float("-inf"))
 
 

@@ -180,7 +180,7 @@ def _predictor(
     facts: dict[str, Any] = {"classes_seen_in_training": seen_in_training(init, split.test)}
     ways = split.test.n_classes if setting.n_way == "all" else int(setting.n_way)
     if baseline is None:
-        inner = init.inner_loop(setting.steps)
+        inner = init.inner.with_steps(setting.steps)
         facts["numbers_a_task"] = numbers_a_task(warp, inner, ways)
         return metawarp_predictor(warp, init.to(warp.backbone), inner, init.temperature), facts
     low, high = bounds(setting.k_shot)

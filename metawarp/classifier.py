@@ -99,7 +99,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         if self.steps and not init.inner.groups:
             raise InputError(f"steps is {self.steps}, but this init ({init.method}) has no inner loop; leave it out.")
         warp = init.bind(backbone, any_backbone=self.any_backbone)
-        inner = init.inner_loop(self.steps)
+        inner = init.inner.with_steps(self.steps)
         state = init.to(backbone)
         number = {label: i for i, label in enumerate(classes)}
         episode = Episode.from_texts(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -208,12 +208,6 @@ class Init:
                 f"{self.warp.template!r} has {warp.encoder.prompt_length} with this tokenizer."
             )
         return warp
-
-    def inner_loop(self, steps: int | None) -> InnerLoop:
-        """Its inner loop, or one of another number of steps; None: its own."""
-        return (
-            self.inner if steps is None else replace(self.inner, steps=steps, groups=self.inner.groups if steps else ())
-        )
 
     def to(self, backbone: Backbone) -> State:
         """Its tensors where the backbone is, in fp32 or the backbone's own dtype where that is wider."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -167,4 +167,4 @@ def inner_loop(name: str, steps: int | None = None) -> InnerLoop:
             f"method {name!r} learns from its inner steps; give it {method.least_steps} at least, or choose "
             "prototypical, which needs none."
         )
-    return replace(method.inner, steps=steps, groups=method.inner.groups if steps else ())
+    return method.inner.with_steps(steps)

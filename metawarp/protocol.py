@@ -84,7 +84,8 @@ def validation_sampler(
         k_shot: support texts a class.
         n_query: query texts a class.
         seed: of the run; these episodes are drawn from the next one.
-        within_domains: see `EpisodeSampler`; ignored where domains of enough classes hold less than half of them all.
+        within_domains: see `EpisodeSampler`; ignored where the corpus knows no domains, or where those of enough
+            classes hold less than half of them all.
 
     Raises:
         InputError: see `EpisodeSampler`.
@@ -95,7 +96,9 @@ def validation_sampler(
         logger.warning("validation episodes are %d-way: there are no more validation classes", available)
     ways = (min(low, available), min(high, available))
     sizes = Counter(split.validation.domains).values()
-    if within_domains and 2 * sum(size for size in sizes if size >= ways[0]) < available:
+    if not sizes:
+        within_domains = 0.0
+    elif within_domains and 2 * sum(size for size in sizes if size >= ways[0]) < available:
         logger.warning("validation episodes are not kept within domains: too few of these have %d classes", ways[0])
         within_domains = 0.0
     return EpisodeSampler(split.validation, ways, k_shot, n_query, seed + 1, within_domains=within_domains)

@@ -107,12 +107,7 @@ class TrainingData:
             return validation_sampler(self.splits[0], n_way, k_shot, n_query, seed, within_domains=within_domains)
         samplers = [
             validation_sampler(
-                split,
-                n_way,
-                _shots(split.validation, k_shot, n_query),
-                n_query,
-                seed,
-                within_domains=within_domains if split.validation.domains else 0.0,
+                split, n_way, _shots(split.validation, k_shot, n_query), n_query, seed, within_domains=within_domains
             )
             for split in self.splits
         ]

@@ -134,6 +134,8 @@ class Warp:
         """The same model with other settings of its config; what is remembered of texts is shared."""
         fresh = Warp(self.backbone, replace(self.config, **settings))
         fresh.encoder, fresh.lower, fresh.prompted.lower = self.encoder, self.lower, self.lower
+        if fresh.config.layers_below == self.config.layers_below:
+            fresh.text = self.text
         return fresh
 
     @property

@@ -207,3 +207,10 @@ def test_what_an_inner_loop_can_be():
     with refused("the inner loop moves []; it can move one or more of ['prompt', 'rows']."):
         InnerLoop(1, ())
     assert InnerLoop(0, ()).groups == ()
+
+
+def test_another_number_of_inner_steps_changes_nothing_else():
+    inner = InnerLoop(5, ("prompt", "rows"), proximal=1.0)
+    assert inner.with_steps(None) == inner
+    assert inner.with_steps(2) == InnerLoop(2, ("prompt", "rows"), proximal=1.0)
+    assert inner.with_steps(0) == InnerLoop(0, (), proximal=1.0)

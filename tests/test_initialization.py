@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from running import refused
-from tiny import tiny_backbone, tiny_model
+from tiny import tiny_backbone
 
 from metawarp import Init, Warp, WarpConfig, storage
 from metawarp.adaptation import InnerLoop
@@ -226,11 +226,3 @@ def test_the_untrained_init_has_no_prompt_and_no_inner_loop(tiny):
     # 1 / (1 + K·e^m): the weights of a name that were best untrained, 0.77 at one shot and 0.40 at five.
     weights = [1 / (1 + shots * math.exp(float(init.tensors["name_weight"]))) for shots in (0, 1, 5)]
     assert weights == pytest.approx([1.0, 0.77, 0.40], abs=0.005)
-
-
-def test_another_number_of_inner_steps_changes_nothing_else(tiny):
-    warp, _ = tiny_model(tiny)
-    init = Init.start(warp, InnerLoop(5, ("prompt", "rows"), proximal=1.0), method="imaml")
-    assert init.inner_loop(None) == init.inner
-    assert init.inner_loop(2) == InnerLoop(2, ("prompt", "rows"), proximal=1.0)
-    assert init.inner_loop(0) == InnerLoop(0, (), proximal=1.0)
