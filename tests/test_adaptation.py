@@ -1,23 +1,17 @@
 """The inner loop: each step is the gradient step that it says it is, task by task, with its own learning rate."""
 
-import re
-
 import pytest
 import torch
+from running import refused
 from tiny import query_logits, tiny_corpus, tiny_episodes, tiny_model, weights_of
 from torch.nn.functional import cross_entropy
 
-from episodes import Episode, EpisodeSampler, InputError
+from episodes import Episode, EpisodeSampler
 from metawarp.adaptation import InnerLoop, inner_lr, read, start, task_losses, trajectory
 from metawarp.initialization import InnerRates
 from metawarp.tasks import TaskBatch
 
 BOTH = ("prompt", "rows")
-
-
-def refused(message):
-    """A context that expects an InputError with exactly this message."""
-    return pytest.raises(InputError, match=f"^{re.escape(message)}$")
 
 
 def encoded(warp, episodes):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from running import refused
 from tiny import MODELS, tiny_backbone, tiny_folder
 
 from episodes import InputError
@@ -22,11 +23,6 @@ from metawarp.backbone import twice_differentiable
 
 # Of different lengths, so that all but one are padded.
 TEXTS = ["set the alarm", "what is the weather today in the market, and where?", "pay my bill please"]
-
-
-def refused(message):
-    """A context that expects an InputError with exactly this message."""
-    return pytest.raises(InputError, match=f"^{re.escape(message)}$")
 
 
 def tokens_with_mask(tokenizer):

@@ -10,13 +10,9 @@ import sys
 import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from running import refused
 
-from episodes import Corpus, Episode, InputError
-
-
-def refused(message):
-    """A context that expects an InputError with exactly this message."""
-    return pytest.raises(InputError, match=f"^{re.escape(message)}$")
+from episodes import Corpus, Episode
 
 
 def write(folder, name, content):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from running import refused
 
 from episodes import Corpus, EpisodeSampler, InputError, MixtureSampler
 from episodes.sampler import WrongLabels
@@ -14,11 +15,6 @@ def corpus_of(n_classes=8, n_texts=20, name="corpus"):
     """Class c has the texts "c/0", "c/1" …, its rows scattered over the corpus."""
     texts = tuple(f"{c}/{i}" for i in range(n_texts) for c in range(n_classes))
     return Corpus(texts, [i % n_classes for i in range(len(texts))], tuple(map(str, range(n_classes))), name)
-
-
-def refused(message):
-    """A context that expects an InputError with exactly this message."""
-    return pytest.raises(InputError, match=f"^{re.escape(message)}$")
 
 
 def numbers_of(episode):

@@ -1,11 +1,11 @@
 """Class-disjoint splits: that they are disjoint and complete, and what is said about those that are not."""
 
 import json
-import re
 
 import pytest
+from running import refused
 
-from episodes import ClassSplit, Corpus, InputError
+from episodes import ClassSplit, Corpus
 
 NAMES = tuple("abcdefghij")
 
@@ -13,11 +13,6 @@ NAMES = tuple("abcdefghij")
 def corpus_of(names=NAMES):
     texts = tuple(f"{name}{i}" for name in names for i in range(2))
     return Corpus(texts, [i // 2 for i in range(len(texts))], tuple(names))
-
-
-def refused(message):
-    """A context that expects an InputError with exactly this message."""
-    return pytest.raises(InputError, match=f"^{re.escape(message)}$")
 
 
 @pytest.mark.parametrize("n_classes", [6, 7, 8, 9, 41, 100])

@@ -1,21 +1,14 @@
 """Templates: what stands where, what is truncated, which texts go in, and what is said about a malformed one."""
 
-import re
-
 import pytest
 import torch
+from running import refused
 from tiny import NO_STEPS, tiny_model, weights_of
 
-from episodes import InputError
 from metawarp import Init, Warp, WarpConfig
 from metawarp.template import Template, TextEncoder
 
 EVERYTHING = "{prompt:2} so: {text} {prompt:'the topic is'} it was about {mask} ."
-
-
-def refused(message):
-    """A context that expects an InputError with exactly this message."""
-    return pytest.raises(InputError, match=f"^{re.escape(message)}$")
 
 
 def encoder(tiny, template, max_length=64):

@@ -1,11 +1,11 @@
 """Rows for classes never seen: each recipe by hand, and the untrained baseline as a special case of the model."""
 
 import math
-import re
 
 import numpy as np
 import pytest
 import torch
+from running import refused
 from tiny import NO_STEPS, tiny_episodes, tiny_model, weights_of
 from torch.nn.functional import normalize
 
@@ -16,11 +16,6 @@ from metawarp.baselines import SentenceEncoder, prototypes, prototypes_and_names
 from metawarp.evaluation import metawarp_predictor
 from metawarp.initialization import NAME_WEIGHT, Init, untrained
 from metawarp.tasks import TaskBatch
-
-
-def refused(message):
-    """A context that expects an InputError with exactly this message."""
-    return pytest.raises(InputError, match=f"^{re.escape(message)}$")
 
 
 def rows_of(warp, state, episodes):

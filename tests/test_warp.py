@@ -1,10 +1,10 @@
 """The forward pass: tasks side by side do not touch each other, and each read-out is what it says."""
 
-import re
 from dataclasses import replace
 
 import pytest
 import torch
+from running import refused
 from tiny import query_logits, tiny_backbone, tiny_episodes, tiny_model
 
 from episodes import Episode, EpisodeSampler, InputError
@@ -19,11 +19,6 @@ LOOPS = {
     "prompt": InnerLoop(2, ("prompt",)),
     "both": InnerLoop(3, ("prompt", "rows")),
 }
-
-
-def refused(message):
-    """A context that expects an InputError with exactly this message."""
-    return pytest.raises(InputError, match=f"^{re.escape(message)}$")
 
 
 def prompts_of(warp, tasks, seed=0):
