@@ -108,7 +108,7 @@ def _collected(table: Table, data: str, folder: Path) -> dict[str, Any]:
         by_place.setdefault((corpus, setting), {}).setdefault(contender, []).append(content)
     corpora: dict[str, Any] = {}
     for (corpus, setting), contenders in by_place.items():
-        found = {name: _over_seeds(cells) for name, cells in contenders.items()}
+        found = {name: {**_over_seeds(cells), **table.contenders[name].cut} for name, cells in contenders.items()}
         baselines = [name for name in found if table.contenders[name].baseline is not None]
         corpora.setdefault(corpus, {})[setting] = {"contenders": found, **_against_the_best(found, baselines)}
     return {"title": table.title, "plots": list(table.plots), "corpora": corpora}

@@ -64,6 +64,12 @@ class Contender:
     seeds: Sequence[int] = (0,)
     meta_trained: bool = True
 
+    @property
+    def cut(self) -> dict[str, int]:
+        """Numbers of "classes" and "texts", where it may not learn from all."""
+        numbers = {"classes": self.classes, "texts": self.texts}
+        return {name: number for name, number in numbers.items() if number is not None}
+
 
 @dataclass(frozen=True)
 class Table:
@@ -97,9 +103,7 @@ class Cell:
     @property
     def training(self) -> dict[str, Any]:
         """What the init is trained by."""
-        cut = {name: getattr(self.contender, name) for name in ("classes", "texts")}
-        cut = {name: number for name, number in cut.items() if number is not None}
-        return {"corpora": list(self.train_on), "seed": self.seed, **cut, **self.contender.training}
+        return {"corpora": list(self.train_on), "seed": self.seed, **self.contender.cut, **self.contender.training}
 
 
 def read_plan(file: str | Path) -> dict[str, Table]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,13 +32,32 @@ def lines(table: Results) -> Any:
     for axes, (corpus, settings) in zip(_row(figure, len(corpora)), corpora.items(), strict=True):
         for place, name in enumerate(_contenders(settings)):
             held = [(i, s["contenders"][name]) for i, s in enumerate(settings.values()) if name in s["contenders"]]
-            means = np.array([100 * found["accuracy"] for _, found in held])
-            spread = np.array([100 * found["ci95"] for _, found in held])
-            places = [i for i, _ in held]
-            axes.plot(places, means, marker="o", label=name, color=f"C{place}")
-            axes.fill_between(places, means - spread, means + spread, color=f"C{place}", alpha=0.15)
+            _line(axes, [i for i, _ in held], [found for _, found in held], name, f"C{place}")
         axes.set_xticks(range(len(settings)), list(settings), fontsize=8)
         axes.set_title(corpus)
+    return _with_legend(figure, "accuracy (%), 95 % interval")
+
+
+def curve(table: Results) -> Any:
+    """Accuracy over the number of meta-training classes, a line for each number of texts; the others lie across."""
+    corpora = table["corpora"]
+    columns = max(map(len, corpora.values()))
+    figure = figure_of(4.0 * columns, 3.4 * len(corpora) + 0.8)
+    grid = figure.subplots(len(corpora), columns, squeeze=False)
+    for row, (corpus, settings) in zip(grid, corpora.items(), strict=True):
+        for axes, (at, setting) in zip(row, settings.items(), strict=True):
+            found = setting["contenders"]
+            cut = [held for held in found.values() if "classes" in held]
+            classes = sorted({held["classes"] for held in cut})
+            for place, texts in enumerate(dict.fromkeys(held.get("texts") for held in cut)):
+                of_texts = [held for held in cut if held.get("texts") == texts]
+                places = [classes.index(held["classes"]) for held in of_texts]
+                _line(axes, places, of_texts, f"{texts or 'all'} texts a class", f"C{place}")
+            for place, name in enumerate(name for name, held in found.items() if "classes" not in held):
+                axes.axhline(100 * found[name]["accuracy"], label=name, color=f"C{place + 5}", linestyle="--")
+            axes.set_xticks(range(len(classes)), classes)
+            axes.set_title(f"{corpus}, {at}")
+    figure.supxlabel("meta-training classes", fontsize=9)
     return _with_legend(figure, "accuracy (%), 95 % interval")
 
 
@@ -113,6 +132,7 @@ def cost(table: Results) -> Any:
 PLOTS: dict[str, Callable[[Results], Any]] = {
     "bars": bars,
     "lines": lines,
+    "curve": curve,
     "matrix": matrix,
     "reliability": reliability,
     "confusion": confusion,
@@ -126,6 +146,13 @@ def _panels(corpora: Mapping[str, Any]) -> Any:
 
 def _row(figure: Any, number: int) -> list[Any]:
     return list(figure.subplots(1, number, squeeze=False)[0])
+
+
+def _line(axes: Any, places: Sequence[int], held: Sequence[Mapping[str, Any]], label: str, color: str) -> None:
+    """Accuracies at some places, with their intervals."""
+    means, spread = (np.array([100 * found[of] for found in held]) for of in ("accuracy", "ci95"))
+    axes.plot(places, means, marker="o", label=label, color=color)
+    axes.fill_between(places, means - spread, means + spread, color=color, alpha=0.15)
 
 
 def _contenders(settings: Mapping[str, Any]) -> list[str]:

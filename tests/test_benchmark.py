@@ -226,7 +226,8 @@ def test_unknown_baselines_plots_tables_and_corpora_are_named(data, tmp_path):
     with pytest.raises(InputError, match=r"^contender 'c': unknown baseline 'bm25'; known: prototypes, "):
         read_plan(plan)
     plan = plan_of(data, tmp_path, tables=one_table(plots=["pie"]))
-    with refused("table 't' asks for unknown plots pie; known: bars, lines, matrix, reliability, confusion, cost."):
+    known = "bars, lines, curve, matrix, reliability, confusion, cost"
+    with refused(f"table 't' asks for unknown plots pie; known: {known}."):
         benchmark(plan, str(tmp_path / "out"), data=str(data))
     plan = plan_of(data, tmp_path, tables=one_table())
     with refused("the plan has no tables u; it has t."):

@@ -7,6 +7,7 @@ from running import process
 
 matplotlib = pytest.importorskip("matplotlib")
 from metawarp.plots import draw_accuracies, draw_learning_curve, plots_available  # noqa: E402
+from metawarp.report_plots import curve  # noqa: E402
 
 
 def pixels(file):
@@ -67,3 +68,16 @@ def test_without_matplotlib_its_extra_is_named(tmp_path):
     ended = process(tmp_path / "bars.png", code=code)
     assert ended.stdout == "False\n"
     assert ended.stderr.endswith('\nImportError: plots are in an extra: pip install "metawarp[plots]"\n')
+
+
+def test_a_curve_has_a_line_for_each_number_of_texts_and_one_across_for_each_other():
+    cells = [{"classes": 20, "accuracy": 0.8}, {"classes": 5, "texts": 10, "accuracy": 0.6}]
+    cells += [{"classes": 20, "texts": 10, "accuracy": 0.7}, {"accuracy": 0.5}]
+    contenders = {f"contender {i}": {**cell, "ci95": 0.01} for i, cell in enumerate(cells)}
+    figure = curve({"corpora": {"one": {"1-shot": {"contenders": contenders}}}})
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    assert list(lines) == ["all texts a class", "10 texts a class", "contender 3"]
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["5", "20"]
+    assert lines["all texts a class"].get_xydata().tolist() == [[1, 80]]
+    assert lines["10 texts a class"].get_xydata().tolist() == [[0, 60], [1, 70]]
+    assert list(lines["contender 3"].get_ydata()) == [50, 50]
