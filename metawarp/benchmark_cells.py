@@ -74,7 +74,7 @@ def reader_key(cell: Cell, data: str) -> str:
     training, tested = cell.contender.training, _fingerprints(cell.corpus, data)
     length = training.get("warp", {}).get("max_length")
     # Baselines without a prompt know no more of an init than the model that it is for.
-    read = training_key(cell, data) if _has_model(cell) else [training.get("backbone"), length]
+    read = training_key(cell, data) if _has_model(cell) else [_model(training), length]
     return key_of([read, needs_training(cell), tested])
 
 
@@ -93,17 +93,15 @@ def train_for(cell: Cell, data: str, folder: Path) -> Path:
     output = folder / training_key(cell, data)
     if not (output / "init.safetensors").exists():
         learned = [_cut(*load(name, data), cell.contender) for name in cell.train_on]
-        arguments = dict(cell.contender.training)
-        if "inner_lr" in arguments:
-            arguments["inner_lr"] = InnerRates(**arguments["inner_lr"])
+        arguments = {**cell.contender.training, "backbone": _backbone(*_model(cell.contender.training))}
+        for name, kind in (("inner_lr", InnerRates), ("warp", WarpConfig), ("training", TrainingConfig)):
+            if name in arguments:
+                arguments[name] = kind(**arguments[name])
         train(
             [corpus for corpus, _ in learned],
             str(output),
             splits=[names for _, names in learned],
-            backbone=_backbone(arguments.pop("backbone", "minilm")),
             seed=cell.seed,
-            warp=WarpConfig(**arguments.pop("warp", {})),
-            training=TrainingConfig(**arguments.pop("training", {})),
             resume=(output / CHECKPOINT).exists(),
             **arguments,
         )
@@ -162,7 +160,7 @@ def sampler_of(part: Corpus, setting: Setting) -> Sampler:
 def _reader(cell: Cell, data: str, trainings: Path) -> tuple[Init, Warp, SentenceEncoder]:
     """An init, what reads texts for it, and what reads them for baselines without a prompt."""
     (_, split), training = load(cell.corpus, data), cell.contender.training
-    backbone = _backbone(training.get("backbone", "minilm"))
+    backbone = _backbone(*_model(training))
     trained = needs_training(cell)
     init = Init.load(trainings / training_key(cell, data)) if trained else _fresh(backbone, training)
     warp = init.bind(backbone)
@@ -226,6 +224,11 @@ def _fingerprints(name: str, data: str) -> list[str]:
     return [corpus.fingerprint, key_of([split.names(), corpus.domains] if corpus.domains else split.names())]
 
 
+def _model(training: Mapping[str, Any]) -> tuple[str, str]:
+    """Name and dtype of the backbone that a contender is for."""
+    return training.get("backbone", "minilm"), training.get("dtype", "float32")
+
+
 @lru_cache(maxsize=1)
-def _backbone(name: str) -> Backbone:
-    return Backbone.load(name)
+def _backbone(name: str, dtype: str) -> Backbone:
+    return Backbone.load(name, dtype=dtype)

@@ -102,9 +102,10 @@ def _train(options: Namespace) -> None:
     if plots_available():
         draw_learning_curve(options.output)
     facts = init.training
+    best, start = facts["validation_accuracy"], facts["validation_accuracy_of_start"]
     print(
-        f"{options.output}: {facts['steps_run']} steps, best at step {facts['best_step']} with "
-        f"{facts['validation_accuracy']:.1%} on validation classes"
+        f"{options.output}: {facts['steps_run']} steps, best at step {facts['best_step']} with {best:.1%} on "
+        f"validation classes ({start:.1%} at the start)"
     )
 
 

@@ -93,8 +93,9 @@ class Trainer:
             [{"params": vectors, "base": config.lr}, {"params": scalars, "base": config.scalar_lr}],
             weight_decay=config.weight_decay,
         )
+        self.sum: State = {name: torch.zeros_like(tensor) for name, tensor in self.start.items()}
         self.best: State = {name: tensor.clone() for name, tensor in self.start.items()}
-        self.step, self.best_step, self.best_accuracy = 0, 0, -1.0
+        self.step, self.best_step, self.best_accuracy, self.start_accuracy = 0, 0, -1.0, -1.0
         self.settings = {**asdict(config), "method": init.method, **(description or {})}
 
     def run(self, *, resume: bool = False, report: Report = silent) -> Init:
@@ -120,7 +121,7 @@ class Trainer:
             self.files.clear()  # resuming before the first checkpoint must not find that of the run written over
             self._save()
         if self.best_accuracy < 0:
-            self._validate()
+            self.start_accuracy = self._validate()
         hidden = None if processes.is_main() else True
         bar = tqdm(total=self.config.steps, initial=self.step, desc=self.init.method, unit="step", disable=hidden)
         with bar:
@@ -184,12 +185,21 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * config.rate(self.step)
         self.optimizer.step()
+        for name, offset in self.offset.items():
+            self.sum[name] += offset
         self.step += 1
         return found
 
     def _validate(self) -> float:
-        """Accuracy on the validation episodes; keeps the state if it is the best so far."""
-        state = {name: tensor.detach() for name, tensor in self._state().items()}
+        """Accuracy of the mean state since the validation before, on the validation episodes; the best one is kept.
+
+        A mean of iterates is nearer to the optimum that they circle around (Polyak and Juditsky, 1992; Izmailov et al.,
+        2018, "Averaging Weights Leads to Wider Optima and Better Generalization", UAI).
+        """
+        steps = self.step % self.config.validate_every or self.config.validate_every
+        state = {name: start + self.sum[name] / steps for name, start in self.start.items()}
+        for total in self.sum.values():
+            total.zero_()
         predictor = metawarp_predictor(self.warp, state, self.init.inner)
         accuracy = float(score(predictor, self.validation, self.config.validation_episodes).accuracy.mean())
         if accuracy > self.best_accuracy:
@@ -212,10 +222,11 @@ class Trainer:
             "step": self.step,
             "best_step": self.best_step,
             "best_accuracy": self.best_accuracy,
+            "start_accuracy": self.start_accuracy,
             "mode": self.mode,  # a resumed run does not choose again: both ways agree, but not to the last bit
             "settings": self.settings,
         }
-        self.files.save({"offset": self.offset, "best": self.best, **moments}, progress)
+        self.files.save({"offset": self.offset, "sum": self.sum, "best": self.best, **moments}, progress)
 
     def _restore(self) -> None:
         groups, progress = self.files.load(self.warp.backbone.device)
@@ -227,7 +238,8 @@ class Trainer:
                 "resume it with the settings that it was started with."
             )
         self.step, self.best_step, self.mode = progress["step"], progress["best_step"], progress["mode"]
-        self.best_accuracy, self.best = progress["best_accuracy"], groups["best"]
+        self.best_accuracy, self.start_accuracy = progress["best_accuracy"], progress["start_accuracy"]
+        self.sum, self.best = groups["sum"], groups["best"]
         for name, offset in self.offset.items():
             offset.copy_(groups["offset"][name])
             self.optimizer.state[offset] = {
@@ -244,5 +256,6 @@ class Trainer:
             "steps_run": self.step,
             "best_step": self.best_step,
             "validation_accuracy": round(self.best_accuracy, 6),
+            "validation_accuracy_of_start": round(self.start_accuracy, 6),
         }
         return replace(self.init, tensors=tensors, training=training, temperature=self._best_temperature())

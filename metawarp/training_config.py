@@ -24,7 +24,7 @@ class TrainingConfig:
         second_order: how `maml` is exact: "unroll" the inner loop, "recompute" it step by step in memory that does not
             grow with the steps, or "auto".
         multi_step_loss: MAML++'s loss over all inner steps, annealed to the last over the first half of the steps.
-        validate_every: steps between two validations.
+        validate_every: steps between two validations; each is of the mean of the inits after these steps.
         validation_episodes: episodes of each validation, always the same ones.
         patience: validations without a better one after which training stops.
         checkpoint_every: steps between two checkpoints.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from running import refused, write_rows
 from tiny import tiny_corpus, tiny_folder
@@ -13,7 +14,7 @@ from tiny import tiny_corpus, tiny_folder
 from episodes import InputError
 from metawarp import Init, WarpConfig
 from metawarp.benchmark import benchmark
-from metawarp.benchmark_cells import _cut, load, sampler_of
+from metawarp.benchmark_cells import _cut, _reader, load, reader_key, sampler_of, train_for
 from metawarp.benchmark_plan import Contender, Setting, cells_of, read_plan
 from metawarp.cli import main
 from metawarp.meta_gradients import inner_loop
@@ -192,6 +193,18 @@ def test_a_setting_gives_everybody_the_same_episodes_at_any_number_of_shots(data
     few, many = (sampler_of(split.test, Setting(n_way=2, k_shot=k, n_query=2)) for k in (0, 3))
     for i in range(10):
         assert few[i].query.tolist() == many[i].query.tolist()
+
+
+def test_a_dtype_of_the_plan_is_what_inits_are_trained_and_everybody_is_read_in(data, tmp_path):
+    half = {"dtype": "bfloat16"}
+    names = {"baseline": "prototypes+names"}
+    contenders = {"learned": {"training": half}, "names": names, "names in half": {**names, "training": half}}
+    plan = read_plan(plan_of(data, tmp_path, tables=one_table(contenders=contenders)))
+    cells = {who: cell for *_, who, cell in cells_of(plan["t"])}
+    assert Init.load(train_for(cells["learned"], str(data), tmp_path)).training["dtype"] == "bfloat16"
+    _, warp, encode = _reader(cells["learned"], str(data), tmp_path)
+    assert (warp.backbone.dtype, encode.warp.backbone.dtype) == (torch.bfloat16, torch.bfloat16)
+    assert reader_key(cells["names"], str(data)) != reader_key(cells["names in half"], str(data))
 
 
 # Plans ------------------------------------------------------------------------------------------------------------

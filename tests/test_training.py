@@ -219,6 +219,25 @@ def test_the_best_init_is_kept_not_the_last(tiny, tmp_path):
     assert again == pytest.approx(trained.training["validation_accuracy"], abs=1e-6)
 
 
+def test_what_is_validated_and_kept_is_the_mean_since_the_validation_before(tiny, tmp_path):
+    trainer = trainer_of(tiny, tmp_path, replace(FEW, steps=5, validate_every=3))
+    states, advance = [], trainer._advance
+
+    def recorded():
+        found = advance()
+        states.append({name: tensor.detach().clone() for name, tensor in trainer._state().items()})
+        trainer.best_accuracy = -1.0  # so that every validation is the best
+        return found
+
+    trainer._advance = recorded
+    trained = trainer.run()
+    expected = {name: torch.stack([state[name] for state in states[3:]]).mean(0) for name in states[0]}
+    assert trained.training["best_step"] == 5
+    for name, tensor in trained.tensors.items():
+        torch.testing.assert_close(tensor, expected[name].float())
+        assert not torch.equal(tensor, states[-1][name].float())
+
+
 def test_a_start_that_is_never_beaten_is_what_training_returns(tiny, tmp_path):
     config = replace(FEW, steps=50, patience=3)
     trainer = trainer_of(tiny, tmp_path, config, method="prototypical", validation=Same(), model=SUPPORT)
