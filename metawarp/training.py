@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from episodes import InputError
@@ -23,6 +22,7 @@ from metawarp.calibration import Temperature, best_temperature
 from metawarp.engines import gradient_by, has_modes, require_engine
 from metawarp.evaluation import metawarp_predictor, score
 from metawarp.initialization import Init
+from metawarp.iterates import Iterates
 from metawarp.meta_gradients import METHODS
 from metawarp.outer_loss import MetaGradient, multi_step_weights
 from metawarp.randomness import generator_of
@@ -78,23 +78,16 @@ class Trainer:
             raise InputError(f"method {init.method!r} has no multi-step loss; it is for {listing(having)}.")
         require_engine(engine, init.method, config.second_order)
         processes.require_tasks(config.meta_batch)
-        self.engine, self.learn_rates = engine, learn_rates
+        self.engine = engine
         self.mode: str | None = None
-        self.start = init.to(warp.backbone)
+        start = init.to(warp.backbone)
         if self.method.class_rows:
             generator = generator_of(seed, "class rows")
             rows = torch.randn(len(classes), warp.row_size, generator=generator)
-            self.start["class_rows"] = warp.unit(rows).to(self.start["prompt"])
-        # What AdamW sees is the way from the start, so that its weight decay pulls back to the start.
-        self.offset: State = {name: torch.zeros_like(tensor) for name, tensor in self.start.items()}
-        vectors = [offset for offset in self.offset.values() if offset.dim() > 1]
-        scalars = [offset for offset in self.offset.values() if offset.dim() <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": vectors, "base": config.lr}, {"params": scalars, "base": config.scalar_lr}],
-            weight_decay=config.weight_decay,
-        )
-        self.sum: State = {name: torch.zeros_like(tensor) for name, tensor in self.start.items()}
-        self.best: State = {name: tensor.clone() for name, tensor in self.start.items()}
+            start["class_rows"] = warp.unit(rows).to(start["prompt"])
+        fixed = [name for name in start if name.startswith(RATES) and not learn_rates]
+        self.iterates = Iterates(start, fixed if config.lr else [*fixed, "prompt"], config)
+        self.best: State = {name: tensor.clone() for name, tensor in start.items()}
         self.step, self.best_step, self.best_accuracy, self.start_accuracy = 0, 0, -1.0, -1.0
         self.settings = {**asdict(config), "method": init.method, **(description or {})}
 
@@ -150,11 +143,6 @@ class Trainer:
     def _is_stale(self) -> bool:
         return self.step - self.best_step >= self.config.patience * self.config.validate_every
 
-    def _state(self) -> State:
-        learned = {name: self.learn_rates or not name.startswith(RATES) for name in self.start}
-        learned["prompt"] = self.config.lr > 0
-        return {name: (start + self.offset[name]).requires_grad_(learned[name]) for name, start in self.start.items()}
-
     def _tasks(self, step: int, numbers: Iterable[int]) -> TaskBatch:
         """Some of the T tasks of one outer step."""
         first = step * self.config.meta_batch
@@ -169,12 +157,9 @@ class Trainer:
         if config.multi_step_loss:
             weights = multi_step_weights(self.init.inner.steps, 2 * self.step / config.steps)
         gradient = gradient_by(self.engine, self.init.method, self.mode)
-        found = gradient(self.warp, self._state(), tasks, self.init.inner, weights)
+        found = gradient(self.warp, self.iterates.state(), tasks, self.init.inner, weights)
         found = processes.averaged(found, len(tasks.query), config.meta_batch)
-        for name, gradient in found.gradients.items():
-            self.offset[name].grad = gradient
-        offsets = list(self.offset.values())
-        norm = torch.nn.utils.clip_grad_norm_(offsets, config.clip)
+        norm = self.iterates.take(found.gradients)
         if not (torch.isfinite(found.losses).all() and torch.isfinite(norm)):
             raise DivergenceError(
                 f"training diverged at step {self.step + 1} (loss {float(found.losses.mean()):.3g}, norm of the "
@@ -182,24 +167,13 @@ class Trainer:
                 "Then start anew with --overwrite. The last checkpoint in "
                 f"{str(self.files.folder)!r} is kept until then."
             )
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["base"] * config.rate(self.step)
-        self.optimizer.step()
-        for name, offset in self.offset.items():
-            self.sum[name] += offset
+        self.iterates.step(config.rate(self.step))
         self.step += 1
         return found
 
     def _validate(self) -> float:
-        """Accuracy of the mean state since the validation before, on the validation episodes; the best one is kept.
-
-        A mean of iterates is nearer to the optimum that they circle around (Polyak and Juditsky, 1992; Izmailov et al.,
-        2018, "Averaging Weights Leads to Wider Optima and Better Generalization", UAI).
-        """
-        steps = self.step % self.config.validate_every or self.config.validate_every
-        state = {name: start + self.sum[name] / steps for name, start in self.start.items()}
-        for total in self.sum.values():
-            total.zero_()
+        """Accuracy of the mean state since the validation before, on the validation episodes; the best one is kept."""
+        state = self.iterates.mean(self.step % self.config.validate_every or self.config.validate_every)
         predictor = metawarp_predictor(self.warp, state, self.init.inner)
         accuracy = float(score(predictor, self.validation, self.config.validation_episodes).accuracy.mean())
         if accuracy > self.best_accuracy:
@@ -214,10 +188,6 @@ class Trainer:
         return best_temperature(list(predictor(episodes)), labels, shots)
 
     def _save(self) -> None:
-        moments: dict[str, dict[str, Tensor]] = {"exp_avg": {}, "exp_avg_sq": {}}
-        for name, offset in self.offset.items():
-            for kind, members in moments.items():
-                members[name] = self.optimizer.state[offset].get(kind, torch.zeros_like(offset))
         progress = {
             "step": self.step,
             "best_step": self.best_step,
@@ -226,7 +196,7 @@ class Trainer:
             "mode": self.mode,  # a resumed run does not choose again: both ways agree, but not to the last bit
             "settings": self.settings,
         }
-        self.files.save({"offset": self.offset, "sum": self.sum, "best": self.best, **moments}, progress)
+        self.files.save({"best": self.best, **self.iterates.tensors()}, progress)
 
     def _restore(self) -> None:
         groups, progress = self.files.load(self.warp.backbone.device)
@@ -239,14 +209,8 @@ class Trainer:
             )
         self.step, self.best_step, self.mode = progress["step"], progress["best_step"], progress["mode"]
         self.best_accuracy, self.start_accuracy = progress["best_accuracy"], progress["start_accuracy"]
-        self.sum, self.best = groups["sum"], groups["best"]
-        for name, offset in self.offset.items():
-            offset.copy_(groups["offset"][name])
-            self.optimizer.state[offset] = {
-                "step": torch.tensor(float(self.step)),
-                "exp_avg": groups["exp_avg"][name],
-                "exp_avg_sq": groups["exp_avg_sq"][name],
-            }
+        self.best = groups["best"]
+        self.iterates.restore(groups, self.step)
         self.files.cut_log(self.step)
 
     def _result(self) -> Init:

@@ -18,7 +18,7 @@ class TrainingConfig:
         lr: AdamW's learning rate for the prompt (and the rows of `multitask`); 0 leaves the prompt where it starts, and
             then every text is read once.
         scalar_lr: the same for logit scale, mixes and inner learning rates, which have another scale.
-        weight_decay: AdamW's decoupled decay, toward the start of the init and not toward zero (L2-SP, Li et al. 2018).
+        weight_decay: AdamW's decoupled decay, toward the start of the init and not toward zero (L2-SP).
         warmup: share of the steps in which the learning rate rises from 0; it then falls to 0 along a cosine.
         clip: largest norm of a meta-gradient; longer ones are shortened to it.
         second_order: how `maml` is exact: "unroll" the inner loop, "recompute" it step by step in memory that does not

@@ -44,6 +44,7 @@ METAWARP = [
     "run_folder",
     "trackers",
     "training_config",
+    "iterates",
     "training",
     "plots",
     "baselines",
