@@ -1,4 +1,4 @@
-"""Write the tables of benchmarks/*.json into README.md and docs/, each between its own two marks.
+"""Write the tables of benchmarks/*.json into README.md and docs/, each between its own two marks, and draw the pictures.
 
 python scripts/write_tables.py
 python scripts/write_tables.py --take runs/field/results.json     # first keep what `metawarp benchmark` measured
@@ -18,11 +18,16 @@ from engine_cases import HALF, LATE, PEER
 
 from metawarp.cost import COSTS
 from metawarp.report import markdown, tables_of
+from metawarp.report_plots import PLOTS
 from metawarp.storage import write_text
 
 BENCHMARKS = Path("benchmarks")
 FIELD = BENCHMARKS / "field.json"
+RESULTS = ("README.md", "docs/results.md")
 MARK = "<!-- {}: written by scripts/write_tables.py -->"
+PICTURE = r"\((?:docs/)?([a-z]+)-([a-z]+)\.png\)"
+"""Table and plot of a picture; it lies in docs/."""
+
 LARGE = ("per_episode", "confusion", "class_names", "reliability")
 """What results.json has beside the figures of a table."""
 
@@ -34,8 +39,13 @@ def main() -> None:
     if taken := parser.parse_args().take:
         take(taken)
     engines = BENCHMARKS / "engines.json"
-    for table in dict.fromkeys(re.findall(MARK.format("([a-z]+)"), Path("README.md").read_text(encoding="utf-8"))):
-        put("README.md", table, [FIELD], partial(accuracy_tables, table))
+    for file in RESULTS:
+        text = Path(file).read_text(encoding="utf-8")
+        for table in dict.fromkeys(re.findall(MARK.format("([a-z-]+)"), text)):
+            put(file, table, [FIELD], partial(accuracy_tables, table))
+        for table, plot in re.findall(PICTURE, text):
+            drawn = PLOTS[plot](json.loads(FIELD.read_text(encoding="utf-8"))[table])
+            drawn.savefig(f"docs/{table}-{plot}.png", dpi=110)
     put("docs/engine.md", "engines", [engines], engine_table)
     put("docs/engine.md", "figures", [engines], figures_table)
     put("docs/engine.md", "lines", [engines], lines_table)
