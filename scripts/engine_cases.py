@@ -34,13 +34,16 @@ class WholeModel(nn.Module):
         super().__init__()
         self.warp, self.scale, self.weights = warp, current["scale"].detach(), current["read_out"].detach()
         self.model = copy.deepcopy(warp.backbone.model).requires_grad_()
+        for name, weights in self.model.named_parameters():
+            if "pooler" in name or "word_emb" in name:
+                weights.requires_grad_(False)  # nothing reads them: soft tokens and ids alike come as embeddings
         self.prompt, self.rows = (nn.Parameter(current[name][0].detach()) for name in GROUPS)
 
     def forward(self, texts: LabelledTexts) -> Tensor:
         """Mean cross-entropy of one task's texts."""
         assert texts.batch is not None
-        warp = copy.copy(self.warp)
-        warp.backbone = replace(self.warp.backbone, model=self.model)  # learn2learn's clone of it, not the first one
+        # Of learn2learn's clone of the model, not of the first one.
+        warp = Warp(replace(self.warp.backbone, model=self.model), self.warp.config)
         features = warp.features(self.prompt[None], self.weights, texts.batch, texts.task)
         return cross_entropy(warp.logits(features, self.rows, self.scale), texts.label)
 
@@ -49,10 +52,8 @@ def whole_model(warp: Warp, state: State, tasks: TaskBatch, steps: int) -> None:
     """Second-order MAML by learn2learn, task by task."""
     for task in map(tasks.task, range(len(tasks))):
         module = WholeModel(warp, start(warp, state, task)[0])
-        unread = [name for name, _ in module.model.named_parameters() if "pooler" in name or "word_emb" in name]
-        for name in unread:
-            module.model.get_parameter(name).requires_grad_(False)
-        learner = learn2learn_engine.algorithms().MAML(module, lr=0.1, allow_nograd=True)
+        # A weight that is not read raises: then it would not be the whole model that is measured.
+        learner = learn2learn_engine.algorithms().MAML(module, lr=0.1, allow_nograd=True, allow_unused=False)
         with twice_differentiable(True):
             clone = learner.clone()
             for _ in range(steps):

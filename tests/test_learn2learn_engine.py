@@ -1,6 +1,7 @@
 """learn2learn finds what our own engine finds, on the same episodes."""
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ from running import refused
 from tiny import tiny_episodes, tiny_model
 
 from metawarp import learn2learn_engine
-from metawarp.adaptation import GROUPS, RATES, InnerLoop
+from metawarp.adaptation import GROUPS, RATES, InnerLoop, start
+from metawarp.backbone import twice_differentiable
 from metawarp.initialization import InnerRates
 from metawarp.outer_loss import multi_step_weights
 from metawarp.second_order import unroll
@@ -73,3 +75,21 @@ def test_without_learn2learn_the_extra_is_named(monkeypatch):
     monkeypatch.delitem(sys.modules, "learn2learn.algorithms", raising=False)
     with refused('engine "learn2learn" is in an extra: pip install "metawarp[learn2learn]"', ImportError):
         learn2learn_engine.algorithms()
+
+
+def test_the_whole_model_that_the_engines_are_measured_beside_reads_every_weight_of_its_clone(tiny, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "scripts"))
+    from engine_cases import WholeModel
+
+    warp, state = tiny_model(tiny, InnerLoop(1, GROUPS), read_out="mean+mask", rows="mix")
+    task = TaskBatch.encode(tiny_episodes(1), warp.encoder)
+    module = WholeModel(warp, start(warp, state, task)[0])
+    learner = learn2learn_engine.algorithms().MAML(module, lr=0.1, allow_nograd=True, allow_unused=False)
+    with twice_differentiable(True):
+        clone = learner.clone()
+        clone.adapt(clone(task.support))
+        clone(task.query).backward()
+    read = [name for name, weights in module.named_parameters() if weights.grad is not None and weights.grad.any()]
+    assert {"prompt", "rows"} < set(read)
+    assert len([name for name in read if name.startswith("model.")]) > 20
+    assert all(weights.grad is None for weights in tiny.model.parameters())
