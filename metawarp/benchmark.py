@@ -26,7 +26,7 @@ from metawarp.report_plots import PLOTS
 
 logger = logging.getLogger(__name__)
 
-TRAININGS, CELLS, RESULTS, REPORT = "trainings", "cells", "results.json", "report"
+TRAININGS, CELLS, RESULTS, REPORT, KIND = "trainings", "cells", "results.json", "report", "benchmark"
 
 
 def benchmark(
@@ -40,14 +40,14 @@ def benchmark(
             measured again, whichever plan it was measured for.
         data: folder that holds the corpora, each as a folder with data.jsonl and splits.json.
         tables: names of those wanted; none: all.
-        workers: processes, of one thread each.
+        workers: processes, of one thread each; 1: this one, with all of its threads.
 
     Returns:
         What results.json holds: by table, corpus, setting and contender, accuracies with their intervals and paired
         differences to the best baseline.
 
     Raises:
-        InputError: the plan or a corpus cannot be used.
+        InputError: the plan or a corpus cannot be used; the folder holds results of something else.
     """
     found = read_plan(plan)
     if unknown := [name for name in tables if name not in found]:
@@ -59,7 +59,9 @@ def benchmark(
     folder = Path(output)
     cells = {cell_key(cell, data): cell for table in chosen.values() for *_, cell in cells_of(table)}
     trainings = {training_key(cell, data): cell for cell in cells.values() if needs_training(cell)}
-    (folder / CELLS).mkdir(parents=True, exist_ok=True)
+    storage.claim_folder(folder, [RESULTS, f"{REPORT}.md", f"{REPORT}.html"], kind=KIND, overwrite=True)
+    storage.mark(folder, KIND)
+    (folder / CELLS).mkdir(exist_ok=True)
     todo = [key for key in cells if not _cell_file(folder, key).exists()]
     missing = {key: c for key, c in trainings.items() if not (folder / TRAININGS / key / "init.safetensors").exists()}
     logger.info("%d trainings and %d cells are to be done", len(missing), len(todo))

@@ -29,7 +29,7 @@ from metawarp.protocol import bounds, validation_sampler
 from metawarp.run_folder import CHECKPOINT
 from metawarp.storage import write_text
 from metawarp.train_init import train
-from metawarp.training_config import TrainingConfig
+from metawarp.training_config import RECIPE, TrainingConfig
 from metawarp.warp import Warp, WarpConfig
 
 DATA, SPLITS = "data.jsonl", "splits.json"
@@ -64,18 +64,18 @@ def training_key(cell: Cell, data: str) -> str:
         if given.default is not Parameter.empty
     }
     settings = {**defaults, **cell.training}
-    settings["warp"] = asdict(WarpConfig(**settings["warp"] or {}))
-    settings["training"] = asdict(TrainingConfig(**settings["training"] or {}))
-    return key_of([settings, [_fingerprints(name, data) for name in cell.train_on]])
+    for name, kind in (("warp", WarpConfig), ("training", TrainingConfig), ("inner_lr", InnerRates)):
+        settings[name] = asdict(settings[name] or kind())
+    return key_of([RECIPE, settings, [_fingerprints(name, data) for name in cell.train_on]])
 
 
 def reader_key(cell: Cell, data: str) -> str:
     """What a cell reads texts with, as a key: cells that share it are measured together, and a text is read once."""
     training, tested = cell.contender.training, _fingerprints(cell.corpus, data)
-    length = training.get("warp", {}).get("max_length")
+    length = training.get("warp", WarpConfig()).max_length
     # Baselines without a prompt know no more of an init than the model that it is for.
     read = training_key(cell, data) if _has_model(cell) else [_model(training), length]
-    return key_of([read, needs_training(cell), tested])
+    return key_of([RECIPE, read, needs_training(cell), tested])
 
 
 def cell_key(cell: Cell, data: str) -> str:
@@ -94,15 +94,14 @@ def train_for(cell: Cell, data: str, folder: Path) -> Path:
     if not (output / "init.safetensors").exists():
         learned = [_cut(*load(name, data), cell.contender) for name in cell.train_on]
         arguments = {**cell.contender.training, "backbone": _backbone(*_model(cell.contender.training))}
-        for name, kind in (("inner_lr", InnerRates), ("warp", WarpConfig), ("training", TrainingConfig)):
-            if name in arguments:
-                arguments[name] = kind(**arguments[name])
+        resume = (output / CHECKPOINT).exists()
         train(
             [corpus for corpus, _ in learned],
             str(output),
             splits=[names for _, names in learned],
             seed=cell.seed,
-            resume=(output / CHECKPOINT).exists(),
+            resume=resume,
+            overwrite=not resume,  # a run killed before its first checkpoint; by the folder's name it is no other
             **arguments,
         )
     return output
@@ -162,7 +161,7 @@ def _reader(cell: Cell, data: str, trainings: Path) -> tuple[Init, Warp, Sentenc
     (_, split), training = load(cell.corpus, data), cell.contender.training
     backbone = _backbone(*_model(training))
     trained = needs_training(cell)
-    init = Init.load(trainings / training_key(cell, data)) if trained else _fresh(backbone, training)
+    init = Init.load(trainings / training_key(cell, data)) if trained else _fresh(backbone, cell)
     warp = init.bind(backbone)
     encode = SentenceEncoder(backbone, init.warp.max_length)
     for encoder in (warp.encoder, encode.warp.encoder):
@@ -196,10 +195,12 @@ def _predictor(
     return predictors[baseline], facts
 
 
-def _fresh(backbone: Backbone, training: Any) -> Init:
-    warp = Warp(backbone, WarpConfig(**training.get("warp", {})))
-    method = training.get("method", DEFAULT)
-    return Init.start(warp, inner_loop(method, training.get("inner_steps")), method=method)
+def _fresh(backbone: Backbone, cell: Cell) -> Init:
+    """The start that the training of a cell would have."""
+    training = cell.contender.training
+    warp, method = Warp(backbone, training.get("warp", WarpConfig())), training.get("method", DEFAULT)
+    inner = inner_loop(method, training.get("inner_steps"))
+    return Init.start(warp, inner, method=method, seed=cell.seed, rates=training.get("inner_lr"))
 
 
 def _counting(predictor: Predictor, confusion: np.ndarray) -> Predictor:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,14 @@ import yaml
 from episodes import InputError
 from episodes.errors import first_line, listing
 from metawarp.baseline_table import BASELINES, NEED_SUPPORT
+from metawarp.initialization import InnerRates
 from metawarp.protocol import Range, bounds
+from metawarp.train_init import train
+from metawarp.training_config import TrainingConfig
+from metawarp.warp import WarpConfig
+
+OF_A_CELL = ("corpus", "output", "splits", "seed", "resume", "overwrite")
+"""Arguments of `train` that a benchmark gives itself."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,10 @@ class Setting:
     seed: int = 0
     steps: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.episodes < 2:
+            raise InputError(f"episodes is {self.episodes}; 2 at least are needed for an interval.")
+
 
 @dataclass(frozen=True)
 class Contender:
@@ -48,7 +60,7 @@ class Contender:
 
     Args:
         baseline: one of `BASELINES`; None: an init.
-        training: arguments of `train`, those of the plan being their default.
+        training: arguments of `train` but for corpora, output and seed, those of the plan being their default.
         train_on: corpora; none: the tested one; "others": every other one of the table.
         classes: meta-training classes that are left of each corpus, the first of a shuffled order; None: all.
         texts: texts that are left of each of them; None: all.
@@ -63,6 +75,13 @@ class Contender:
     texts: int | None = None
     seeds: Sequence[int] = (0,)
     meta_trained: bool = True
+
+    def __post_init__(self) -> None:
+        if self.baseline is not None and self.baseline not in BASELINES:
+            raise InputError(f"unknown baseline {self.baseline!r}; known: {listing(BASELINES)}.")
+        if self.train_on != "others":
+            _require_list(self.train_on, "train_on")
+        _require_list(self.seeds, "seeds")
 
     @property
     def cut(self) -> dict[str, int]:
@@ -88,6 +107,10 @@ class Table:
     settings: Mapping[str, Setting]
     contenders: Mapping[str, Contender]
     plots: Sequence[str] = ("bars",)
+
+    def __post_init__(self) -> None:
+        _require_list(self.corpora, "corpora")
+        _require_list(self.plots, "plots")
 
 
 @dataclass(frozen=True)
@@ -128,17 +151,13 @@ def read_plan(file: str | Path) -> dict[str, Table]:
             raise InputError(f"table {name!r} has no {listing(missing)}; each table needs them.")
         contenders = {}
         for who, given in table["contenders"].items():
-            found = _made(Contender, given or {}, f"contender {who!r}")
-            if found.baseline is not None and found.baseline not in BASELINES:
-                raise InputError(
-                    f"contender {who!r}: unknown baseline {found.baseline!r}; known: {listing(BASELINES)}."
-                )
-            contenders[str(who)] = replace(found, training={**training, **found.training})
+            found, what = _made(Contender, given or {}, f"contender {who!r}"), f"training of {who!r}"
+            contenders[str(who)] = replace(found, training=_arguments({**training, **found.training}, what))
         settings = {
             str(at): _made(Setting, {**asdict(base), **(given or {})}, f"setting {at!r}")
             for at, given in table["settings"].items()
         }
-        tables[str(name)] = Table(**{**table, "settings": settings, "contenders": contenders})
+        tables[str(name)] = _made(Table, {**table, "settings": settings, "contenders": contenders}, f"table {name!r}")
     return tables
 
 
@@ -161,9 +180,25 @@ def key_of(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _arguments(given: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Arguments of `train` as it takes them."""
+    _require_known(given, [name for name in signature(train).parameters if name not in OF_A_CELL], what)
+    kinds = {"warp": WarpConfig, "training": TrainingConfig, "inner_lr": InnerRates}
+    made = {name: _made(kind, given[name], f"{name} of the {what}") for name, kind in kinds.items() if name in given}
+    return {**given, **made}
+
+
 def _made(kind: Any, given: Mapping[str, Any], what: str) -> Any:
     _require_known(given, [f.name for f in fields(kind)], what)
-    return kind(**given)
+    try:
+        return kind(**given)
+    except (InputError, TypeError) as error:
+        raise InputError(f"{what}: {error}") from error
+
+
+def _require_list(given: Any, name: str) -> None:
+    if not isinstance(given, list | tuple):
+        raise InputError(f"{name} is {given!r}; it must be a list.")
 
 
 def _require_known(given: Any, known: Sequence[str], what: str) -> None:

@@ -36,6 +36,7 @@ class Iterates:
         # What AdamW sees is the way from the start, so that its weight decay pulls back to the start.
         self.offset: State = {name: torch.zeros_like(tensor) for name, tensor in start.items()}
         self._sum: State = {name: torch.zeros_like(tensor) for name, tensor in start.items()}
+        self._steps = torch.zeros(())  # that the sum is of; beside it in a checkpoint
         vectors = [offset for offset in self.offset.values() if offset.dim() > 1]
         scalars = [offset for offset in self.offset.values() if offset.dim() <= 1]
         self._optimizer = torch.optim.AdamW(
@@ -63,11 +64,14 @@ class Iterates:
         self._optimizer.step()
         for name, offset in self.offset.items():
             self._sum[name] += offset
+        self._steps += 1
 
-    def mean(self, steps: int) -> State:
-        """The mean of where they were after each of so many steps, all since it was asked for last."""
-        found = {name: start + self._sum[name] / steps for name, start in self.start.items()}
-        for total in self._sum.values():
+    def take_mean(self) -> State:
+        """The mean of where they were after each step since it was taken last; where they are, if there was none."""
+        if not self._steps:
+            return {name: tensor.detach() for name, tensor in self.state().items()}
+        found = {name: start + self._sum[name] / self._steps for name, start in self.start.items()}
+        for total in (*self._sum.values(), self._steps):
             total.zero_()
         return found
 
@@ -77,11 +81,11 @@ class Iterates:
         for name, offset in self.offset.items():
             for moment, members in moments.items():
                 members[name] = self._optimizer.state[offset].get(moment, torch.zeros_like(offset))
-        return {"offset": self.offset, "sum": self._sum, **moments}
+        return {"offset": self.offset, "sum": self._sum, "mean": {"steps": self._steps}, **moments}
 
     def restore(self, groups: Groups, step: int) -> None:
         """Be again where `tensors` were asked for, after so many steps."""
-        self._sum = groups["sum"]
+        self._sum, self._steps = groups["sum"], groups["mean"]["steps"]
         for name, offset in self.offset.items():
             offset.copy_(groups["offset"][name])
             moments = {moment: groups[moment][name] for moment in MOMENTS}

@@ -112,6 +112,7 @@ class Method:
         order: 2 where the outer gradient goes through the inner loop, 1 where it takes the inner gradients for
             constants, 0 where it does not go there at all.
         least_steps: inner steps without which it is not what its name says.
+        needs_lr: whether all that it learns is the prompt, or is learned with it.
     """
 
     gradient: Gradient
@@ -119,6 +120,7 @@ class Method:
     class_rows: bool = False
     order: int = 0
     least_steps: int = 0
+    needs_lr: bool = False
 
     @property
     def multi_step_loss(self) -> bool:
@@ -129,7 +131,7 @@ class Method:
 METHODS: dict[str, Method] = {
     "maml": Method(maml, InnerLoop(3, GROUPS), order=2, least_steps=1),
     "fomaml": Method(fomaml, InnerLoop(3, GROUPS), order=1, least_steps=1),
-    "reptile": Method(reptile, InnerLoop(4, GROUPS), least_steps=1),
+    "reptile": Method(reptile, InnerLoop(4, GROUPS), least_steps=1, needs_lr=True),
     # Raghu, Raghu, Bengio, Vinyals (2020), "Rapid Learning or Feature Reuse? Towards Understanding the
     # Effectiveness of MAML", ICLR, sec. 4: only the head moves in the inner loop.
     "anil": Method(maml, InnerLoop(5, ("rows",)), order=2, least_steps=1),
@@ -138,7 +140,7 @@ METHODS: dict[str, Method] = {
     # regression it is the scheme of Lee et al. (2019), "Meta-Learning with Differentiable Convex Optimization", CVPR.
     "prototypical": Method(maml, InnerLoop(0, ()), order=2),
     "imaml": Method(imaml, InnerLoop(5, GROUPS, proximal=1.0), least_steps=1),
-    "multitask": Method(multitask, InnerLoop(3, GROUPS), class_rows=True),
+    "multitask": Method(multitask, InnerLoop(3, GROUPS), class_rows=True, needs_lr=True),
 }
 
 DEFAULT = "prototypical"

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialized
 from torch import Tensor
 
 from episodes import InputError
-from metawarp import processes
+from metawarp import processes, storage
 
 CHECKPOINT, LOG = "checkpoint.safetensors", "log.jsonl"
 
@@ -58,9 +57,7 @@ class RunFolder:
             for group, members in groups.items()
             for name, tensor in members.items()
         }
-        part = self.folder / f"{CHECKPOINT}.part"
-        save_file(tensors, part, metadata={"progress": json.dumps(progress)})
-        os.replace(part, self.folder / CHECKPOINT)
+        storage.write_whole(self.folder / CHECKPOINT, serialized(tensors, metadata={"progress": json.dumps(progress)}))
 
     def load(self, device: torch.device) -> tuple[Groups, dict[str, Any]]:
         """What `save` wrote last.

@@ -48,11 +48,9 @@ def save(
     _refuse_foreign(folder, kind, ["config.json", file.name, *(["README.md"] if card is not None else [])])
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Not `save_file`: where a folder cannot be written it raises no OSError, and its files are the owner's alone.
         data = serialized({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
         digest = hashlib.sha256(data).hexdigest()
-        _part(file).write_bytes(data)
-        os.replace(_part(file), file)
+        write_whole(file, data)
         header = {
             "format": f"metawarp-{kind}",
             "format_version": FORMAT_VERSION,
@@ -102,10 +100,19 @@ def load(folder: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, config
 
 
+def write_whole(file: Path, data: bytes) -> None:
+    """Write a file whole or not at all, so that a killed run leaves the old one.
+
+    Tensors come here serialized: `save_file` raises no OSError, and its files are the owner's alone.
+    """
+    part = file.with_name(file.name + ".part")
+    part.write_bytes(data)
+    os.replace(part, file)
+
+
 def write_text(file: Path, text: str) -> None:
-    """Write a text file whole or not at all, so that a killed run leaves the old one."""
-    _part(file).write_text(text, encoding="utf-8")
-    os.replace(_part(file), file)
+    """Write a text file in UTF-8, whole or not at all."""
+    write_whole(file, text.encode())
 
 
 def claim_folder(
@@ -178,7 +185,3 @@ def _holds(folder: Path, kind: str) -> bool:
         return json.loads((folder / "config.json").read_text(encoding="utf-8"))["format"] == f"metawarp-{kind}"
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def _part(file: Path) -> Path:
-    return file.with_name(file.name + ".part")

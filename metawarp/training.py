@@ -30,7 +30,7 @@ from metawarp.run_folder import RunFolder
 from metawarp.second_order import exact_mode
 from metawarp.tasks import TaskBatch
 from metawarp.trackers import Report, silent
-from metawarp.training_config import TrainingConfig
+from metawarp.training_config import RECIPE, TrainingConfig
 from metawarp.warp import State, Warp
 
 
@@ -76,6 +76,8 @@ class Trainer:
         if config.multi_step_loss and not self.method.multi_step_loss:
             having = [name for name, method in METHODS.items() if method.multi_step_loss]
             raise InputError(f"method {init.method!r} has no multi-step loss; it is for {listing(having)}.")
+        if not config.lr and self.method.needs_lr:
+            raise InputError(f"training.lr is 0, and method {init.method!r} learns nothing by that; raise it.")
         require_engine(engine, init.method, config.second_order)
         processes.require_tasks(config.meta_batch)
         self.engine = engine
@@ -89,7 +91,7 @@ class Trainer:
         self.iterates = Iterates(start, fixed if config.lr else [*fixed, "prompt"], config)
         self.best: State = {name: tensor.clone() for name, tensor in start.items()}
         self.step, self.best_step, self.best_accuracy, self.start_accuracy = 0, 0, -1.0, -1.0
-        self.settings = {**asdict(config), "method": init.method, **(description or {})}
+        self.settings = {**asdict(config), "recipe": RECIPE, "method": init.method, **(description or {})}
 
     def run(self, *, resume: bool = False, report: Report = silent) -> Init:
         """Train to the end, or until validation has not improved for `patience` validations.
@@ -173,7 +175,7 @@ class Trainer:
 
     def _validate(self) -> float:
         """Accuracy of the mean state since the validation before, on the validation episodes; the best one is kept."""
-        state = self.iterates.mean(self.step % self.config.validate_every or self.config.validate_every)
+        state = self.iterates.take_mean()
         predictor = metawarp_predictor(self.warp, state, self.init.inner)
         accuracy = float(score(predictor, self.validation, self.config.validation_episodes).accuracy.mean())
         if accuracy > self.best_accuracy:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from episodes import InputError
 
+RECIPE = 2
+"""Raised whenever the same settings, corpora and seeds would give another init, or the same init other predictions."""
+
 
 @dataclass(frozen=True)
 class TrainingConfig:

@@ -12,17 +12,23 @@ from running import refused, write_rows
 from tiny import tiny_corpus, tiny_folder
 
 from episodes import InputError
-from metawarp import Init, WarpConfig
+from metawarp import Init
 from metawarp.benchmark import benchmark
-from metawarp.benchmark_cells import _cut, _reader, load, reader_key, sampler_of, train_for
+from metawarp.benchmark_cells import _cut, _reader, load, reader_key, sampler_of, train_for, training_key
 from metawarp.benchmark_plan import Contender, Setting, cells_of, read_plan
 from metawarp.cli import main
 from metawarp.meta_gradients import inner_loop
 from metawarp.report_plots import PLOTS
-from metawarp.training_config import TrainingConfig
 
 ROOT = Path(__file__).parent.parent
 NAMES = ("one", "other")
+
+
+def table_of(**changes):
+    return {"t": {"title": "t", "corpora": ["one"], "settings": {"s": {}}, "contenders": {"c": {}}, **changes}}
+
+
+LEAST = {"tables": table_of()}
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +144,35 @@ def test_nothing_is_measured_twice_and_what_is_missing_is_made_up(done, data, tm
                 assert same["per_episode"] == found["per_episode"], (corpus, at, who)
 
 
+def test_results_of_something_else_are_left_alone(data, tmp_path):
+    (tmp_path / "results.json").write_text("mine")
+    plan = plan_of(data, tmp_path, tables=table_of(contenders={"names": {"baseline": "prototypes+names"}}))
+    with refused(
+        f"results.json in the folder {str(tmp_path)!r} is not of a metawarp-benchmark and is left alone; "
+        "choose another folder."
+    ):
+        benchmark(plan, str(tmp_path), data=str(data))
+    assert (tmp_path / "results.json").read_text() == "mine"
+
+
+def test_a_training_killed_before_its_first_checkpoint_is_begun_again(data, tmp_path):
+    (cell,) = (cell for *_, cell in cells_of(read_plan(plan_of(data, tmp_path, tables=table_of()))["t"]))
+    whole = Init.load(train_for(cell, str(data), tmp_path / "whole"))
+    killed = tmp_path / "killed" / training_key(cell, str(data))
+    killed.mkdir(parents=True)
+    for name in ("config.json", "splits.json"):
+        (killed / name).write_text((tmp_path / "whole" / killed.name / name).read_text())
+    assert Init.load(train_for(cell, str(data), tmp_path / "killed")).fingerprint == whole.fingerprint
+
+
+def test_an_untrained_contender_is_the_start_of_its_own_training(data, tmp_path):
+    noise = {"warp": {"template": "{prompt:2} {text} {mask}", "prompt_start": "normal"}}
+    contenders = {"c": {"meta_trained": False, "seeds": [0, 1], "training": noise}}
+    cells = [c for *_, c in cells_of(read_plan(plan_of(data, tmp_path, tables=table_of(contenders=contenders)))["t"])]
+    one, other = (_reader(cell, str(data), tmp_path)[0].tensors["prompt"] for cell in cells)
+    assert not one.equal(other)
+
+
 # Leaks ------------------------------------------------------------------------------------------------------------
 
 
@@ -199,7 +234,7 @@ def test_a_dtype_of_the_plan_is_what_inits_are_trained_and_everybody_is_read_in(
     half = {"dtype": "bfloat16"}
     names = {"baseline": "prototypes+names"}
     contenders = {"learned": {"training": half}, "names": names, "names in half": {**names, "training": half}}
-    plan = read_plan(plan_of(data, tmp_path, tables=one_table(contenders=contenders)))
+    plan = read_plan(plan_of(data, tmp_path, tables=table_of(contenders=contenders)))
     cells = {who: cell for *_, who, cell in cells_of(plan["t"])}
     assert Init.load(train_for(cells["learned"], str(data), tmp_path)).training["dtype"] == "bfloat16"
     _, warp, encode = _reader(cells["learned"], str(data), tmp_path)
@@ -222,6 +257,23 @@ def test_others_are_all_corpora_of_the_table_but_the_tested_one(data, tmp_path):
         ({"table": {}}, "a plan has the unknown keys table; known: training, setting, tables."),
         ({"setting": {"ways": 5}}, "setting has the unknown keys ways; known: n_way, k_shot, balanced, wrong_labels, "),
         ({"tables": {"t": {"title": "x"}}}, "table 't' has no corpora, settings, contenders; each table needs them."),
+        (
+            {"training": {"rows": "mix"}, **LEAST},
+            "training of 'c' has the unknown keys rows; known: backbone, device, ",
+        ),
+        (
+            {"training": {"warp": {"row": "mix"}}, **LEAST},
+            "warp of the training of 'c' has the unknown keys row; known: ",
+        ),
+        ({"training": {"training": {"lr": -1}}, **LEAST}, "training of the training of 'c': lr is -1; it must be "),
+        ({"training": {"training": {"steps": "x"}}, **LEAST}, "training of the training of 'c': '<' not supported"),
+        ({"setting": {"episodes": 1}, **LEAST}, "setting: episodes is 1; 2 at least are needed for an interval."),
+        ({"tables": table_of(contenders={"c": {"seeds": 3}})}, "contender 'c': seeds is 3; it must be a list."),
+        (
+            {"tables": table_of(contenders={"c": {"train_on": "one"}})},
+            "contender 'c': train_on is 'one'; it must be a ",
+        ),
+        ({"tables": table_of(corpora="one")}, "table 't': corpora is 'one'; it must be a list."),
         ({"tables": {"t": []}}, "table 't' is []; it must be a mapping of title, corpora, settings, contenders, "),
     ],
 )
@@ -230,29 +282,25 @@ def test_a_plan_that_says_something_else_is_refused(data, tmp_path, changes, mes
         read_plan(plan_of(data, tmp_path, **changes))
 
 
-def one_table(**changes):
-    return {"t": {"title": "t", "corpora": ["one"], "settings": {"s": {}}, "contenders": {"c": {}}, **changes}}
-
-
 def test_unknown_baselines_plots_tables_and_corpora_are_named(data, tmp_path):
-    plan = plan_of(data, tmp_path, tables=one_table(contenders={"c": {"baseline": "bm25"}}))
+    plan = plan_of(data, tmp_path, tables=table_of(contenders={"c": {"baseline": "bm25"}}))
     with pytest.raises(InputError, match=r"^contender 'c': unknown baseline 'bm25'; known: prototypes, "):
         read_plan(plan)
-    plan = plan_of(data, tmp_path, tables=one_table(plots=["pie"]))
+    plan = plan_of(data, tmp_path, tables=table_of(plots=["pie"]))
     known = "bars, lines, curve, matrix, reliability, confusion, cost"
     with refused(f"table 't' asks for unknown plots pie; known: {known}."):
         benchmark(plan, str(tmp_path / "out"), data=str(data))
-    plan = plan_of(data, tmp_path, tables=one_table())
+    plan = plan_of(data, tmp_path, tables=table_of())
     with refused("the plan has no tables u; it has t."):
         benchmark(plan, str(tmp_path / "out"), data=str(data), tables=["u"])
-    plan = plan_of(data, tmp_path, tables=one_table(corpora=["third"]))
+    plan = plan_of(data, tmp_path, tables=table_of(corpora=["third"]))
     missing = data / "third" / "data.jsonl"
     with refused(f"corpus 'third' is not in the data folder: {str(missing)!r} is missing."):
         benchmark(plan, str(tmp_path / "out"), data=str(data))
 
 
 def test_the_command_measures_and_prints(data, tmp_path, capsys):
-    table = one_table(contenders={"names": {"baseline": "prototypes+names"}})
+    table = table_of(contenders={"names": {"baseline": "prototypes+names"}})
     plan = plan_of(data, tmp_path, tables=table)
     main(["benchmark", f"--plan={plan}", f"--data={data}", f"--output={tmp_path / 'out'}", "--tables=t"])
     assert "| names | " in capsys.readouterr().out
@@ -291,6 +339,4 @@ def test_the_plans_of_the_repository_can_be_read(file):
         assert list(cells_of(table))
         assert set(table.plots) <= set(PLOTS)
         for contender in table.contenders.values():
-            WarpConfig(**contender.training.get("warp", {}))
-            TrainingConfig(**contender.training.get("training", {}))
             inner_loop(contender.training["method"])

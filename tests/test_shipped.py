@@ -1,13 +1,17 @@
 """The inits that ship with the package: small, whole, and what a classifier starts from when nobody says."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+from running import refused
 
 from metawarp import Init, WarpClassifier, WarpConfig
 from metawarp.cli import main
+from metawarp.initialization import untrained
 from metawarp.shipped import GENERAL, shipped
+from metawarp.training_config import RECIPE
 
 FEW = ["where is my parcel", "it never came", "i want my money back", "please refund me"]
 LABELS = ["delivery", "delivery", "refund", "refund"]
@@ -31,6 +35,7 @@ def test_the_general_one_is_what_its_recipe_makes():
         assert init.training[name] == expected[name], name
     assert init.method == recipe["method"] and init.training["corpus"].count(" + ") == len(recipe["corpus"]) - 1
     assert init.warp == WarpConfig(**recipe["warp"])
+    assert init.training["recipe"] == RECIPE, "train it again: metawarp train --config benchmarks/general.yaml"
 
 
 def test_a_classifier_starts_from_the_general_one(minilm):
@@ -48,6 +53,22 @@ def test_a_folder_of_that_name_is_not_what_is_meant(tmp_path, monkeypatch):
     (tmp_path / GENERAL).mkdir()
     monkeypatch.chdir(tmp_path)
     assert Init.load(GENERAL).fingerprint
+
+
+def test_an_init_of_that_name_has_to_be_said_to_be_a_folder(tiny, tmp_path, monkeypatch):
+    untrained(tiny).save(tmp_path / GENERAL)
+    monkeypatch.chdir(tmp_path)
+    with refused("'general' ships with metawarp, and is a folder here; say './general' for it."):
+        Init.load(GENERAL)
+    assert Init.load(f"./{GENERAL}").method == "none"
+    assert WarpClassifier(backbone=tiny, any_backbone=False).fit(FEW, LABELS).init_.method == "none"
+
+
+def test_another_backbone_can_be_allowed(minilm):
+    other = replace(minilm, fingerprint="0" * 16)
+    for any_backbone in (False, True):
+        model = WarpClassifier(backbone=other, any_backbone=any_backbone).fit(FEW, LABELS)
+        assert model.init_.method == ("prototypical" if any_backbone else "none")
 
 
 def test_the_command_lists_them_with_their_cards(capsys):

@@ -15,8 +15,8 @@ import torch
 from running import refused, write_rows
 from tiny import tiny_corpus, tiny_folder
 
-from episodes import Episode, EpisodeSampler
-from metawarp import Init, Warp, WarpClassifier, WarpConfig, evaluate, train
+from episodes import Episode, EpisodeSampler, InputError
+from metawarp import Init, Warp, WarpClassifier, WarpConfig, evaluate, train, training
 from metawarp.adaptation import InnerLoop
 from metawarp.cli import main
 from metawarp.evaluation import metawarp_predictor, score
@@ -98,6 +98,12 @@ def test_the_loss_falls(tiny, tmp_path, method):
     trainer_of(tiny, tmp_path, config, method=method).run()
     losses = [entry["loss"] for entry in log_of(tmp_path)]
     assert np.mean(losses[-10:]) < np.mean(losses[:10]) - 0.05
+
+
+@pytest.mark.parametrize("method", ["reptile", "multitask"])
+def test_what_learns_nothing_beside_the_prompt_is_refused_where_that_stays(tiny, tmp_path, method):
+    with refused(f"training.lr is 0, and method {method!r} learns nothing by that; raise it."):
+        trainer_of(tiny, tmp_path, replace(FEW, lr=0), method=method)
 
 
 @pytest.mark.parametrize("method", ["prototypical", "anil", "maml"])
@@ -432,6 +438,14 @@ def test_other_settings_are_refused_and_named(tiny, tmp_path):
         changed.run(resume=True)
     assert (tmp_path / "log.jsonl").read_bytes() == before
     trainer_of(tiny, tmp_path, description={"seed": 0, "k_shot": (1, 5)}).run(resume=True)
+
+
+def test_a_run_of_another_recipe_is_not_gone_on_with(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "RECIPE", 1)
+    trainer_of(tiny, tmp_path).run()
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="has other settings: recipe;"):
+        trainer_of(tiny, tmp_path).run(resume=True)
 
 
 def test_without_a_checkpoint_there_is_nothing_to_resume(files, tmp_path):
