@@ -110,7 +110,7 @@ def rows_without_copies(texts: Sequence[str], labels: Sequence[str], name: str, 
         example = text if len(text) <= 60 else text[:60] + "…"
         raise InputError(
             f"{name}: {len(conflicting)} texts stand under two labels, such as {example!r} under {one!r} and "
-            f"{other!r}; correct them, or use conflicts='drop'."
+            f"{other!r}; correct them."
         )
     kept = [row for text, row in first.items() if text not in conflicting]
     if len(kept) < len(texts):

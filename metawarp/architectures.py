@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,12 +40,19 @@ def _bert_head(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def _roberta_head(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    head = model.lm_head
-    return lambda hidden: head.layer_norm(nn.functional.gelu(head.dense(hidden)))  # pyright: ignore
+    return partial(_roberta_features, model.lm_head)
+
+
+def _roberta_features(head: Any, hidden: Tensor) -> Tensor:
+    return head.layer_norm(nn.functional.gelu(head.dense(hidden)))
 
 
 def _distilbert_head(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    return lambda hidden: model.vocab_layer_norm(model.activation(model.vocab_transform(hidden)))  # pyright: ignore
+    return partial(_distilbert_features, model)
+
+
+def _distilbert_features(model: Any, hidden: Tensor) -> Tensor:
+    return model.vocab_layer_norm(model.activation(model.vocab_transform(hidden)))
 
 
 def _after_padding(encoder: nn.Module) -> int:

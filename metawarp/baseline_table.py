@@ -84,7 +84,7 @@ def build(names: Sequence[str], bench: Bench) -> tuple[dict[str, Predictor], dic
     predictors: dict[str, Predictor] = {}
     chosen: dict[str, object] = {}
     for name in names:
-        predictors[name], parameters = BASELINES[name](bench.encode, bench)
+        predictors[name], parameters = BASELINES[name](bench)
         if parameters:
             chosen[name] = parameters
     return predictors, chosen
@@ -102,29 +102,29 @@ def baseline_numbers(name: str, bench: Bench, ways: int) -> int:
     return ways * (size + (name == "logistic-regression"))
 
 
-Builder = Callable[[SentenceEncoder, Bench], tuple[Predictor, dict[str, object]]]
+Builder = Callable[[Bench], tuple[Predictor, dict[str, object]]]
 
 
-def _prototypes(encode: SentenceEncoder, bench: Bench) -> tuple[Predictor, dict[str, object]]:
-    return partial(baselines.prototypes, encode), {}
+def _prototypes(bench: Bench) -> tuple[Predictor, dict[str, object]]:
+    return partial(baselines.prototypes, bench.encode), {}
 
 
-def _prototypes_and_names(encode: SentenceEncoder, bench: Bench) -> tuple[Predictor, dict[str, object]]:
+def _prototypes_and_names(bench: Bench) -> tuple[Predictor, dict[str, object]]:
     def make(weight: float) -> Predictor:
-        return partial(baselines.prototypes_and_names, encode, {}, default=weight)
+        return partial(baselines.prototypes_and_names, bench.encode, {}, default=weight)
 
     grid = [round(0.05 * i, 2) for i in range(21)]
     if bench.validation is None:
-        return partial(baselines.prototypes_and_names, encode, {}), {"name_weight": "1 / (1 + K·e^m), not tuned"}
+        return partial(baselines.prototypes_and_names, bench.encode, {}), {"name_weight": "1 / (1 + K·e^m), not tuned"}
     weights = {shots: bench.best(grid, make, shots) for shots in bench.shots if shots}
-    return partial(baselines.prototypes_and_names, encode, weights), {
+    return partial(baselines.prototypes_and_names, bench.encode, weights), {
         "name_weight": {str(k): w for k, w in weights.items()}
     }
 
 
-def _logistic_regression(encode: SentenceEncoder, bench: Bench) -> tuple[Predictor, dict[str, object]]:
+def _logistic_regression(bench: Bench) -> tuple[Predictor, dict[str, object]]:
     def make(strength: float) -> Predictor:
-        return partial(baselines.logistic_regression, encode, strength)
+        return partial(baselines.logistic_regression, bench.encode, strength)
 
     strength = 10.0
     if bench.validation is not None:
@@ -132,9 +132,9 @@ def _logistic_regression(encode: SentenceEncoder, bench: Bench) -> tuple[Predict
     return make(strength), {"C": strength}
 
 
-def _tuned_rows(encode: SentenceEncoder, bench: Bench) -> tuple[Predictor, dict[str, object]]:
+def _tuned_rows(bench: Bench) -> tuple[Predictor, dict[str, object]]:
     def make(rate: float) -> Predictor:
-        return baselines.tuned_rows(encode.warp, rate)
+        return baselines.tuned_rows(bench.encode.warp, rate)
 
     rate = 1.0
     if bench.validation is not None and bench.shots[-1]:
@@ -142,19 +142,19 @@ def _tuned_rows(encode: SentenceEncoder, bench: Bench) -> tuple[Predictor, dict[
     return make(rate), {"rate": rate}
 
 
-def _support_rows(encode: SentenceEncoder, bench: Bench) -> tuple[Predictor, dict[str, object]]:
+def _support_rows(bench: Bench) -> tuple[Predictor, dict[str, object]]:
     return baselines.support_rows(bench.warp), {}
 
 
-def _warp_random(encode: SentenceEncoder, bench: Bench) -> tuple[Predictor, dict[str, object]]:
+def _warp_random(bench: Bench) -> tuple[Predictor, dict[str, object]]:
     return baselines.untrained_warp(bench.warp, bench.init, "normal", bench.seed), {}
 
 
-def _warp_mask(encode: SentenceEncoder, bench: Bench) -> tuple[Predictor, dict[str, object]]:
+def _warp_mask(bench: Bench) -> tuple[Predictor, dict[str, object]]:
     return baselines.untrained_warp(bench.warp, bench.init, "mask", bench.seed), {}
 
 
-def _setfit(encode: SentenceEncoder, bench: Bench) -> tuple[Predictor, dict[str, object]]:
+def _setfit(bench: Bench) -> tuple[Predictor, dict[str, object]]:
     baselines.setfit_library()  # now, not after the other methods have run
     return partial(baselines.setfit, bench.warp.backbone, bench.seed), {}
 

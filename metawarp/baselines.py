@@ -165,11 +165,11 @@ def support_rows(warp: Warp) -> Predictor:
 
 
 def untrained_warp(warp: Warp, init: Init, prompt_start: str, seed: int) -> Predictor:
-    """The init's own model and inner loop from a fresh start: [MASK] embeddings, or normal noise."""
+    """The init's own model and inner loop, all soft tokens from [MASK] or normal noise, whatever it started from."""
     rates = InnerRates(**init.training.get("inner_lr", {}))
-    return _untrained(warp.changed(prompt_start=prompt_start), init.inner, seed=seed, rates=rates)
+    return _untrained(warp.changed(prompt_start=prompt_start), init.inner, seed=seed, rates=rates, words=False)
 
 
-def _untrained(warp: Warp, inner: InnerLoop, *, seed: int = 0, rates: InnerRates | None = None) -> Predictor:
-    start = Init.start(warp, inner, seed=seed, rates=rates)
+def _untrained(warp: Warp, inner: InnerLoop, **start_of: Any) -> Predictor:
+    start = Init.start(warp, inner, **start_of)
     return metawarp_predictor(warp, start.to(warp.backbone), inner)

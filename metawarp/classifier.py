@@ -19,7 +19,7 @@ from metawarp.adaptation import adapt
 from metawarp.backbone import Backbone
 from metawarp.initialization import Init, identity, untrained
 from metawarp.labels import classes_and_names, label_list, text_list
-from metawarp.shipped import GENERAL
+from metawarp.shipped import GENERAL, shipped
 from metawarp.tasks import TaskBatch
 from metawarp.warp import State
 
@@ -203,9 +203,9 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
             backbone = self._backbone("minilm")
             return untrained(backbone), backbone
         else:
-            init = Init.load(GENERAL if self.init is None else self.init)
+            init = Init.load(shipped()[GENERAL] if self.init is None else self.init)
         backbone = self._backbone(init.backbone["name"])
-        if self.init is None and backbone.fingerprint != init.backbone["fingerprint"]:
+        if self.init is None and not self.any_backbone and backbone.fingerprint != init.backbone["fingerprint"]:
             return untrained(backbone), backbone
         return init, backbone
 

@@ -32,7 +32,7 @@ from metawarp.evaluation import format_results
 from metawarp.initialization import InnerRates
 from metawarp.meta_gradients import DEFAULT, METHODS
 from metawarp.plots import draw_learning_curve, plots_available
-from metawarp.shipped import GENERAL, describe, shipped
+from metawarp.shipped import describe, shipped
 from metawarp.train_init import train
 from metawarp.training_config import TrainingConfig
 from metawarp.warp import WarpConfig
@@ -139,7 +139,7 @@ def _benchmark_parser() -> ArgumentParser:
     parser.add_argument("--output", type=str, required=True, help="folder for trainings, cells, results and report")
     parser.add_argument("--data", type=str, default=".", help="folder of the corpora, a folder each")
     parser.add_argument("--tables", type=list[str] | str, default=[], help="of the plan; [main,parts] for several")
-    parser.add_argument("--workers", type=int, default=1, help="processes of one thread each")
+    parser.add_argument("--workers", type=int, default=1, help="processes of one thread each; 1: one of all threads")
     return parser
 
 
@@ -154,7 +154,8 @@ def _fit_parser() -> ArgumentParser:
     """adapt an init to a new task from a few labelled texts"""
     parser = Parser(description="Adapt an init to a task and save the task.")
     parser.add_argument("--config", action="config", help="read options from a YAML file")
-    parser.add_argument("--init", type=str, default=GENERAL, help='folder of the init, a shipped one, or "untrained"')
+    of_init = 'folder of the init, a shipped one, or "untrained" (null: general, on another backbone untrained)'
+    parser.add_argument("--init", type=str | None, help=of_init)
     parser.add_argument("--data", type=str | None, help="few labelled texts: .csv .tsv .json .jsonl .parquet")
     parser.add_argument("--class-name", action="append", default=[], help="a class without texts; may be repeated")
     parser.add_argument("--output", type=str, required=True, help="folder for the task")

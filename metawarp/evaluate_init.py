@@ -23,10 +23,10 @@ logger = logging.getLogger(__name__)
 
 def evaluate(
     init: str | Init,
-    corpus: str | Corpus,
+    corpus: str | Path | Corpus,
     *,
     output: str | None = None,
-    splits: str | None = None,
+    splits: str | Path | None = None,
     split: str = "test",
     backbone: str | Backbone | None = None,
     any_backbone: bool = False,
@@ -46,7 +46,7 @@ def evaluate(
 
     Args:
         init: an init, its folder, or the name of a shipped one.
-        corpus: a corpus, or what `Corpus.load` takes where its columns are "text" and "label".
+        corpus: a corpus, or the file or name of one whose columns are "text" and "label".
         output: JSON file for the results.
         splits: path of a splits.json; None: only bundled corpora have a split of their own.
         split: classes to test: "train", "validation", "test", or "all".
@@ -107,7 +107,7 @@ def evaluate(
     protocol = {
         "corpus": loaded.name,
         "corpus_fingerprint": loaded.fingerprint,
-        "splits": splits,
+        "splits": None if splits is None else str(splits),
         "split": split,
         "classes": list(tested.class_names),
         "classes_seen_in_training": seen_in_training(started, tested),

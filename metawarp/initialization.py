@@ -13,10 +13,11 @@ from torch import Tensor
 
 from episodes import InputError
 from metawarp import storage
-from metawarp.adaptation import GROUPS, InnerLoop
+from metawarp.adaptation import GROUPS, RATES, InnerLoop
 from metawarp.backbone import Backbone
 from metawarp.calibration import Temperature
 from metawarp.model_card import model_card
+from metawarp.randomness import generator_of
 from metawarp.shipped import shipped
 from metawarp.warp import State, Warp, WarpConfig
 
@@ -86,6 +87,7 @@ class Init:
         method: str = "none",
         seed: int = 0,
         rates: InnerRates | None = None,
+        words: bool = True,
     ) -> Init:
         """A fresh init, as meta-training starts from.
 
@@ -95,10 +97,11 @@ class Init:
             method: what is going to learn it.
             seed: of the prompt starts "vocabulary" and "normal".
             rates: initial inner learning rate of each group.
+            words: whether soft tokens that the template gives words start from them.
         """
         rates = rates or InnerRates()
         tensors = {
-            "prompt": _start_prompt(warp, seed),
+            "prompt": _start_prompt(warp, seed, words),
             "log_scale": torch.tensor(math.log(LOGIT_SCALE)),
         }
         if warp.config.rows == "mix":
@@ -108,7 +111,7 @@ class Init:
         if len(parts := warp.config.parts) > 1:
             tensors["read_out"] = torch.tensor([TEXT_WEIGHT if part == "text" else 0.0 for part in parts])
         for group in inner.groups if inner.steps else ():
-            tensors[f"log_inner_lr.{group}"] = torch.full((inner.steps,), math.log(getattr(rates, group)))
+            tensors[RATES + group] = torch.full((inner.steps,), math.log(getattr(rates, group)))
         return cls(tensors, warp.config, inner, method, identity(warp.backbone))
 
     def __repr__(self) -> str:
@@ -137,9 +140,13 @@ class Init:
         """Read an init from its folder, or one that ships with the package by its name (see `shipped`).
 
         Raises:
-            InputError: files missing, damaged, of an unknown format version, or not fitting their own config.
+            InputError: files missing, damaged, of an unknown format version, or not fitting their own config; a folder
+                of a shipped one's name.
         """
-        folder = shipped().get(str(folder), folder)
+        if str(folder) in shipped():
+            if (Path(folder) / "config.json").exists():
+                raise InputError(f"{str(folder)!r} ships with metawarp, and is a folder here; say './{folder}' for it.")
+            folder = shipped()[str(folder)]
         tensors, config = storage.load(Path(folder), "init")
         try:
             inner = InnerLoop(**{**config["inner"], "groups": tuple(config["inner"]["groups"])})
@@ -161,13 +168,13 @@ class Init:
         expected |= {"name_weight"} if init.warp.rows == "mix" else set()
         expected |= set(REGRESSION) if init.warp.rows == "regression" else set()
         expected |= {"read_out"} if len(init.warp.parts) > 1 else set()
-        expected |= {f"log_inner_lr.{group}" for group in inner.groups} if inner.steps else set()
+        expected |= {RATES + group for group in inner.groups} if inner.steps else set()
         if set(tensors) != expected:
             raise InputError(
                 f"init.safetensors in {str(folder)!r} holds {sorted(tensors)}; its config needs {sorted(expected)}."
             )
         for name, tensor in tensors.items():
-            shape = (inner.steps,) if name.startswith("log_inner_lr.") else ()
+            shape = (inner.steps,) if name.startswith(RATES) else ()
             if name == "read_out":
                 shape = (len(init.warp.parts),)
             if name == "prompt":
@@ -231,11 +238,11 @@ def untrained(backbone: Backbone) -> Init:
     return Init.start(Warp(backbone, config), InnerLoop(0, ()))
 
 
-def _start_prompt(warp: Warp, seed: int) -> Tensor:
+def _start_prompt(warp: Warp, seed: int, with_words: bool) -> Tensor:
     """(K, d): words where the template gives them, the configured start elsewhere."""
     backbone, words = warp.backbone, warp.encoder.prompt_words
     embeddings = backbone.word_embeddings.float().cpu()
-    generator = torch.Generator().manual_seed(seed)
+    generator = generator_of(seed, "prompt")
     size = (len(words), backbone.embedding_size)
     if warp.config.prompt_start == "normal":
         # As wide as the model's own embeddings, so that layer norm sees nothing out of the ordinary.
@@ -244,7 +251,7 @@ def _start_prompt(warp: Warp, seed: int) -> Tensor:
         prompt = embeddings[torch.randint(len(embeddings), size[:1], generator=generator)]
     else:
         prompt = embeddings[backbone.tokenizer.mask_token_id].expand(size).clone()
-    for row, word in enumerate(words):
+    for row, word in enumerate(words if with_words else ()):
         if word is not None:
             prompt[row] = embeddings[word]
     return warp.seen_by(prompt.to(backbone.device)).cpu()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,14 @@ def text_list(texts: Any) -> list[str]:
     """The texts, from any iterable but a single string.
 
     Raises:
-        InputError: a single string; a text that is missing, empty or no string.
+        InputError: a single string; a table, or something without an order; a text that is missing, empty or no string.
     """
     if isinstance(texts, str):
         raise InputError(f"one text came where a list of texts is needed: [{texts[:40]!r}].")
+    # A data frame would be read as the names of its columns.
+    if len(getattr(texts, "shape", (0,))) != 1 or isinstance(texts, Mapping | Set):
+        kind = type(texts).__name__
+        raise InputError(f'a {kind} came where a list of texts is needed; give one column, such as table["text"].')
     found = list(texts)
     refuse_unusable_texts(found, "the list of texts")
     return [str(text) for text in found]

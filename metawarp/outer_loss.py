@@ -22,7 +22,7 @@ class MetaGradient:
 
     Attributes:
         gradients: by tensor name, of the shape of the init's tensors; zero where the method does not reach.
-        losses: (T,) query loss of each task after adaptation.
+        losses: (T,) query loss of each task after adaptation; with weights for the steps, their weighted sum.
         accuracy: share of the queries that the adapted tasks get right, 0 to 1.
     """
 

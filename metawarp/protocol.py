@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from episodes import ClassSplit, Corpus, EpisodeSampler, InputError
 from episodes.errors import listing
@@ -16,7 +17,7 @@ logger = logging.getLogger(__name__)
 Range = int | tuple[int, int]
 """A number, or the smallest and the largest of a range that each episode draws from."""
 
-Names = str | Mapping[str, Sequence[str]]
+Names = str | Path | Mapping[str, Sequence[str]]
 """Path of a splits.json, or the names by part that it holds."""
 
 FRACTIONS = (0.6, 0.15, 0.25)
@@ -42,7 +43,7 @@ def class_split(corpus: Corpus, splits: Names | None, seed: int) -> ClassSplit:
     return corpus.split_classes(corpus.name if _is_bundled(corpus) else FRACTIONS, seed)
 
 
-def tested_classes(corpus: Corpus, splits: str | None, part: str) -> tuple[ClassSplit | None, Corpus]:
+def tested_classes(corpus: Corpus, splits: str | Path | None, part: str) -> tuple[ClassSplit | None, Corpus]:
     """The class split, where it leaves untested validation classes to choose by, and the classes that are tested.
 
     Args:

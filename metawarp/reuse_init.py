@@ -17,7 +17,7 @@ from metawarp.initialization import Init
 
 
 def fit(
-    init: str | Init,
+    init: str | Init | None,
     output: str,
     *,
     data: str | None = None,
@@ -33,7 +33,7 @@ def fit(
     """Adapt an init to a task and save the task; the arguments are those of `metawarp fit`.
 
     Args:
-        init: an init, its folder, the name of a shipped one, or "untrained".
+        init: what `WarpClassifier` takes.
         output: folder for the task.
         data: file of few labelled texts; None for a task from class names alone.
         class_name: classes that may be without texts.
@@ -49,7 +49,7 @@ def fit(
         The fitted classifier.
 
     Raises:
-        InputError: neither data nor class names; data, init or output cannot be used.
+        InputError: neither data nor class names; data, init or output cannot be used; a text stands under two labels.
         ImportError: backbone "minilm" without its extra.
     """
     storage.claim_folder(Path(output), ("task.safetensors", "config.json"), kind="task", overwrite=overwrite)
@@ -58,7 +58,8 @@ def fit(
     if data is not None:
         # Not a corpus: that has two classes at least, and here one of them may be a name alone.
         table = read_table(data, text_column, label_column)
-        found, kept = usable_rows(table.texts, table.labels, table.name, refuse_conflicts=False)
+        # Of a handful of texts none is dropped in silence: its class could be left without any.
+        found, kept = usable_rows(table.texts, table.labels, table.name, refuse_conflicts=True)
         texts, labels = [table.texts[row] for row in kept], [found[row] for row in kept]
         if len({*labels, *class_name}) < 2:
             only = listing(map(repr, {*labels, *class_name}))

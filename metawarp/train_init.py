@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from metawarp.run_folder import CHECKPOINT, LOG
 from metawarp.trackers import require_tracker, tracked
 from metawarp.training import Trainer
 from metawarp.training_config import TrainingConfig
-from metawarp.training_data import TrainingData, split_files
+from metawarp.training_data import Source, TrainingData, split_files
 from metawarp.warp import Warp, WarpConfig
 
 OWN_INIT = ("init.safetensors", "config.json", "README.md")
@@ -24,10 +24,10 @@ CURVE = "learning_curve.png"
 
 
 def train(
-    corpus: str | Corpus | Sequence[str | Corpus],
+    corpus: Source | Sequence[Source],
     output: str,
     *,
-    splits: str | Sequence[Names] | None = None,
+    splits: Names | Sequence[Names] | None = None,
     backbone: str | Backbone = "minilm",
     device: str = "cpu",
     dtype: str = "float32",
@@ -52,7 +52,7 @@ def train(
     """Meta-train an init; the arguments are those of `metawarp train`.
 
     Args:
-        corpus: a corpus, or what `Corpus.load` takes where its columns are "text" and "label"; or several.
+        corpus: a corpus, or the file or name of one whose columns are "text" and "label"; or several.
         output: folder for init, class split, log and checkpoint.
         splits: path of a splits.json, or its content, one for each corpus; None: see `protocol.class_split`.
         backbone: a backbone, or what `Backbone.load` takes.
@@ -86,10 +86,12 @@ def train(
     training, folder = training or TrainingConfig(), Path(output)
     inner, device = inner_loop(method, inner_steps), processes.connect(device)
     require_tracker(log_with)
-    corpora = [corpus] if isinstance(corpus, str | Corpus) else corpus
+    corpora = [corpus] if isinstance(corpus, str | Path | Corpus) else corpus
+    if isinstance(splits, str | Path | Mapping):
+        splits = [splits]
     if not resume:
         processes.by_main(lambda: _claim_run(folder, len(corpora), overwrite))
-    data = TrainingData.of(corpora, [splits] if isinstance(splits, str) else splits, seed)
+    data = TrainingData.of(corpora, splits, seed)
     sampler = data.sampler(n_way, k_shot, n_query, seed, balanced=balanced, within_domains=within_domains)
     validation = data.validation(n_way, k_shot, n_query, seed, within_domains=within_domains)
     if not isinstance(backbone, Backbone):

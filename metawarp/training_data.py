@@ -18,6 +18,9 @@ from metawarp.protocol import SPLITS, Names, Range, bounds, class_split, validat
 
 logger = logging.getLogger(__name__)
 
+Source = str | Path | Corpus
+"""A corpus, or what it is loaded from."""
+
 
 @dataclass(frozen=True)
 class TrainingData:
@@ -32,11 +35,11 @@ class TrainingData:
     splits: tuple[ClassSplit, ...]
 
     @classmethod
-    def of(cls, corpora: Sequence[str | Corpus], splits: Sequence[Names] | None = None, seed: int = 0) -> TrainingData:
+    def of(cls, corpora: Sequence[Source], splits: Sequence[Names] | None = None, seed: int = 0) -> TrainingData:
         """Load and split.
 
         Args:
-            corpora: each a corpus, or what `Corpus.load` takes where its columns are "text" and "label".
+            corpora: each a corpus, or the file or name of one whose columns are "text" and "label".
             splits: a splits.json, or its content, for each; None: see `protocol.class_split`.
             seed: of splits that are drawn.
 

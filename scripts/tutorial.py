@@ -8,7 +8,6 @@ curl -d '{"texts": ["has the courier been yet?"]}' http://localhost:8000
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import tempfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +15,7 @@ from pathlib import Path
 from threading import Lock, Thread
 from urllib.request import Request, urlopen
 
+from episodes.reading import read_table
 from metawarp import WarpClassifier
 
 EXAMPLE = [
@@ -37,8 +37,11 @@ def main() -> None:
     options = parser.parse_args()
 
     print("1. Read the labelled texts")
-    rows = EXAMPLE if options.csv is None else read(options.csv)
-    texts, labels = zip(*rows, strict=True)
+    if options.csv is None:
+        texts, labels = zip(*EXAMPLE, strict=True)
+    else:
+        table = read_table(options.csv, "text", "label")
+        texts, labels = table.texts, table.labels
     print(f"   {len(texts)} texts of {len(set(labels))} classes")
 
     print("2. Fit: the init that ships with metawarp adapts to the task")
@@ -62,12 +65,6 @@ def main() -> None:
     with urlopen(Request(address, data=question)) as answer:
         print("   " + answer.read().decode())
     server.shutdown()
-
-
-def read(file: Path) -> list[tuple[str, str]]:
-    """Text and label of each row of a CSV."""
-    with open(file, encoding="utf-8", newline="") as opened:
-        return [(row["text"], row["label"]) for row in csv.DictReader(opened)]
 
 
 def handler_of(classifier: WarpClassifier) -> type[BaseHTTPRequestHandler]:

@@ -1,4 +1,4 @@
-"""Write the tables of benchmarks/*.json into README.md and docs/, each between its own two marks, and draw the pictures.
+"""Write the tables of benchmarks/*.json into README.md and docs/, each between two marks of its own, and draw pictures.
 
 python scripts/write_tables.py
 python scripts/write_tables.py --take runs/field/results.json     # first keep what `metawarp benchmark` measured

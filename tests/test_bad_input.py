@@ -187,6 +187,14 @@ def test_too_few_classes_to_fit_are_refused(capsys, folder):
     )
 
 
+def test_a_text_under_two_labels_is_not_dropped_in_silence_where_each_counts(capsys, folder):
+    (folder / "twice.csv").write_text("text,label\nwet,rain\nwet,sun\ndry,sun\n")
+    message = failure(capsys, "fit", f"--init={folder}/init", f"--data={folder}/twice.csv", f"--output={folder}/task")
+    assert message == (
+        f"{folder}/twice.csv: 1 texts stand under two labels, such as 'wet' under 'rain' and 'sun'; correct them."
+    )
+
+
 # Numbers and names ----------------------------------------------------------------------------------------
 
 BAD_NUMBERS = {

@@ -41,8 +41,10 @@ def sampler():
     return EpisodeSampler(tiny_corpus(), n_way=4, k_shot=(1, 4), n_query=5, balanced=False)
 
 
-def bench_of(backbone, *, inner=ONE_STEP, shots=range(1, 2), validation=None, **settings):
-    warp = Warp(backbone, WarpConfig(template="{prompt:2} {text} {mask}"))
+def bench_of(
+    backbone, *, inner=ONE_STEP, shots=range(1, 2), validation=None, template="{prompt:2} {text} {mask}", **settings
+):
+    warp = Warp(backbone, WarpConfig(template=template))
     return Bench(warp, Init.start(warp, inner), shots, validation, SentenceEncoder(backbone, 128), **settings)
 
 
@@ -209,6 +211,18 @@ def test_untrained_twins_start_from_mask_and_from_noise(tiny, sampler):
     assert np.array_equal(found["warp-random"], np.concatenate(list(again["warp-random"](episodes))))
     other, _ = build(["warp-random"], bench_of(tiny, inner=bench.init.inner, seed=4))
     assert not np.array_equal(found["warp-random"], np.concatenate(list(other["warp-random"](episodes))))
+
+
+def test_the_twins_start_from_no_words_either(tiny, sampler):
+    inner = InnerLoop(0, ())
+    named, plain = (
+        bench_of(tiny, inner=inner, template=t)
+        for t in ("{prompt:'sun sun'} {text} {mask}", "{prompt:2} {text} {mask}")
+    )
+    episodes = [sampler[i] for i in range(10)]
+    for name in ("warp-mask", "warp-random"):
+        one, other = (list(build([name], bench)[0][name](episodes)) for bench in (named, plain))
+        assert np.array_equal(np.concatenate(one), np.concatenate(other))
 
 
 def test_the_twins_know_nothing_of_what_the_init_has_learned(tiny, sampler):

@@ -432,6 +432,14 @@ BAD_FITS = {
         (["a text", "another"], ["a", "a"]),
         "a classifier needs 2 classes at least; this task has 1: ['a'].",
     ),
+    "a data frame": (
+        (pandas.DataFrame({"text": ["a text", "another"]}), ["a", "b"]),
+        'a DataFrame came where a list of texts is needed; give one column, such as table["text"].',
+    ),
+    "a mapping": (
+        ({"text": ["a text"], "label": ["a"]}, ["a", "b"]),
+        'a dict came where a list of texts is needed; give one column, such as table["text"].',
+    ),
     "nothing": (([], []), "a classifier needs 2 classes at least; this task has 0: []."),
     "empty texts": (
         (["a text", "", " \n"], ["a", "b", "b"]),

@@ -167,9 +167,7 @@ def test_copies_are_dropped_and_counted(caplog, tmp_path):
 
 def test_conflicts_can_be_refused(tmp_path):
     path = write(tmp_path, "a.jsonl", json_lines(*COPIES))
-    with refused(
-        f"{path}: 1 texts stand under two labels, such as 'c' under 'x' and 'y'; correct them, or use conflicts='drop'."
-    ):
+    with refused(f"{path}: 1 texts stand under two labels, such as 'c' under 'x' and 'y'; correct them."):
         Corpus.load(path, conflicts="refuse")
     with refused("conflicts must be 'drop' or 'refuse'; it is 'keep'."):
         Corpus.load(path, conflicts="keep")  # pyright: ignore[reportArgumentType]
