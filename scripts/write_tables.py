@@ -35,17 +35,16 @@ LARGE = ("per_episode", "confusion", "class_names", "reliability")
 def main() -> None:
     """Keep new results, if there are any; write every table whose results are there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--take", type=Path, help="results.json of `metawarp benchmark`")
-    if taken := parser.parse_args().take:
+    parser.add_argument("--take", type=Path, nargs="+", default=[], help="results.json of `metawarp benchmark`")
+    for taken in parser.parse_args().take:
         take(taken)
-    engines = BENCHMARKS / "engines.json"
+    engines, field = BENCHMARKS / "engines.json", json.loads(FIELD.read_text(encoding="utf-8"))
     for file in RESULTS:
         text = Path(file).read_text(encoding="utf-8")
-        for table in dict.fromkeys(re.findall(MARK.format("([a-z-]+)"), text)):
+        for table in field.keys() & set(re.findall(MARK.format("([a-z-]+)"), text)):
             put(file, table, [FIELD], partial(accuracy_tables, table))
         for table, plot in re.findall(PICTURE, text):
-            drawn = PLOTS[plot](json.loads(FIELD.read_text(encoding="utf-8"))[table])
-            drawn.savefig(f"docs/{table}-{plot}.png", dpi=110)
+            PLOTS[plot](field[table]).savefig(f"docs/{table}-{plot}.png", dpi=110)
     put("docs/engine.md", "engines", [engines], engine_table)
     put("docs/engine.md", "figures", [engines], figures_table)
     put("docs/engine.md", "lines", [engines], lines_table)
