@@ -71,7 +71,8 @@ def grouped_bars(axes: Any, settings: Mapping[str, Mapping[str, Any]]) -> None:
             yerr=[100 * found["ci95"] for _, found in shown],
             label=name,
         )
-    axes.set_xticks([i + 0.4 - width / 2 for i in range(len(settings))], list(settings), fontsize="small")
+    slanted = {"rotation": 30, "ha": "right"} if len(settings) > 4 else {}
+    axes.set_xticks([i + 0.4 - width / 2 for i in range(len(settings))], list(settings), fontsize="small", **slanted)
 
 
 def figure_of(width: float, height: float) -> Any:

@@ -13,6 +13,7 @@ from metawarp.report_plots import PLOTS
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222; }
+.wide { overflow-x: auto; }
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
@@ -60,10 +61,11 @@ def html_report(results: Mapping[str, Any], name: str) -> str:
         if plots_available():
             body += [f'<img alt="{plot}" src="{_inside(PLOTS[plot](table))}">' for plot in table["plots"]]
         for header, *rows in tables_of(table):
-            body += ["<table><thead><tr>", *(f"<th>{html.escape(cell)}</th>" for cell in header), "</tr></thead>"]
+            body.append('<div class="wide"><table>')
+            body += ["<thead><tr>", *(f"<th>{html.escape(cell)}</th>" for cell in header), "</tr></thead>"]
             for row in rows:
                 body += ["<tr>", *(f"<td>{html.escape(cell)}</td>" for cell in row), "</tr>"]
-            body.append("</table>")
+            body.append("</table></div>")
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(name)}</title>'
         f"<style>{_STYLE}</style><body>" + "\n".join(body) + "</body></html>\n"

@@ -124,9 +124,10 @@ def cost(table: Results) -> Any:
     figure = _panels(corpora)
     for axes, (corpus, settings) in zip(_row(figure, len(corpora)), corpora.items(), strict=True):
         for name, found in list(settings.values())[-1]["contenders"].items():
-            axes.plot(found["seconds_a_task"], 100 * found["accuracy"], marker="o", linestyle="", label=name)
+            accuracy, spread = 100 * found["accuracy"], 100 * found["ci95"]
+            axes.errorbar(found["seconds_a_task"], accuracy, spread, marker="o", linestyle="", label=name)
         axes.set(xscale="log", xlabel="seconds a task, one core", title=corpus)
-    return _with_legend(figure, "accuracy (%)")
+    return _with_legend(figure, "accuracy (%), 95 % interval")
 
 
 PLOTS: dict[str, Callable[[Results], Any]] = {
