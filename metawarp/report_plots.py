@@ -57,7 +57,8 @@ def curve(table: Results) -> Any:
                 axes.axhline(100 * found[name]["accuracy"], label=name, color=f"C{place + 5}", linestyle="--")
             axes.set_xticks(range(len(classes)), classes)
             axes.set_title(f"{corpus}, {at}")
-    figure.supxlabel("meta-training classes", fontsize=9)
+    for axes in grid[-1]:
+        axes.set_xlabel("meta-training classes", fontsize=9)
     return _with_legend(figure, "accuracy (%), 95 % interval")
 
 

@@ -43,8 +43,8 @@ def main() -> None:
         text = Path(file).read_text(encoding="utf-8")
         for table in field.keys() & set(re.findall(MARK.format("([a-z-]+)"), text)):
             put(file, table, [FIELD], partial(accuracy_tables, table))
-        for table, plot in re.findall(PICTURE, text):
-            PLOTS[plot](field[table]).savefig(f"docs/{table}-{plot}.png", dpi=110)
+        for table, plot in (found for found in re.findall(PICTURE, text) if found[0] in field):
+            PLOTS[plot](field[table]).savefig(f"docs/{table}-{plot}.png", dpi=90)
     put("docs/engine.md", "engines", [engines], engine_table)
     put("docs/engine.md", "figures", [engines], figures_table)
     put("docs/engine.md", "lines", [engines], lines_table)
