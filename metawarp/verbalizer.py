@@ -76,16 +76,21 @@ def class_means(features: Tensor, texts: LabelledTexts, shots: Tensor) -> Tensor
 
 
 def _regression(state: State, tasks: TaskBatch, names: Tensor | None, support: Tensor | None) -> Tensor:
-    parts = [(support, tasks.support, torch.ones_like(state["log_name_count"]))]
-    parts += [(names, tasks.names, state["log_name_count"].exp())]
-    found = [(features, texts, count) for features, texts, count in parts if features is not None]
+    found = []
+    if support is not None:
+        # Balanced: how many texts somebody had of a class says nothing of how often it will come.
+        shots, texts = tasks.shots.to(support.dtype), tasks.support
+        mean = shots.sum(1) / tasks.n_way
+        found.append((support, texts, mean[texts.task] / shots[texts.task, texts.label]))
+    if names is not None:
+        found.append((names, tasks.names, state["log_name_count"].exp().expand(len(tasks.names))))
     if not found:
         raise InputError("a regression needs class names or support texts; give one of them.")
     return fitted_rows(
         torch.cat([features for features, _, _ in found]),
         torch.cat([texts.task for _, texts, _ in found]),
         torch.cat([texts.label for _, texts, _ in found]),
-        torch.cat([count.expand(len(texts)) for _, texts, count in found]),
+        torch.cat([count for *_, count in found]),
         tasks.class_mask,
         state["log_strength"].exp(),
     )

@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from tiny import NO_STEPS, query_logits, tiny_episodes, tiny_model
 from torch.nn.functional import normalize
 
+from episodes import Episode
 from metawarp.adaptation import start
 from metawarp.regression import fitted_rows
 from metawarp.tasks import TaskBatch
@@ -124,3 +125,14 @@ def test_tasks_of_different_ways_and_shots_at_once_are_one_by_one(tiny):
     episodes = [tiny_episodes(1, n_way=n, k_shot=k, seed=n)[0] for n, k in ((2, 3), (4, 1), (3, 0))]
     for episode, logits in zip(episodes, query_logits(warp, state, episodes, NO_STEPS), strict=True):
         assert torch.allclose(logits, query_logits(warp, state, [episode])[0], rtol=0, atol=1e-8)
+
+
+def test_a_class_of_more_texts_counts_no_more_than_another(tiny):
+    warp, state = tiny_model(tiny, rows="regression")
+    one, other = "play the music", "what is the weather today"
+    uneven = Episode.from_texts(["music", "weather"], [one, one, one, other], [0, 0, 0, 1])
+    even = Episode.from_texts(["music", "weather"], [one, one, other, other], [0, 0, 1, 1])
+    rows = [start(warp, state, TaskBatch.encode([e], warp.encoder))[0]["rows"] for e in (uneven, even)]
+    assert torch.allclose(*rows, rtol=0, atol=1e-7)
+    more = Episode.from_texts(["music", "weather"], [one, one, one, other, other, other], [0, 0, 0, 1, 1, 1])
+    assert not torch.allclose(start(warp, state, TaskBatch.encode([more], warp.encoder))[0]["rows"], rows[0], atol=1e-3)
