@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
-from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,19 @@ from episodes.sampler import Sampler, WrongLabels
 from metawarp.backbone import Backbone
 from metawarp.baseline_table import Bench, baseline_numbers, build
 from metawarp.baselines import SentenceEncoder
-from metawarp.benchmark_plan import Cell, Contender, Setting, key_of
+from metawarp.benchmark_plan import CONFIGS, Cell, Contender, Setting, key_of
 from metawarp.calibration import bins_of, calibration_error
 from metawarp.cost import cost_of, numbers_a_task
 from metawarp.evaluate_init import seen_in_training
 from metawarp.evaluation import Predictor, metawarp_predictor, score
-from metawarp.initialization import Init, InnerRates
-from metawarp.meta_gradients import DEFAULT, inner_loop
+from metawarp.initialization import Init
+from metawarp.meta_gradients import inner_loop
 from metawarp.protocol import bounds, validation_sampler
 from metawarp.run_folder import CHECKPOINT
 from metawarp.storage import write_text
 from metawarp.train_init import train
-from metawarp.training_config import RECIPE, TrainingConfig
-from metawarp.warp import Warp, WarpConfig
+from metawarp.training_config import RECIPE
+from metawarp.warp import Warp
 
 DATA, SPLITS = "data.jsonl", "splits.json"
 
@@ -57,24 +56,17 @@ def _splits(name: str, data: str) -> str:
 
 
 def training_key(cell: Cell, data: str) -> str:
-    """What the training of a cell depends on, defaults included, as a key."""
-    defaults = {
-        name: given.default
-        for name, given in signature(train).parameters.items()
-        if given.default is not Parameter.empty
-    }
-    settings = {**defaults, **cell.training}
-    for name, kind in (("warp", WarpConfig), ("training", TrainingConfig), ("inner_lr", InnerRates)):
-        settings[name] = asdict(settings[name] or kind())
+    """What the training of a cell depends on, as a key."""
+    settings = cell.training | {name: asdict(cell.training[name]) for name in CONFIGS}
     return key_of([RECIPE, settings, [_fingerprints(name, data) for name in cell.train_on]])
 
 
 def reader_key(cell: Cell, data: str) -> str:
     """What a cell reads texts with, as a key: cells that share it are measured together, and a text is read once."""
     training, tested = cell.contender.training, _fingerprints(cell.corpus, data)
-    length = training.get("warp", WarpConfig()).max_length
     # Baselines without a prompt know no more of an init than the model that it is for.
-    read = training_key(cell, data) if _has_model(cell) else [_model(training), length]
+    plain = [training["backbone"], training["dtype"], training["warp"].max_length]
+    read = training_key(cell, data) if _has_model(cell) else plain
     return key_of([RECIPE, read, needs_training(cell), tested])
 
 
@@ -93,7 +85,7 @@ def train_for(cell: Cell, data: str, folder: Path) -> Path:
     output = folder / training_key(cell, data)
     if not (output / "init.safetensors").exists():
         learned = [_cut(*load(name, data), cell.contender) for name in cell.train_on]
-        arguments = {**cell.contender.training, "backbone": _backbone(*_model(cell.contender.training))}
+        arguments = {**cell.contender.training, "backbone": _backbone_of(cell)}
         resume = (output / CHECKPOINT).exists()
         train(
             [corpus for corpus, _ in learned],
@@ -158,8 +150,7 @@ def sampler_of(part: Corpus, setting: Setting) -> Sampler:
 
 def _reader(cell: Cell, data: str, trainings: Path) -> tuple[Init, Warp, SentenceEncoder]:
     """An init, what reads texts for it, and what reads them for baselines without a prompt."""
-    (_, split), training = load(cell.corpus, data), cell.contender.training
-    backbone = _backbone(*_model(training))
+    (_, split), backbone = load(cell.corpus, data), _backbone_of(cell)
     trained = needs_training(cell)
     init = Init.load(trainings / training_key(cell, data)) if trained else _fresh(backbone, cell)
     warp = init.bind(backbone)
@@ -198,9 +189,8 @@ def _predictor(
 def _fresh(backbone: Backbone, cell: Cell) -> Init:
     """The start that the training of a cell would have."""
     training = cell.contender.training
-    warp, method = Warp(backbone, training.get("warp", WarpConfig())), training.get("method", DEFAULT)
-    inner = inner_loop(method, training.get("inner_steps"))
-    return Init.start(warp, inner, method=method, seed=cell.seed, rates=training.get("inner_lr"))
+    warp, inner = Warp(backbone, training["warp"]), inner_loop(training["method"], training["inner_steps"])
+    return Init.start(warp, inner, method=training["method"], seed=cell.seed, rates=training["inner_lr"])
 
 
 def _counting(predictor: Predictor, confusion: np.ndarray) -> Predictor:
@@ -222,12 +212,11 @@ def _has_model(cell: Cell) -> bool:
 
 def _fingerprints(name: str, data: str) -> list[str]:
     corpus, split = load(name, data)
-    return [corpus.fingerprint, key_of([split.names(), corpus.domains] if corpus.domains else split.names())]
+    return [corpus.fingerprint, key_of([split.names(), corpus.domains])]
 
 
-def _model(training: Mapping[str, Any]) -> tuple[str, str]:
-    """Name and dtype of the backbone that a contender is for."""
-    return training.get("backbone", "minilm"), training.get("dtype", "float32")
+def _backbone_of(cell: Cell) -> Backbone:
+    return _backbone(cell.contender.training["backbone"], cell.contender.training["dtype"])
 
 
 @lru_cache(maxsize=1)

@@ -15,6 +15,7 @@ import yaml
 from episodes import InputError
 from episodes.errors import first_line, listing
 from metawarp.baseline_table import BASELINES, NEED_SUPPORT
+from metawarp.evaluation import require_interval
 from metawarp.initialization import InnerRates
 from metawarp.protocol import Range, bounds
 from metawarp.train_init import train
@@ -23,6 +24,9 @@ from metawarp.warp import WarpConfig
 
 OF_A_CELL = ("corpus", "output", "splits", "seed", "resume", "overwrite")
 """Arguments of `train` that a benchmark gives itself."""
+
+CONFIGS = {"warp": WarpConfig, "training": TrainingConfig, "inner_lr": InnerRates}
+"""Arguments of `train` that a plan writes as mappings."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,7 @@ class Setting:
     steps: int | None = None
 
     def __post_init__(self) -> None:
-        if self.episodes < 2:
-            raise InputError(f"episodes is {self.episodes}; 2 at least are needed for an interval.")
+        require_interval(self.episodes)
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Contender:
 
     Args:
         baseline: one of `BASELINES`; None: an init.
-        training: arguments of `train` but for corpora, output and seed, those of the plan being their default.
+        training: arguments of `train` but for corpora, output and seed; `read_plan` says all of them.
         train_on: corpora; none: the tested one; "others": every other one of the table.
         classes: meta-training classes that are left of each corpus, the first of a shuffled order; None: all.
         texts: texts that are left of each of them; None: all.
@@ -181,11 +184,13 @@ def key_of(content: Any) -> str:
 
 
 def _arguments(given: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """Arguments of `train` as it takes them."""
-    _require_known(given, [name for name in signature(train).parameters if name not in OF_A_CELL], what)
-    kinds = {"warp": WarpConfig, "training": TrainingConfig, "inner_lr": InnerRates}
-    made = {name: _made(kind, given[name], f"{name} of the {what}") for name, kind in kinds.items() if name in given}
-    return {**given, **made}
+    """All arguments of `train` but those of a cell, as it takes them; its defaults where nothing is said."""
+    defaults = {name: known.default for name, known in signature(train).parameters.items() if name not in OF_A_CELL}
+    _require_known(given, list(defaults), what)
+    found = {**defaults, **given}
+    for name, kind in CONFIGS.items():
+        found[name] = _made(kind, found[name] or {}, f"{name} of the {what}")
+    return found
 
 
 def _made(kind: Any, given: Mapping[str, Any], what: str) -> Any:

@@ -9,12 +9,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from episodes import Corpus, EpisodeSampler, InputError
+from episodes import Corpus, EpisodeSampler
 from episodes.errors import listing
 from metawarp import baseline_table, processes, storage
 from metawarp.backbone import Backbone
 from metawarp.baselines import SentenceEncoder
-from metawarp.evaluation import compare, metawarp_predictor
+from metawarp.evaluation import compare, metawarp_predictor, require_interval
 from metawarp.initialization import Init, identity
 from metawarp.protocol import Range, bounds, tested_classes, validation_sampler
 
@@ -72,8 +72,7 @@ def evaluate(
         InputError: the arguments, the corpus, the init or the output file cannot be used.
         ImportError: backbone "minilm" or baseline "setfit" without its extra.
     """
-    if episodes < 2:
-        raise InputError(f"episodes is {episodes}; 2 at least are needed for an interval.")
+    require_interval(episodes)
     file, device = None if output is None else Path(output), processes.connect(device)
     if file is not None:
         processes.by_main(lambda: storage.claim_file(file, overwrite=overwrite))

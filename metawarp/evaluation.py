@@ -12,7 +12,7 @@ import torch
 from sklearn.metrics import f1_score
 from tqdm import tqdm
 
-from episodes import Episode
+from episodes import Episode, InputError
 from episodes.sampler import Sampler
 from metawarp import processes
 from metawarp.adaptation import InnerLoop, adapt, moves_prompt, read, task_logits
@@ -163,6 +163,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[number]))
         corrected[number] = largest
     return corrected
+
+
+def require_interval(episodes: int) -> None:
+    """Refuse numbers of episodes that say nothing of how far off their mean is."""
+    if episodes < 2:
+        raise InputError(f"episodes is {episodes}; 2 at least are needed for an interval.")
 
 
 def interval(values: np.ndarray) -> float:

@@ -143,10 +143,10 @@ class Init:
             InputError: files missing, damaged, of an unknown format version, or not fitting their own config; a folder
                 of a shipped one's name.
         """
-        if str(folder) in shipped():
+        if own := shipped().get(str(folder)):
             if (Path(folder) / "config.json").exists():
                 raise InputError(f"{str(folder)!r} ships with metawarp, and is a folder here; say './{folder}' for it.")
-            folder = shipped()[str(folder)]
+            folder = own
         tensors, config = storage.load(Path(folder), "init")
         try:
             inner = InnerLoop(**{**config["inner"], "groups": tuple(config["inner"]["groups"])})

@@ -9,8 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,7 @@ from metawarp.report import markdown, tables_of
 from metawarp.report_plots import PLOTS
 from metawarp.storage import write_text
 
-BENCHMARKS = Path("benchmarks")
-FIELD = BENCHMARKS / "field.json"
+FIELD, ENGINES = Path("benchmarks/field.json"), Path("benchmarks/engines.json")
 RESULTS = ("README.md", "docs/results.md")
 MARK = "<!-- {}: written by scripts/write_tables.py -->"
 PICTURE = r"\((?:docs/)?([a-z]+)-([a-z]+)\.png\)"
@@ -38,25 +35,24 @@ def main() -> None:
     parser.add_argument("--take", type=Path, nargs="+", default=[], help="results.json of `metawarp benchmark`")
     for taken in parser.parse_args().take:
         take(taken)
-    engines, field = BENCHMARKS / "engines.json", json.loads(FIELD.read_text(encoding="utf-8"))
+    engines, field = (json.loads(file.read_text(encoding="utf-8")) for file in (ENGINES, FIELD))
     for file in RESULTS:
         text = Path(file).read_text(encoding="utf-8")
         for table in field.keys() & set(re.findall(MARK.format("([a-z-]+)"), text)):
-            put(file, table, [FIELD], partial(accuracy_tables, table))
+            put(file, table, accuracy_tables(field[table]))
         for table, plot in (found for found in re.findall(PICTURE, text) if found[0] in field):
             PLOTS[plot](field[table]).savefig(f"docs/{table}-{plot}.png", dpi=90)
-    put("docs/engine.md", "engines", [engines], engine_table)
-    put("docs/engine.md", "figures", [engines], figures_table)
-    put("docs/engine.md", "lines", [engines], lines_table)
+    put("docs/engine.md", "engines", engine_table(engines))
+    put("docs/engine.md", "figures", figures_table(engines))
+    put("docs/engine.md", "lines", lines_table(engines))
 
 
-def put(file: str, name: str, sources: list[Path], table: Callable[..., str]) -> None:
+def put(file: str, name: str, table: str) -> None:
     """Replace what stands between the two marks of a table."""
     mark = MARK.format(name)
     before, _, rest = Path(file).read_text(encoding="utf-8").partition(mark)
     _, _, after = rest.partition(mark)
-    found = [json.loads(source.read_text(encoding="utf-8")) for source in sources if source.exists()]
-    write_text(Path(file), "\n".join([before + mark, "", table(*found), "", mark + after]))
+    write_text(Path(file), "\n".join([before + mark, "", table, "", mark + after]))
 
 
 def take(results: Path) -> None:
@@ -73,9 +69,9 @@ def take(results: Path) -> None:
     write_text(FIELD, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
 
 
-def accuracy_tables(name: str, found: dict[str, Any]) -> str:
+def accuracy_tables(found: dict[str, Any]) -> str:
     """One table of the benchmark, a part for each corpus."""
-    return "\n\n".join(markdown(header, rows) for header, *rows in tables_of(found[name]))
+    return "\n\n".join(markdown(header, rows) for header, *rows in tables_of(found))
 
 
 def engine_table(found: dict[str, Any]) -> str:
