@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -18,15 +17,14 @@ from episodes import InputError
 from episodes.errors import listing
 from metawarp import storage
 from metawarp.benchmark_cells import cell_key, measure, needs_training, reader_key, train_for, training_key
-from metawarp.benchmark_plan import Cell, Table, cells_of, read_plan
-from metawarp.cost import COSTS
-from metawarp.evaluation import interval, paired
+from metawarp.benchmark_plan import Cell, cells_of, read_plan
+from metawarp.benchmark_results import CELLS, cell_file, results_of
 from metawarp.report import html_report, markdown_report
 from metawarp.report_plots import PLOTS
 
 logger = logging.getLogger(__name__)
 
-TRAININGS, CELLS, RESULTS, REPORT, KIND = "trainings", "cells", "results.json", "report", "benchmark"
+TRAININGS, RESULTS, REPORT, KIND = "trainings", "results.json", "report", "benchmark"
 
 
 def benchmark(
@@ -43,35 +41,35 @@ def benchmark(
         workers: processes, of one thread each; 1: this one, with all of its threads.
 
     Returns:
-        What results.json holds: by table, corpus, setting and contender, accuracies with their intervals and paired
-        differences to the best baseline.
+        What results.json holds: the "protocol", and in "tables", by table, corpus, setting and contender, accuracies
+        with their intervals, of every episode too, and paired differences to the best baseline.
 
     Raises:
         InputError: the plan or a corpus cannot be used; the folder holds results of something else.
     """
     found = read_plan(plan)
-    if unknown := [name for name in tables if name not in found]:
-        raise InputError(f"the plan has no tables {listing(unknown)}; it has {listing(found)}.")
-    for name, table in found.items():
+    if unknown := [name for name in tables if name not in found.tables]:
+        raise InputError(f"the plan has no tables {listing(unknown)}; it has {listing(found.tables)}.")
+    for name, table in found.tables.items():
         if wrong := [plot for plot in table.plots if plot not in PLOTS]:
             raise InputError(f"table {name!r} asks for unknown plots {listing(wrong)}; known: {listing(PLOTS)}.")
-    chosen = {name: table for name, table in found.items() if not tables or name in tables}
+    wanted = [name for name in found.tables if not tables or name in tables]
     folder = Path(output)
-    cells = {cell_key(cell, data): cell for table in chosen.values() for *_, cell in cells_of(table)}
+    cells = {cell_key(cell, data): cell for name in wanted for *_, cell in cells_of(found.tables[name])}
     trainings = {training_key(cell, data): cell for cell in cells.values() if needs_training(cell)}
     storage.claim_folder(folder, [RESULTS, f"{REPORT}.md", f"{REPORT}.html"], kind=KIND, overwrite=True)
     storage.mark(folder, KIND)
     (folder / CELLS).mkdir(exist_ok=True)
-    todo = [key for key in cells if not _cell_file(folder, key).exists()]
+    todo = [key for key in cells if not cell_file(folder, key).exists()]
     missing = {key: c for key, c in trainings.items() if not (folder / TRAININGS / key / "init.safetensors").exists()}
     logger.info("%d trainings and %d cells are to be done", len(missing), len(todo))
     trained = folder / TRAININGS
     _each(train_for, [(cell, data, trained) for cell in missing.values()], workers, "trainings")
     groups: dict[str, dict[Path, Cell]] = {}  # what reads the same texts in the same way: one process reads each once
     for key in todo:
-        groups.setdefault(reader_key(cells[key], data), {})[_cell_file(folder, key)] = cells[key]
+        groups.setdefault(reader_key(cells[key], data), {})[cell_file(folder, key)] = cells[key]
     _each(measure, [(group, data, trained) for group in groups.values()], workers, "readers")
-    results = {name: _collected(table, data, folder) for name, table in chosen.items()}
+    results = results_of(found, wanted, data, folder)
     storage.write_text(folder / RESULTS, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     storage.write_text(folder / f"{REPORT}.md", markdown_report(results))
     storage.write_text(folder / f"{REPORT}.html", html_report(results, f"metawarp: {Path(plan).stem}"))
@@ -96,49 +94,3 @@ def _each(work: Callable[..., object], jobs: Sequence[tuple], workers: int, labe
 
 def _one_thread() -> None:
     torch.set_num_threads(1)
-
-
-def _cell_file(folder: Path, key: str) -> Path:
-    return folder / CELLS / f"{key}.json"
-
-
-def _collected(table: Table, data: str, folder: Path) -> dict[str, Any]:
-    """By corpus and setting: each contender over its seeds, and how far it is from the best baseline."""
-    by_place: dict[tuple[str, str], dict[str, list[Any]]] = {}
-    for corpus, setting, contender, cell in cells_of(table):
-        content = json.loads(_cell_file(folder, cell_key(cell, data)).read_text(encoding="utf-8"))
-        by_place.setdefault((corpus, setting), {}).setdefault(contender, []).append(content)
-    corpora: dict[str, Any] = {}
-    for (corpus, setting), contenders in by_place.items():
-        found = {name: {**_over_seeds(cells), **table.contenders[name].cut} for name, cells in contenders.items()}
-        baselines = [name for name in found if table.contenders[name].baseline is not None]
-        corpora.setdefault(corpus, {})[setting] = {"contenders": found, **_against_the_best(found, baselines)}
-    return {"title": table.title, "plots": list(table.plots), "corpora": corpora}
-
-
-def _over_seeds(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One contender's numbers; accuracies are averaged over its trainings, episode by episode."""
-    accuracy = np.mean([cell["accuracy"] for cell in cells], axis=0)
-    means = [float(np.mean(cell["accuracy"])) for cell in cells]
-    shared = ("chosen_on_validation_classes", "classes_seen_in_training", "reliability", "confusion", "class_names")
-    errors = [cell["calibration_error"] for cell in cells if "calibration_error" in cell]
-    return {
-        "accuracy": float(accuracy.mean()),
-        "ci95": interval(accuracy),
-        "macro_f1": float(np.mean([cell["macro_f1"] for cell in cells])),
-        "by_seed": means,
-        "calibration_error": float(np.mean(errors)) if errors else None,
-        **{name: float(np.mean([cell[name] for cell in cells])) for name in COSTS if cells[0][name] is not None},
-        **{name: cells[0][name] for name in shared if name in cells[0]},
-        "per_episode": [round(float(value), 6) for value in accuracy],
-    }
-
-
-def _against_the_best(found: Mapping[str, Any], baselines: Sequence[str]) -> dict[str, Any]:
-    """Paired differences of all others to the best baseline, Holm's correction over them."""
-    if not baselines:
-        return {"best_baseline": None, "paired": {}}
-    best = max(baselines, key=lambda name: found[name]["accuracy"])
-    others = [name for name in found if name != best]
-    differences = {name: np.subtract(found[name]["per_episode"], found[best]["per_episode"]) for name in others}
-    return {"best_baseline": best, "paired": paired(differences)}

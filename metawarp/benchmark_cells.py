@@ -64,9 +64,13 @@ def training_key(cell: Cell, data: str) -> str:
 def reader_key(cell: Cell, data: str) -> str:
     """What a cell reads texts with, as a key: cells that share it are measured together, and a text is read once."""
     training, tested = cell.contender.training, _fingerprints(cell.corpus, data)
-    # Baselines without a prompt know no more of an init than the model that it is for.
-    plain = [training["backbone"], training["dtype"], training["warp"].max_length]
-    read = training_key(cell, data) if _has_model(cell) else plain
+    read: Any = [training["backbone"], training["dtype"]]
+    if not _has_model(cell):  # baselines without a prompt know no more of an init than the length of its inputs
+        read.append(training["warp"].max_length)
+    elif cell.contender.init:
+        read.append(Init.load(cell.contender.init).fingerprint)
+    else:
+        read = training_key(cell, data)
     return key_of([RECIPE, read, needs_training(cell), tested])
 
 
@@ -76,8 +80,8 @@ def cell_key(cell: Cell, data: str) -> str:
 
 
 def needs_training(cell: Cell) -> bool:
-    """Whether a cell is of an init that was meta-trained."""
-    return cell.contender.baseline is None and cell.contender.meta_trained
+    """Whether a cell is of an init that the plan meta-trains."""
+    return cell.contender.baseline is None and cell.contender.init is None and cell.contender.meta_trained
 
 
 def train_for(cell: Cell, data: str, folder: Path) -> Path:
@@ -151,8 +155,10 @@ def sampler_of(part: Corpus, setting: Setting) -> Sampler:
 def _reader(cell: Cell, data: str, trainings: Path) -> tuple[Init, Warp, SentenceEncoder]:
     """An init, what reads texts for it, and what reads them for baselines without a prompt."""
     (_, split), backbone = load(cell.corpus, data), _backbone_of(cell)
-    trained = needs_training(cell)
-    init = Init.load(trainings / training_key(cell, data)) if trained else _fresh(backbone, cell)
+    if needs_training(cell):
+        init = Init.load(trainings / training_key(cell, data))
+    else:
+        init = Init.load(cell.contender.init) if cell.contender.init else _fresh(backbone, cell)
     warp = init.bind(backbone)
     encode = SentenceEncoder(backbone, init.warp.max_length)
     for encoder in (warp.encoder, encode.warp.encoder):
@@ -165,7 +171,10 @@ def _predictor(
 ) -> tuple[Predictor, dict[str, Any]]:
     """What predicts a cell's episodes, and what there is to say of it."""
     baseline, setting = cell.contender.baseline, cell.setting
-    facts: dict[str, Any] = {"classes_seen_in_training": seen_in_training(init, split.test)}
+    facts: dict[str, Any] = {
+        "classes_seen_in_training": seen_in_training(init, split.test),
+        "init_sha256": init.fingerprint,
+    }
     ways = split.test.n_classes if setting.n_way == "all" else int(setting.n_way)
     if baseline is None:
         inner = init.inner.with_steps(setting.steps)

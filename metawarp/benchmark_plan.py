@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from inspect import signature
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -63,20 +64,25 @@ class Contender:
 
     Args:
         baseline: one of `BASELINES`; None: an init.
+        init: folder of one that is there already, or the name of a shipped one; None: it is trained by this plan.
+            Baselines that need a model take its template and read-out.
         training: arguments of `train` but for corpora, output and seed; `read_plan` says all of them.
         train_on: corpora; none: the tested one; "others": every other one of the table.
         classes: meta-training classes that are left of each corpus, the first of a shuffled order; None: all.
         texts: texts that are left of each of them; None: all.
         seeds: of the trainings; accuracies are averaged over them, episode by episode.
+        templates: the same is done with each of these, and averaged over them as well; none: that of the training.
         meta_trained: false: the start that this training would have had.
     """
 
     baseline: str | None = None
+    init: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     train_on: Sequence[str] | str = ()
     classes: int | None = None
     texts: int | None = None
     seeds: Sequence[int] = (0,)
+    templates: Sequence[str] = ()
     meta_trained: bool = True
 
     def __post_init__(self) -> None:
@@ -85,6 +91,11 @@ class Contender:
         if self.train_on != "others":
             _require_list(self.train_on, "train_on")
         _require_list(self.seeds, "seeds")
+        _require_list(self.templates, "templates")
+        if self.init and (self.train_on or self.cut or self.templates or not self.meta_trained):
+            raise InputError(
+                f"init {self.init!r} is trained already; leave out train_on, classes, texts, templates, meta_trained."
+            )
 
     @property
     def cut(self) -> dict[str, int]:
@@ -117,6 +128,19 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """What a benchmark measures.
+
+    Args:
+        tables: by name.
+        search: which search chose the settings of the trainings, and on which classes; "" where nobody says.
+    """
+
+    tables: Mapping[str, Table]
+    search: str = ""
+
+
+@dataclass(frozen=True)
 class Cell:
     """One contender of one training seed, on one corpus, in one setting: what is measured at a time."""
 
@@ -132,11 +156,11 @@ class Cell:
         return {"corpora": list(self.train_on), "seed": self.seed, **self.contender.cut, **self.contender.training}
 
 
-def read_plan(file: str | Path) -> dict[str, Table]:
-    """The tables of a YAML file.
+def read_plan(file: str | Path) -> Plan:
+    """The plan of a YAML file.
 
-    Its keys are "training" (arguments of `train` that all contenders start from), "setting" (of all settings), and
-    "tables", by name, each as `Table` has it.
+    Its keys are "training" (arguments of `train` that all contenders start from), "search" (as `Plan` has it),
+    "setting" (of all settings), and "tables", by name, each as `Table` has it.
 
     Raises:
         InputError: the file cannot be read, or says something that no plan has.
@@ -145,7 +169,7 @@ def read_plan(file: str | Path) -> dict[str, Table]:
         content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"plan {str(file)!r} cannot be read: {first_line(error)}") from error
-    _require_known(content, ("training", "setting", "tables"), "a plan")
+    _require_known(content, ("training", "search", "setting", "tables"), "a plan")
     training, base = content.get("training") or {}, _made(Setting, content.get("setting") or {}, "setting")
     tables = {}
     for name, table in (content.get("tables") or {}).items():
@@ -161,11 +185,11 @@ def read_plan(file: str | Path) -> dict[str, Table]:
             for at, given in table["settings"].items()
         }
         tables[str(name)] = _made(Table, {**table, "settings": settings, "contenders": contenders}, f"table {name!r}")
-    return tables
+    return Plan(tables, str(content.get("search") or ""))
 
 
 def cells_of(table: Table) -> Iterator[tuple[str, str, str, Cell]]:
-    """Corpus, setting and contender by name, with each of their cells: one for every seed."""
+    """Corpus, setting and contender by name, with each of their cells: one for every template and seed."""
     for corpus in table.corpora:
         for at, setting in table.settings.items():
             for who, contender in table.contenders.items():
@@ -174,13 +198,20 @@ def cells_of(table: Table) -> Iterator[tuple[str, str, str, Cell]]:
                 train_on = contender.train_on or (corpus,)
                 if contender.train_on == "others":
                     train_on = tuple(name for name in table.corpora if name != corpus)
-                for seed in contender.seeds:
-                    yield corpus, at, who, Cell(corpus, setting, contender, tuple(train_on), seed)
+                for one, seed in product(_each_template(contender), contender.seeds):
+                    yield corpus, at, who, Cell(corpus, setting, one, tuple(train_on), seed)
 
 
 def key_of(content: Any) -> str:
     """Sha256 (16 hex digits) of what can be written as JSON."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _each_template(contender: Contender) -> list[Contender]:
+    """A contender with each of its templates."""
+    warp = contender.training["warp"]
+    others = [{**contender.training, "warp": replace(warp, template=template)} for template in contender.templates]
+    return [replace(contender, training=training, templates=()) for training in others] or [contender]
 
 
 def _arguments(given: Mapping[str, Any], what: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,19 @@ def bins_of(confidence: np.ndarray, right: np.ndarray) -> list[dict[str, float]]
         {"number": int(m.sum()), "confidence": float(confidence[m].mean()), "accuracy": float(right[m].mean())}
         for m in members
     ]
+
+
+def merged(diagrams: Iterable[Sequence[Mapping[str, float]]]) -> list[dict[str, float]]:
+    """What `bins_of` says of all predictions together, from what it said of some at a time."""
+    of_bin: dict[int, list[Mapping[str, float]]] = {}
+    for part in (part for diagram in diagrams for part in diagram):
+        of_bin.setdefault(min(int(part["confidence"] * BINS), BINS - 1), []).append(part)
+    found = []
+    for _, parts in sorted(of_bin.items()):
+        numbers = [part["number"] for part in parts]
+        means = {name: float(np.average([p[name] for p in parts], weights=numbers)) for name in parts[0]}
+        found.append({**means, "number": int(sum(numbers))})
+    return found
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:

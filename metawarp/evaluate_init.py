@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ from episodes.errors import listing
 from metawarp import baseline_table, processes, storage
 from metawarp.backbone import Backbone
 from metawarp.baselines import SentenceEncoder
-from metawarp.evaluation import compare, metawarp_predictor, require_interval
+from metawarp.evaluation import INTERVAL, compare, metawarp_predictor, require_interval
 from metawarp.initialization import Init, identity
-from metawarp.protocol import Range, bounds, tested_classes, validation_sampler
+from metawarp.protocol import Range, bounds, tested_classes, validation_sampler, versions
 
 logger = logging.getLogger(__name__)
 
@@ -115,13 +115,13 @@ def evaluate(
         "n_query": n_query,
         "episodes": episodes,
         "seed": seed,
-        "interval": "mean ± 1.96·s/√episodes",
+        "interval": INTERVAL,
         "init_sha256": started.fingerprint,
         "init_method": started.method,
         "backbone": identity(backbone),
         "dtype": str(backbone.dtype).removeprefix("torch."),
         "chosen_on_validation_classes": chosen,
-        "versions": {name: version(name) for name in ("metawarp", "torch", "transformers", "numpy", "scikit-learn")},
+        "versions": versions(),
     }
     results = {"protocol": protocol, **compare(predictors, sampler, episodes)}
     if file is not None and processes.is_main():
@@ -132,8 +132,8 @@ def evaluate(
 def seen_in_training(init: Init, tested: Corpus) -> list[str]:
     """Names of tested classes that the init was trained or chosen on, with a warning where there are any."""
     learned = init.training.get("class_names", {})
-    known = {*learned.get("train", ()), *learned.get("validation", ())}
-    seen = [name for name in tested.class_names if name in known]
+    known = {_plain(name) for part in ("train", "validation") for name in learned.get(part, ())}
+    seen = [name for name in tested.class_names if _plain(name) in known]
     if seen:
         logger.warning(
             "the init was trained or chosen on classes of the same name as %d of the %d tested ones (%s)",
@@ -142,3 +142,8 @@ def seen_in_training(init: Init, tested: Corpus) -> list[str]:
             listing(map(repr, seen), 3),
         )
     return seen
+
+
+def _plain(name: str) -> str:
+    """A class name as it compares with others: "Play_music" is "play music"."""
+    return " ".join(re.split(r"[\s_-]+", name.casefold()))

@@ -34,6 +34,9 @@ TASKS_A_PASS = 8
 Z95 = 1.959964
 """Two-sided 95 % quantile of the normal distribution."""
 
+INTERVAL = "mean ± 1.96·s/√episodes"
+"""What `interval` gives, for people."""
+
 
 @dataclass(frozen=True)
 class Scores:

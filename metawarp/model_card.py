@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,26 +15,40 @@ def model_card(config: Mapping[str, Any], numbers: int) -> str:
 
     Args:
         config: as config.json holds it: "backbone", "warp", "inner", "method" and "training".
-        numbers: how many numbers were learned.
+        numbers: how many numbers it has.
     """
     backbone, warp, inner = config["backbone"], config["warp"], config["inner"]
     adapts = "adapts without gradient steps"
     if inner["steps"]:
         adapts = f"adapts in {inner['steps']} gradient steps on {', '.join(inner['groups'])}"
-    facts = "\n".join(f"| {key} | {value} |" for key, value in config["training"].items() if key not in LONG)
+    training = config["training"]
+    facts = "\n".join(f"| {key} | {_plain(value)} |" for key, value in training.items() if key not in LONG)
+    stays = (
+        "" if training.get("lr", 1) else " The soft tokens are as they started: what stands around them was learned."
+    )
     return f"""# A metawarp init
 
 {numbers:,} numbers for the frozen backbone `{backbone["name"]}` ({backbone["fingerprint"]}),
-learned by `{config["method"]}`.
+learned by `{config["method"]}`.{stays}
 Template `{warp["template"]}`, read-out `{warp["read_out"]}`, verbalizer rows from `{warp["rows"]}`;
 {adapts}.
 
+For text classification from class names and a few examples, of texts like those that it was trained on and in their
+language. Probabilities are meant for the numbers of classes and shots below; elsewhere, measure them:
+`metawarp evaluate --init FOLDER --corpus yours.csv --split all`.
+
 ```python
 from metawarp import WarpClassifier
-classifier = WarpClassifier(init="this folder").fit(texts, labels)
+
+classifier = WarpClassifier("FOLDER").fit(texts, labels)  # the folder of this file
 ```
 
 | training | |
 |---|---|
 {facts}
 """
+
+
+def _plain(value: Any) -> str:
+    """The same whether it comes from a training or from config.json, where there are no tuples."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

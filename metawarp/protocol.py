@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from episodes import ClassSplit, Corpus, EpisodeSampler, InputError
@@ -108,3 +109,8 @@ def validation_sampler(
 def _is_bundled(corpus: Corpus) -> bool:
     # Not by its name alone, which is what messages call it and anybody's to choose.
     return corpus.name in BUNDLED and corpus.fingerprint == Corpus.load(corpus.name).fingerprint
+
+
+def versions() -> dict[str, str]:
+    """Of what figures depend on."""
+    return {name: version(name) for name in ("metawarp", "torch", "transformers", "numpy", "scikit-learn")}

@@ -6,10 +6,11 @@ import base64
 import html
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from statistics import stdev
 from typing import Any
 
 from metawarp.plots import plots_available
-from metawarp.report_plots import PLOTS
+from metawarp.report_plots import PLOTS, contenders_of
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222; }
@@ -24,15 +25,16 @@ h2 { margin-top: 3rem; } .note { color: #666; }
 _NOTE = (
     "Accuracy in percent, mean ± 95 % interval over episodes, the same for every row; in parentheses the paired "
     "difference to the best baseline of the column, with * where it is unlikely to be chance (p < 0.05, corrected for "
-    "the number of comparisons by Holm's method). Of several trainings the mean ± standard deviation stands behind."
+    "the number of comparisons by Holm's method). Of several trainings the mean ± standard deviation stands behind. "
+    "† marks inits that were trained on classes of the same name as some of the tested ones."
 )
 
 
 def markdown_report(results: Mapping[str, Any]) -> str:
     """Every table in Markdown, one for each corpus."""
     parts = [_NOTE]
-    for table in results.values():
-        parts.append(f"## {table['title']}")
+    for table in results["tables"].values():
+        parts += [f"## {table['title']}", _episodes(table)]
         parts += [markdown(header, rows) for header, *rows in tables_of(table)]
     return "\n\n".join(parts) + "\n"
 
@@ -53,11 +55,15 @@ def html_report(results: Mapping[str, Any], name: str) -> str:
     body = [f"<h1>{html.escape(name)}</h1>", f'<p class="note">{html.escape(_NOTE)}</p>']
     body += [
         "<ul>",
-        *(f'<li><a href="#{key}">{html.escape(t["title"])}</a></li>' for key, t in results.items()),
+        *(f'<li><a href="#{key}">{html.escape(t["title"])}</a></li>' for key, t in results["tables"].items()),
         "</ul>",
     ]
-    for key, table in results.items():
-        body.append(f'<h2 id="{key}">{html.escape(table["title"])}</h2>')
+    if not plots_available():
+        body.append(
+            '<p class="note">Without pictures: matplotlib is not installed (pip install "metawarp[plots]").</p>'
+        )
+    for key, table in results["tables"].items():
+        body.append(f'<h2 id="{key}">{html.escape(table["title"])}</h2><p class="note">{_episodes(table)}</p>')
         if plots_available():
             body += [f'<img alt="{plot}" src="{_inside(PLOTS[plot](table))}">' for plot in table["plots"]]
         for header, *rows in tables_of(table):
@@ -73,11 +79,30 @@ def html_report(results: Mapping[str, Any], name: str) -> str:
 
 
 def tables_of(table: Mapping[str, Any]) -> Iterator[list[list[str]]]:
-    """Accuracies on each corpus, and behind them what a task costs, where that is drawn too; the header first."""
+    """Accuracies on each corpus, and behind them calibration and costs, where these are drawn too; the header first."""
     for corpus, settings in table["corpora"].items():
         yield list(_cells(corpus, settings))
+        if "reliability" in table["plots"]:
+            yield list(_calibration(corpus, settings))
         if "cost" in table["plots"]:
             yield list(_costs(corpus, settings))
+
+
+def _episodes(table: Mapping[str, Any]) -> str:
+    """How many episodes its settings have."""
+    number = {at: setting["episodes"] for at, setting in table["settings"].items()}
+    if len(set(number.values())) == 1:
+        return f"{next(iter(number.values()))} episodes."
+    return f"Episodes: {', '.join(f'{at} {count}' for at, count in number.items())}."
+
+
+def _calibration(corpus: str, settings: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Expected calibration errors of those contenders that have probabilities."""
+    yield [f"{corpus}, expected calibration error (%)", *settings]
+    for name in contenders_of(settings):
+        held = [setting["contenders"].get(name, {}).get("calibration_error") for setting in settings.values()]
+        if any(error is not None for error in held):
+            yield [name, *("–" if error is None else f"{100 * error:.1f}" for error in held)]
 
 
 def _costs(corpus: str, settings: Mapping[str, Any]) -> Iterator[list[str]]:
@@ -93,7 +118,7 @@ def _costs(corpus: str, settings: Mapping[str, Any]) -> Iterator[list[str]]:
 def _cells(corpus: str, settings: Mapping[str, Any]) -> Iterator[list[str]]:
     """The header, and a row for each contender."""
     yield [corpus, *settings]
-    for name in dict.fromkeys(name for setting in settings.values() for name in setting["contenders"]):
+    for name in contenders_of(settings):
         yield [name, *(_cell(setting, name) for setting in settings.values())]
 
 
@@ -105,11 +130,9 @@ def _cell(setting: Mapping[str, Any], name: str) -> str:
     if paired:
         star = "*" if paired["p_holm"] < 0.05 else ""
         cell += f" ({100 * paired['difference']:+.1f} ± {100 * paired['ci95']:.1f}{star})"
-    if len(found["by_seed"]) > 1:
-        mean = sum(found["by_seed"]) / len(found["by_seed"])
-        spread = (sum((m - mean) ** 2 for m in found["by_seed"]) / (len(found["by_seed"]) - 1)) ** 0.5
-        cell += f" ± {100 * spread:.1f} over {len(found['by_seed'])}"
-    return cell
+    if len(found["by_training"]) > 1:
+        cell += f" ± {100 * stdev(found['by_training']):.1f} over {len(found['by_training'])}"
+    return f"{cell} †" if found["classes_seen_in_training"] else cell
 
 
 def _inside(figure: Any) -> str:

@@ -30,7 +30,7 @@ def lines(table: Results) -> Any:
     corpora = table["corpora"]
     figure = _panels(corpora)
     for axes, (corpus, settings) in zip(_row(figure, len(corpora)), corpora.items(), strict=True):
-        for place, name in enumerate(_contenders(settings)):
+        for place, name in enumerate(contenders_of(settings)):
             held = [(i, s["contenders"][name]) for i, s in enumerate(settings.values()) if name in s["contenders"]]
             _line(axes, [i for i, _ in held], [found for _, found in held], name, f"C{place}")
         axes.set_xticks(range(len(settings)), list(settings), fontsize=8)
@@ -142,6 +142,11 @@ PLOTS: dict[str, Callable[[Results], Any]] = {
 }
 
 
+def contenders_of(settings: Mapping[str, Any]) -> list[str]:
+    """Contenders of any setting, in their order."""
+    return list(dict.fromkeys(name for setting in settings.values() for name in setting["contenders"]))
+
+
 def _panels(corpora: Mapping[str, Any]) -> Any:
     return figure_of(max(7.0, 4.2 * len(corpora)), 4.3)
 
@@ -155,10 +160,6 @@ def _line(axes: Any, places: Sequence[int], held: Sequence[Mapping[str, Any]], l
     means, spread = (np.array([100 * found[of] for found in held]) for of in ("accuracy", "ci95"))
     axes.plot(places, means, marker="o", label=label, color=color)
     axes.fill_between(places, means - spread, means + spread, color=color, alpha=0.15)
-
-
-def _contenders(settings: Mapping[str, Any]) -> list[str]:
-    return list(dict.fromkeys(name for setting in settings.values() for name in setting["contenders"]))
 
 
 def _with_legend(figure: Any, label: str) -> Any:

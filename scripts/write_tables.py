@@ -25,7 +25,7 @@ MARK = "<!-- {}: written by scripts/write_tables.py -->"
 PICTURE = r"\((?:docs/)?([a-z]+)-([a-z]+)\.png\)"
 """Table and plot of a picture; it lies in docs/."""
 
-LARGE = ("per_episode", "confusion", "class_names", "reliability")
+LARGE = ("per_episode", "per_episode_by_training", "macro_f1_per_episode", "confusion", "class_names", "reliability")
 """What results.json has beside the figures of a table."""
 
 
@@ -58,7 +58,7 @@ def put(file: str, name: str, table: str) -> None:
 def take(results: Path) -> None:
     """Keep the figures of a benchmark's results, and of tables measured before that these do not have."""
     kept = json.loads(FIELD.read_text(encoding="utf-8")) if FIELD.exists() else {}
-    for name, table in json.loads(results.read_text(encoding="utf-8")).items():
+    for name, table in json.loads(results.read_text(encoding="utf-8"))["tables"].items():
         unused = LARGE if "cost" in table["plots"] else (*LARGE, *COSTS)
         for settings in table["corpora"].values():
             for setting in settings.values():

@@ -60,6 +60,7 @@ METAWARP = [
     "report",
     "benchmark_plan",
     "benchmark_cells",
+    "benchmark_results",
     "benchmark",
     "reuse_init",
     "cli_options",

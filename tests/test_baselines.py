@@ -199,6 +199,21 @@ def test_its_strength_is_chosen_on_validation_episodes_at_the_most_shots(tiny):
 # Untrained twins of the init ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", [name for name in BASELINES if name != "setfit"])
+def test_each_predicts_a_query_without_looking_at_the_others_or_at_labels(tiny, sampler, name):
+    bench = bench_of(tiny, inner=InnerLoop(2, ("prompt", "rows")), shots=range(1, 5))
+    predict = build([name], bench)[0][name]
+    episode = sampler[0]
+    (whole,) = predict([episode])
+    assert np.ptp(whole, axis=0).max() > 1e-4
+    order = np.random.default_rng(0).permutation(len(episode.query))
+    for at in (order, [0], [1, 5, 2]):
+        (part,) = predict([replace(episode, query=episode.query[at], query_labels=episode.query_labels[at])])
+        assert np.allclose(part, whole[at], rtol=0, atol=1e-6)
+    (blind,) = predict([replace(episode, query_labels=np.zeros_like(episode.query_labels))])
+    assert blind.tolist() == whole.tolist()
+
+
 def test_untrained_twins_start_from_mask_and_from_noise(tiny, sampler):
     bench = bench_of(tiny, inner=InnerLoop(2, ("prompt", "rows")), seed=3)
     predictors, _ = build(["warp-mask", "warp-random"], bench)

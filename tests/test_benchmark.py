@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ from metawarp import Init
 from metawarp.benchmark import benchmark
 from metawarp.benchmark_cells import _cut, _reader, load, reader_key, sampler_of, train_for, training_key
 from metawarp.benchmark_plan import Contender, Setting, cells_of, read_plan
+from metawarp.calibration import Temperature
 from metawarp.cli import main
 from metawarp.meta_gradients import inner_loop
+from metawarp.report import tables_of
 from metawarp.report_plots import PLOTS
 
 ROOT = Path(__file__).parent.parent
@@ -74,6 +77,7 @@ def plan_of(data, tmp_path, **changes):
                 },
             }
         },
+        "search": "on validation classes, by hand",
         **changes,
     }
     file = tmp_path / "plan.yaml"
@@ -90,30 +94,66 @@ def done(data, tmp_path_factory):
 def test_every_contender_is_measured_in_every_setting_it_can_be(done):
     _, results = done
     for corpus in NAMES:
-        settings = results["main"]["corpora"][corpus]
+        settings = results["tables"]["main"]["corpora"][corpus]
         assert list(settings["0-shot"]["contenders"]) == ["learned", "elsewhere", "untrained", "names"]
         assert list(settings["all"]["contenders"]) == ["learned", "elsewhere", "untrained", "names", "regression"]
         for setting in settings.values():
             for found in setting["contenders"].values():
                 assert len(found["per_episode"]) == 6
                 assert found["accuracy"] == pytest.approx(np.mean(found["per_episode"]), abs=1e-6)
+                by_training = np.array(found["per_episode_by_training"])
+                assert by_training.mean(0) == pytest.approx(found["per_episode"], abs=2e-6)
+                assert by_training.mean(1) == pytest.approx(found["by_training"], abs=2e-6)
+                assert np.mean(found["macro_f1_per_episode"]) == pytest.approx(found["macro_f1"], abs=2e-6)
+                assert found["seconds_a_task"] > 0 and found["peak_megabytes"] >= 0 and found["numbers_a_task"] > 0
             assert setting["best_baseline"] in ("names", "regression")
             assert set(setting["paired"]) == set(setting["contenders"]) - {setting["best_baseline"]}
-        assert len(settings["all"]["contenders"]["learned"]["by_seed"]) == 2
+        assert len(settings["all"]["contenders"]["learned"]["by_training"]) == 2
+
+
+def test_results_say_how_they_were_measured(done, data):
+    protocol, table = done[1]["protocol"], done[1]["tables"]["main"]
+    assert protocol["search"] == "on validation classes, by hand"
+    for name in NAMES:
+        corpus, split = load(name, str(data))
+        assert protocol["corpora"][name] == {
+            "fingerprint": corpus.fingerprint,
+            "test_classes": list(split.test.class_names),
+        }
+    assert protocol["versions"]["torch"] == torch.__version__
+    assert table["settings"]["all"]["n_way"] == "all" and table["settings"]["all"]["episodes"] == 6
+    learned = table["corpora"]["one"]["all"]["contenders"]["learned"]
+    stored = {Init.load(folder).fingerprint for folder in (done[0] / "out" / "trainings").iterdir()}
+    assert len(learned["init_sha256"]) == 2 and set(learned["init_sha256"]) <= stored
+
+
+def test_probabilities_are_weighed_over_all_trainings(done):
+    setting = done[1]["tables"]["main"]["corpora"]["one"]["all"]["contenders"]
+    assert sum(b["number"] for b in setting["learned"]["reliability"]) == 2 * 6 * 3 * 2  # trainings, episodes, queries
+    assert 0 <= setting["learned"]["calibration_error"] <= 1
+    header, *rows = list(tables_of(done[1]["tables"]["main"]))[1]
+    assert header == ["one, expected calibration error (%)", "0-shot", "all"]
+    assert rows[0] == [
+        "learned",
+        *(
+            f"{100 * s['contenders']['learned']['calibration_error']:.1f}"
+            for s in done[1]["tables"]["main"]["corpora"]["one"].values()
+        ),
+    ]
 
 
 def test_differences_are_paired_with_the_best_baseline(done):
-    setting = done[1]["main"]["corpora"]["one"]["all"]
+    setting = done[1]["tables"]["main"]["corpora"]["one"]["all"]
     best, mine = (np.array(setting["contenders"][n]["per_episode"]) for n in (setting["best_baseline"], "untrained"))
     assert setting["paired"]["untrained"]["difference"] == pytest.approx((mine - best).mean())
     assert all(0 <= paired["p_holm"] <= 1 for paired in setting["paired"].values())
 
 
 def test_a_confusion_matrix_counts_every_query(done):
-    found = done[1]["main"]["corpora"]["one"]["all"]["contenders"]["learned"]
+    found = done[1]["tables"]["main"]["corpora"]["one"]["all"]["contenders"]["learned"]
     counts = np.array(found["confusion"])
     assert counts.sum(1).tolist() == [12, 12, 12]  # 3 classes, 2 queries of each in 6 episodes
-    assert np.trace(counts) / counts.sum() == pytest.approx(found["by_seed"][0])
+    assert np.trace(counts) / counts.sum() == pytest.approx(found["by_training"][0])
 
 
 def test_the_folder_holds_what_was_returned_and_two_reports(done, data):
@@ -137,10 +177,10 @@ def test_nothing_is_measured_twice_and_what_is_missing_is_made_up(done, data, tm
     again = benchmark(plan_of(data, tmp_path), str(out), data=str(data), workers=2)
     assert sorted((out / "cells").iterdir()) == cells
     assert [file for file in cells if file.stat().st_mtime_ns != before[file]] == [cells[0]]
-    for corpus, settings in results["main"]["corpora"].items():
+    for corpus, settings in results["tables"]["main"]["corpora"].items():
         for at, setting in settings.items():
             for who, found in setting["contenders"].items():
-                same = again["main"]["corpora"][corpus][at]["contenders"][who]
+                same = again["tables"]["main"]["corpora"][corpus][at]["contenders"][who]
                 assert same["per_episode"] == found["per_episode"], (corpus, at, who)
 
 
@@ -156,7 +196,7 @@ def test_results_of_something_else_are_left_alone(data, tmp_path):
 
 
 def test_a_training_killed_before_its_first_checkpoint_is_begun_again(data, tmp_path):
-    (cell,) = (cell for *_, cell in cells_of(read_plan(plan_of(data, tmp_path, tables=table_of()))["t"]))
+    (cell,) = (cell for *_, cell in cells_of(read_plan(plan_of(data, tmp_path, tables=table_of())).tables["t"]))
     whole = Init.load(train_for(cell, str(data), tmp_path / "whole"))
     killed = tmp_path / "killed" / training_key(cell, str(data))
     killed.mkdir(parents=True)
@@ -168,12 +208,33 @@ def test_a_training_killed_before_its_first_checkpoint_is_begun_again(data, tmp_
 def test_an_untrained_contender_is_the_start_of_its_own_training(data, tmp_path):
     noise = {"warp": {"template": "{prompt:2} {text} {mask}", "prompt_start": "normal"}}
     contenders = {"c": {"meta_trained": False, "seeds": [0, 1], "training": noise}}
-    cells = [c for *_, c in cells_of(read_plan(plan_of(data, tmp_path, tables=table_of(contenders=contenders)))["t"])]
+    cells = [
+        c for *_, c in cells_of(read_plan(plan_of(data, tmp_path, tables=table_of(contenders=contenders))).tables["t"])
+    ]
     one, other = (_reader(cell, str(data), tmp_path)[0].tensors["prompt"] for cell in cells)
     assert not one.equal(other)
 
 
 # Leaks ------------------------------------------------------------------------------------------------------------
+
+
+def test_texts_of_test_classes_have_no_part_in_an_init(data, tmp_path):
+    """Not in its tensors, and not in its temperature: other ones give the same files."""
+    found = []
+    for number in (0, 1):
+        folder = tmp_path / str(number)
+        shutil.copytree(data, folder)
+        tested = set(json.loads((folder / "one" / "splits.json").read_text())["test"])
+        rows = [json.loads(line) for line in (folder / "one" / "data.jsonl").read_text().splitlines()]
+        for place, row in enumerate(rows):
+            if row["label"] in tested and number:
+                row["text"] = f"something else {place} {row['text']}"
+        (folder / "one" / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        plan = read_plan(plan_of(data, tmp_path, tables=table_of()))
+        (cell,) = (cell for *_, cell in cells_of(plan.tables["t"]))
+        found.append(Init.load(train_for(cell, str(folder), folder / "out")))
+    assert found[0].fingerprint == found[1].fingerprint
+    assert found[0].temperature == found[1].temperature != Temperature()
 
 
 def test_no_class_that_is_tested_was_trained_or_chosen_on(done, data):
@@ -184,7 +245,7 @@ def test_no_class_that_is_tested_was_trained_or_chosen_on(done, data):
             tested = set(load(name, str(data))[1].test.class_names)
             assert tested.isdisjoint(names["train"])
             assert tested.isdisjoint(names["validation"])
-    for settings in results["main"]["corpora"].values():
+    for settings in results["tables"]["main"]["corpora"].values():
         for setting in settings.values():
             for found in setting["contenders"].values():
                 assert found["classes_seen_in_training"] == []
@@ -209,8 +270,9 @@ def test_a_class_of_the_test_that_another_corpus_trains_on_is_named(data, tmp_pa
     }
     plan = plan_of(data, tmp_path, tables={"main": table})
     found = benchmark(plan, str(tmp_path / "out"), data=str(tmp_path))
-    elsewhere = found["main"]["corpora"]["one"]["s"]["contenders"]["elsewhere"]
+    elsewhere = found["tables"]["main"]["corpora"]["one"]["s"]["contenders"]["elsewhere"]
     assert elsewhere["classes_seen_in_training"] == sorted(parts["test"])
+    assert re.search(r"\| elsewhere \| [^|]+† \|", (tmp_path / "out" / "report.md").read_text())
 
 
 def test_support_queries_and_splits_share_no_text(data):
@@ -230,12 +292,54 @@ def test_a_setting_gives_everybody_the_same_episodes_at_any_number_of_shots(data
         assert few[i].query.tolist() == many[i].query.tolist()
 
 
+def test_a_setting_can_have_fewer_steps_uneven_shots_and_wrong_labels(data, tmp_path):
+    settings = {
+        "as trained": {},
+        "no step": {"steps": 0},
+        "uneven": {"k_shot": [1, 4], "balanced": False},
+        "wrong": {"wrong_labels": 0.5, "k_shot": 4},
+    }
+    contenders = {"learned": {"training": {"method": "anil", "warp": {"rows": "mix", "template": "{text} {mask}"}}}}
+    plan = plan_of(data, tmp_path, tables=table_of(settings=settings, contenders=contenders))
+    found = benchmark(plan, str(tmp_path / "out"), data=str(data))["tables"]["t"]["corpora"]["one"]
+    plain, none = (found[at]["contenders"]["learned"] for at in ("as trained", "no step"))
+    assert plain["init_sha256"] == none["init_sha256"] and plain["seconds_a_task"] > none["seconds_a_task"]
+    shots = {
+        shot
+        for i in range(9)
+        for shot in sampler_of(
+            load("one", str(data))[1].test, Setting(n_way=2, k_shot=(1, 4), balanced=False, n_query=2)
+        )[i].shots
+    }
+    assert len(shots) > 2
+
+
+def test_an_init_that_is_there_is_measured_and_not_trained(done, data, tmp_path):
+    trained = next((done[0] / "out" / "trainings").iterdir())
+    contenders = {"there": {"init": str(trained)}, "cold": {"baseline": "warp-mask", "init": str(trained)}}
+    plan = plan_of(data, tmp_path, tables=table_of(contenders=contenders))
+    found = benchmark(plan, str(tmp_path / "out"), data=str(data))["tables"]["t"]["corpora"]["one"]["s"]["contenders"]
+    assert found["there"]["init_sha256"] == found["cold"]["init_sha256"] == [Init.load(trained).fingerprint]
+    assert list((tmp_path / "out").glob("trainings/*")) == []
+
+
+def test_templates_are_trainings_of_one_contender(data, tmp_path):
+    templates = ["{prompt:2} {text} {mask}", "{mask} {text} {prompt:2}", "{prompt:'a b'} {text} {mask}"]
+    contenders = {"learned": {"templates": templates}, "cold": {"templates": templates, "meta_trained": False}}
+    plan = plan_of(data, tmp_path, tables=table_of(contenders=contenders))
+    cells = [cell for *_, cell in cells_of(read_plan(plan).tables["t"])]
+    assert [cell.contender.training["warp"].template for cell in cells] == [*templates, *templates]
+    found = benchmark(plan, str(tmp_path / "out"), data=str(data))["tables"]["t"]["corpora"]["one"]["s"]["contenders"]
+    assert len(found["learned"]["init_sha256"]) == len(found["cold"]["by_training"]) == 3
+    assert " over 3 |" in (tmp_path / "out" / "report.md").read_text()
+
+
 def test_a_dtype_of_the_plan_is_what_inits_are_trained_and_everybody_is_read_in(data, tmp_path):
     half = {"dtype": "bfloat16"}
     names = {"baseline": "prototypes+names"}
     contenders = {"learned": {"training": half}, "names": names, "names in half": {**names, "training": half}}
     plan = read_plan(plan_of(data, tmp_path, tables=table_of(contenders=contenders)))
-    cells = {who: cell for *_, who, cell in cells_of(plan["t"])}
+    cells = {who: cell for *_, who, cell in cells_of(plan.tables["t"])}
     assert Init.load(train_for(cells["learned"], str(data), tmp_path)).training["dtype"] == "bfloat16"
     _, warp, encode = _reader(cells["learned"], str(data), tmp_path)
     assert (warp.backbone.dtype, encode.warp.backbone.dtype) == (torch.bfloat16, torch.bfloat16)
@@ -246,7 +350,7 @@ def test_a_dtype_of_the_plan_is_what_inits_are_trained_and_everybody_is_read_in(
 
 
 def test_others_are_all_corpora_of_the_table_but_the_tested_one(data, tmp_path):
-    table = read_plan(plan_of(data, tmp_path))["main"]
+    table = read_plan(plan_of(data, tmp_path)).tables["main"]
     found = {corpus: cell.train_on for corpus, _, who, cell in cells_of(table) if who == "elsewhere"}
     assert found == {"one": ("other",), "other": ("one",)}
 
@@ -254,7 +358,7 @@ def test_others_are_all_corpora_of_the_table_but_the_tested_one(data, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"table": {}}, "a plan has the unknown keys table; known: training, setting, tables."),
+        ({"table": {}}, "a plan has the unknown keys table; known: training, search, setting, tables."),
         ({"setting": {"ways": 5}}, "setting has the unknown keys ways; known: n_way, k_shot, balanced, wrong_labels, "),
         ({"tables": {"t": {"title": "x"}}}, "table 't' has no corpora, settings, contenders; each table needs them."),
         (
@@ -272,6 +376,10 @@ def test_others_are_all_corpora_of_the_table_but_the_tested_one(data, tmp_path):
         (
             {"tables": table_of(contenders={"c": {"train_on": "one"}})},
             "contender 'c': train_on is 'one'; it must be a ",
+        ),
+        (
+            {"tables": table_of(contenders={"c": {"init": "general", "texts": 5}})},
+            "contender 'c': init 'general' is trained already; leave out train_on, classes, texts, ",
         ),
         ({"tables": table_of(corpora="one")}, "table 't': corpora is 'one'; it must be a list."),
         ({"tables": {"t": []}}, "table 't' is []; it must be a mapping of title, corpora, settings, contenders, "),
@@ -335,7 +443,7 @@ def test_fewer_classes_and_texts_to_learn_from_are_part_of_more(data):
 
 @pytest.mark.parametrize("file", ["field.yaml"])
 def test_the_plans_of_the_repository_can_be_read(file):
-    for table in read_plan(ROOT / "benchmarks" / file).values():
+    for table in read_plan(ROOT / "benchmarks" / file).tables.values():
         assert list(cells_of(table))
         assert set(table.plots) <= set(PLOTS)
         for contender in table.contenders.values():

@@ -11,9 +11,10 @@ from scipy.stats import norm
 from sklearn.metrics import f1_score
 from tiny import tiny_corpus
 
-from episodes import EpisodeSampler
+from episodes import Corpus, EpisodeSampler
 from metawarp import Init, Warp, WarpConfig, evaluate
 from metawarp.adaptation import InnerLoop
+from metawarp.evaluate_init import seen_in_training
 from metawarp.evaluation import EPISODES_A_PASS, chance, compare, holm, interval, metawarp_predictor, score
 from metawarp.initialization import untrained
 
@@ -235,6 +236,14 @@ def test_classes_that_the_init_has_seen_are_named(tiny, corpus, caplog):
     with caplog.at_level("WARNING"):
         assert evaluate(init, rest, split="all", **settings)["protocol"]["classes_seen_in_training"] == []
     assert caplog.text == ""
+
+
+def test_a_class_is_the_same_in_capitals_and_with_hyphens(tiny):
+    corpus = Corpus((), (), ("World-News", "play_music", "c++", "taste"))
+    init = replace(
+        untrained(tiny), training={"class_names": {"train": ["world news", "c"], "validation": ["Play  music"]}}
+    )
+    assert seen_in_training(init, corpus) == ["World-News", "play_music"]
 
 
 def test_on_real_text_the_untrained_start_is_far_above_chance(minilm, everyday):

@@ -1,10 +1,15 @@
-"""The benchmark corpora that lie beside the repository, where they do: loaded, split, sampled."""
+"""The benchmark corpora that lie beside the repository, where they do: loaded, split, sampled, and kept apart."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from episodes import Corpus, EpisodeSampler
+from episodes.splits import PARTS
+from metawarp import Init
+from metawarp.evaluate_init import seen_in_training
+from metawarp.shipped import shipped
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 EXPECTED = {
@@ -15,19 +20,25 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize("name", EXPECTED)
-def test_a_benchmark_corpus_loads_splits_and_gives_episodes(name):
+@cache
+def corpus_of(name):
+    """A corpus and its split."""
     folder = DATA / name
     if not folder.is_dir():
         pytest.skip(f"{folder} is not there")
-    (fewest, most), classes = EXPECTED[name]
     corpus = Corpus.load(folder / "data.jsonl")
+    return corpus, corpus.split_classes(folder / "splits.json")
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_benchmark_corpus_loads_splits_and_gives_episodes(name):
+    (fewest, most), classes = EXPECTED[name]
+    corpus, split = corpus_of(name)
     assert fewest <= len(corpus) <= most
-    split = corpus.split_classes(folder / "splits.json")
-    assert tuple(split[part].n_classes for part in ("train", "validation", "test")) == classes
+    assert tuple(split[part].n_classes for part in PARTS) == classes
     assert sum(classes) == corpus.n_classes
-    assert sum(len(split[part]) for part in ("train", "validation", "test")) == len(corpus)
-    for part in ("train", "validation", "test"):
+    assert sum(len(split[part]) for part in PARTS) == len(corpus)
+    for part in PARTS:
         sampler = EpisodeSampler(split[part], n_way=5, k_shot=5, n_query=10)
         for i in range(20):
             episode = sampler[i]
@@ -35,3 +46,18 @@ def test_a_benchmark_corpus_loads_splits_and_gives_episodes(name):
             assert len(set(episode.query_texts)) == 50
             assert not set(episode.support_texts) & set(episode.query_texts)
             assert set(episode.class_names) <= set(split.names()[part])
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_no_text_stands_in_two_parts(name):
+    _, split = corpus_of(name)
+    texts = {part: {" ".join(text.split()).casefold() for text in split[part].texts} for part in PARTS}
+    assert not texts["train"] & texts["validation"]
+    assert not (texts["train"] | texts["validation"]) & texts["test"]
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("init", shipped())
+def test_a_shipped_init_knows_no_class_that_is_tested(init, name):
+    _, split = corpus_of(name)
+    assert seen_in_training(Init.load(init), split.test) == []

@@ -1,5 +1,6 @@
 """The inits that ship with the package: small, whole, and what a classifier starts from when nobody says."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from running import refused
 from metawarp import Init, WarpClassifier, WarpConfig
 from metawarp.cli import main
 from metawarp.initialization import untrained
+from metawarp.model_card import model_card
 from metawarp.shipped import GENERAL, shipped
 from metawarp.training_config import RECIPE
 
@@ -25,6 +27,13 @@ def test_each_is_small_and_has_a_card(name, minilm):
     assert sorted(file.name for file in files) == ["README.md", "config.json", "init.safetensors"]
     assert sum(file.stat().st_size for file in files) <= 200_000
     init.bind(minilm)
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_its_card_says_what_its_config_does(name):
+    folder, numbers = shipped()[name], sum(tensor.numel() for tensor in Init.load(name).tensors.values())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert (folder / "README.md").read_text(encoding="utf-8") == model_card(config, numbers)
 
 
 def test_the_general_one_is_what_its_recipe_makes():
