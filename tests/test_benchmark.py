@@ -441,6 +441,12 @@ def test_fewer_classes_and_texts_to_learn_from_are_part_of_more(data):
     assert whole.fingerprint == corpus.fingerprint
 
 
+def test_the_plan_of_the_documentation_can_be_read(tmp_path):
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "benchmark.md").read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "tickets.yaml").write_text(block)
+    assert len(list(cells_of(read_plan(tmp_path / "tickets.yaml").tables["tickets"]))) == 3 * 7
+
+
 @pytest.mark.parametrize("file", ["field.yaml"])
 def test_the_plans_of_the_repository_can_be_read(file):
     for table in read_plan(ROOT / "benchmarks" / file).tables.values():

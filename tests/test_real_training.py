@@ -1,8 +1,17 @@
-"""The claim of the package on real text with the real backbone: slow, `make test-all`."""
+"""What the package claims, on real text with the real backbone: slow, `make test-all`."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from metawarp import TrainingConfig, WarpClassifier, evaluate, train
+from metawarp import Init, TrainingConfig, WarpClassifier, evaluate, train
+from metawarp.cli import main
+from metawarp.shipped import GENERAL
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.slow
@@ -18,3 +27,27 @@ def test_a_trained_init_beats_the_best_baseline_on_classes_that_it_has_never_see
         "renew a loan",
         "opening hours",
     ]
+
+
+@pytest.mark.slow
+def test_the_general_init_can_be_trained_again(tmp_path):
+    main(["train", f"--config={ROOT / 'benchmarks' / 'general.yaml'}", f"--output={tmp_path / 'general'}"])
+    again, shipped = Init.load(tmp_path / "general"), Init.load(GENERAL)
+    assert again.training["best_step"] == shipped.training["best_step"]
+    for name, tensor in shipped.tensors.items():
+        assert again.tensors[name] == pytest.approx(tensor, abs=1e-3), name  # machines round differently
+
+
+@pytest.mark.slow
+def test_the_demo_trains_measures_and_fits(tmp_path):
+    said = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "demo.py"], cwd=tmp_path, check=True, capture_output=True, text=True
+    ).stdout
+    folder = tmp_path / "runs" / "demo"
+    for setting in json.loads((folder / "results.json").read_text(encoding="utf-8")).values():
+        methods = setting["methods"]
+        assert methods["metawarp"]["accuracy"] > methods["prototypes+names"]["accuracy"]
+    assert {"learning_curve.png", "accuracy.png", "task", "init"} <= {file.name for file in folder.iterdir()}
+    expected = ["renew a loan", "lost or damaged item", "opening hours", "book a room"]
+    lines = said.partition("3. A new task")[2].splitlines()[1:5]
+    assert all(line.strip().startswith(name) for line, name in zip(lines, expected, strict=True))
