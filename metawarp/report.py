@@ -35,7 +35,7 @@ def markdown_report(results: Mapping[str, Any]) -> str:
     parts = [_NOTE]
     for table in results["tables"].values():
         parts += [f"## {table['title']}", _episodes(table)]
-        parts += [markdown(header, rows) for header, *rows in tables_of(table)]
+        parts += [markdown(header, rows) for header, *rows in (*tables_of(table), *calibrations_of(table))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -66,7 +66,7 @@ def html_report(results: Mapping[str, Any], name: str) -> str:
         body.append(f'<h2 id="{key}">{html.escape(table["title"])}</h2><p class="note">{_episodes(table)}</p>')
         if plots_available():
             body += [f'<img alt="{plot}" src="{_inside(PLOTS[plot](table))}">' for plot in table["plots"]]
-        for header, *rows in tables_of(table):
+        for header, *rows in (*tables_of(table), *calibrations_of(table)):
             body.append('<div class="wide"><table>')
             body += ["<thead><tr>", *(f"<th>{html.escape(cell)}</th>" for cell in header), "</tr></thead>"]
             for row in rows:
@@ -79,13 +79,22 @@ def html_report(results: Mapping[str, Any], name: str) -> str:
 
 
 def tables_of(table: Mapping[str, Any]) -> Iterator[list[list[str]]]:
-    """Accuracies on each corpus, and behind them calibration and costs, where these are drawn too; the header first."""
+    """Accuracies on each corpus, and behind them what a task costs, where that is drawn too; the header first."""
     for corpus, settings in table["corpora"].items():
         yield list(_cells(corpus, settings))
-        if "reliability" in table["plots"]:
-            yield list(_calibration(corpus, settings))
         if "cost" in table["plots"]:
             yield list(_costs(corpus, settings))
+
+
+def calibrations_of(table: Mapping[str, Any]) -> Iterator[list[list[str]]]:
+    """Expected calibration errors of contenders that have probabilities, where reliability is drawn."""
+    for corpus, settings in table["corpora"].items() if "reliability" in table["plots"] else ():
+        rows = [[f"{corpus}, expected calibration error (%)", *settings]]
+        for name in contenders_of(settings):
+            held = [setting["contenders"].get(name, {}).get("calibration_error") for setting in settings.values()]
+            if any(error is not None for error in held):
+                rows.append([name, *("–" if error is None else f"{100 * error:.1f}" for error in held)])
+        yield rows
 
 
 def _episodes(table: Mapping[str, Any]) -> str:
@@ -94,15 +103,6 @@ def _episodes(table: Mapping[str, Any]) -> str:
     if len(set(number.values())) == 1:
         return f"{next(iter(number.values()))} episodes."
     return f"Episodes: {', '.join(f'{at} {count}' for at, count in number.items())}."
-
-
-def _calibration(corpus: str, settings: Mapping[str, Any]) -> Iterator[list[str]]:
-    """Expected calibration errors of those contenders that have probabilities."""
-    yield [f"{corpus}, expected calibration error (%)", *settings]
-    for name in contenders_of(settings):
-        held = [setting["contenders"].get(name, {}).get("calibration_error") for setting in settings.values()]
-        if any(error is not None for error in held):
-            yield [name, *("–" if error is None else f"{100 * error:.1f}" for error in held)]
 
 
 def _costs(corpus: str, settings: Mapping[str, Any]) -> Iterator[list[str]]:

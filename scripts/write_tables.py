@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from engine_cases import HALF, LATE, PEER
 
 from metawarp.cost import COSTS
-from metawarp.report import markdown, tables_of
+from metawarp.report import calibrations_of, markdown, tables_of
 from metawarp.report_plots import PLOTS
 from metawarp.storage import write_text
 
@@ -38,8 +39,10 @@ def main() -> None:
     engines, field = (json.loads(file.read_text(encoding="utf-8")) for file in (ENGINES, FIELD))
     for file in RESULTS:
         text = Path(file).read_text(encoding="utf-8")
-        for table in field.keys() & set(re.findall(MARK.format("([a-z-]+)"), text)):
-            put(file, table, accuracy_tables(field[table]))
+        for mark in set(re.findall(MARK.format("([a-z-]+(?:, calibration)?)"), text)):
+            table, _, kind = mark.partition(", ")
+            if table in field:
+                put(file, mark, joined((calibrations_of if kind else tables_of)(field[table])))
         for table, plot in (found for found in re.findall(PICTURE, text) if found[0] in field):
             PLOTS[plot](field[table]).savefig(f"docs/{table}-{plot}.png", dpi=90)
     put("docs/engine.md", "engines", engine_table(engines))
@@ -69,9 +72,9 @@ def take(results: Path) -> None:
     write_text(FIELD, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
 
 
-def accuracy_tables(found: dict[str, Any]) -> str:
-    """One table of the benchmark, a part for each corpus."""
-    return "\n\n".join(markdown(header, rows) for header, *rows in tables_of(found))
+def joined(tables: Iterable[list[list[str]]]) -> str:
+    """Tables below one another, a part for each corpus."""
+    return "\n\n".join(markdown(header, rows) for header, *rows in tables)
 
 
 def engine_table(found: dict[str, Any]) -> str:
