@@ -16,7 +16,16 @@ from tqdm import tqdm
 from episodes import InputError
 from episodes.errors import listing
 from metawarp import storage
-from metawarp.benchmark_cells import cell_key, measure, needs_training, reader_key, train_for, training_key
+from metawarp.benchmark_cells import (
+    cell_key,
+    load,
+    measure,
+    needs_training,
+    reader_key,
+    sampler_of,
+    train_for,
+    training_key,
+)
 from metawarp.benchmark_plan import Cell, cells_of, read_plan
 from metawarp.benchmark_results import CELLS, cell_file, results_of
 from metawarp.report import html_report, markdown_report
@@ -56,6 +65,8 @@ def benchmark(
     wanted = [name for name in found.tables if not tables or name in tables]
     folder = Path(output)
     cells = {cell_key(cell, data): cell for name in wanted for *_, cell in cells_of(found.tables[name])}
+    for cell in cells.values():
+        sampler_of(load(cell.corpus, data)[1].test, cell.setting)  # refuses what no episode can be drawn for, now
     trainings = {training_key(cell, data): cell for cell in cells.values() if needs_training(cell)}
     storage.claim_folder(folder, [RESULTS, f"{REPORT}.md", f"{REPORT}.html"], kind=KIND, overwrite=True)
     storage.mark(folder, KIND)

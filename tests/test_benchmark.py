@@ -407,6 +407,13 @@ def test_unknown_baselines_plots_tables_and_corpora_are_named(data, tmp_path):
         benchmark(plan, str(tmp_path / "out"), data=str(data))
 
 
+def test_settings_that_a_corpus_has_too_few_texts_for_are_refused_before_anything_is_trained(data, tmp_path):
+    table = table_of(settings={"s": {}, "many": {"k_shot": 100}})
+    with pytest.raises(InputError, match=r"needs 102 texts \(100 support and 2 query\), but '.*' has 12;"):
+        benchmark(plan_of(data, tmp_path, tables=table), str(tmp_path / "out"), data=str(data))
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_command_measures_and_prints(data, tmp_path, capsys):
     table = table_of(contenders={"names": {"baseline": "prototypes+names"}})
     plan = plan_of(data, tmp_path, tables=table)
