@@ -3,7 +3,8 @@
 from metawarp.backbone import Backbone
 from metawarp.classifier import WarpClassifier
 from metawarp.evaluate_init import evaluate
-from metawarp.initialization import Init, InnerRates
+from metawarp.initialization import Init
+from metawarp.inner_loop import InnerRates
 from metawarp.train_init import train
 from metawarp.training_config import TrainingConfig
 from metawarp.warp import Warp, WarpConfig

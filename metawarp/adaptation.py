@@ -2,60 +2,22 @@
 
 References:
     Finn, Abbeel, Levine (2017), "Model-Agnostic Meta-Learning", ICML, eq. 1: θ' = θ - α·∇L_support(θ).
-    Li, Zhou, Chen, Li (2017), "Meta-SGD": α is learned. Antoniou, Edwards, Storkey (2019), "How to train your
-    MAML", ICLR, sec. 4 (LSLR): one learned α for each group of parameters and each step.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from episodes import InputError
 from metawarp.backbone import twice_differentiable
 from metawarp.calibration import Temperature
+from metawarp.inner_loop import InnerLoop, inner_lr
 from metawarp.tasks import LabelledTexts, TaskBatch
 from metawarp.verbalizer import initial_rows
 from metawarp.warp import State, Warp
-
-GROUPS = ("prompt", "rows")
-"""What the inner loop can move: the soft tokens (K, d) and the verbalizer rows (C, d) of a task."""
-
-RATES = "log_inner_lr."
-"""What the names of the inner learning rates begin with; the group follows."""
-
-
-@dataclass(frozen=True)
-class InnerLoop:
-    """How a task is adapted.
-
-    Args:
-        steps: gradient steps S on the support set; 0 leaves the prompt and the rows as the init gives them.
-        groups: what they move, of `GROUPS`.
-        proximal: λ of the term λ/2·‖θ - θ_0‖² that holds a task near the init (Rajeswaran et al., 2019, eq. 3).
-    """
-
-    steps: int
-    groups: tuple[str, ...]
-    proximal: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.steps < 0:
-            raise InputError(f"inner steps are {self.steps}; they cannot be negative.")
-        if not (math.isfinite(self.proximal) and self.proximal >= 0):
-            raise InputError(f"the proximal term has the weight {self.proximal}; it cannot be negative.")
-        unknown = sorted(set(self.groups) - set(GROUPS))
-        if unknown or (self.steps and not self.groups):
-            raise InputError(f"the inner loop moves {list(self.groups)}; it can move one or more of {list(GROUPS)}.")
-
-    def with_steps(self, steps: int | None) -> InnerLoop:
-        """The same with another number of steps; None: its own."""
-        return self if steps is None else replace(self, steps=steps, groups=self.groups if steps else ())
 
 
 def trajectory(
@@ -83,7 +45,7 @@ def trajectory(
         "read_out" (P,). Gradients run from each of them to the tensors of `state`.
     """
     batches = [batch for batch in batches or (tasks.support,) if len(batch)]
-    with twice_differentiable(second_order and moves_prompt(inner)):
+    with twice_differentiable(second_order and inner.moves_prompt):
         current, support = start(warp, state, tasks, inner.groups if inner.steps else ())
         states = [current]
         if not batches:
@@ -92,7 +54,7 @@ def trajectory(
         kept = support if len(batches) == 1 and batches[0] is tasks.support else None
         for number in range(inner.steps):
             texts = batches[number % len(batches)]
-            features = kept if number == 0 or not moves_prompt(inner) else None
+            features = kept if number == 0 or not inner.moves_prompt else None
             moved = step(
                 warp, state, current, texts, tasks, inner, number, features=features, second_order=second_order
             )
@@ -143,11 +105,6 @@ def step(
     gradients = _gradients(warp, current, features, texts, tasks, inner, second_order)
     moved = {group: current[group] - inner_lr(state, group, number) * gradient for group, gradient in gradients.items()}
     return {**current, **moved}
-
-
-def moves_prompt(inner: InnerLoop) -> bool:
-    """Whether the inner loop differentiates through the backbone."""
-    return inner.steps > 0 and "prompt" in inner.groups
 
 
 def _gradients(
@@ -233,17 +190,6 @@ def task_losses(warp: Warp, current: State, features: Tensor, texts: LabelledTex
     losses = cross_entropy(logits, texts.label, reduction="none")
     counts = torch.bincount(texts.task, minlength=len(tasks)).clamp(min=1)
     return losses.new_zeros(len(tasks)).index_add(0, texts.task, losses) / counts
-
-
-def inner_lr(state: State, group: str, number: int) -> Tensor:
-    """Inner learning rate of a group at a step; steps beyond those learned use the last one."""
-    rates = state[RATES + group]
-    return rates[min(number, len(rates) - 1)].exp()
-
-
-def inner_rates(state: State) -> State:
-    """Those tensors of an init that are inner learning rates."""
-    return {name: tensor for name, tensor in state.items() if name.startswith(RATES)}
 
 
 def _name_features(warp: Warp, current: State, tasks: TaskBatch) -> Tensor:

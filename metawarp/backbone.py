@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,13 +14,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from episodes import InputError
-from episodes.errors import first_line, listing
-from episodes.hub import hub_refusal
-from metawarp.architectures import ARCHITECTURES, Architecture, position_ids
-from metawarp.embedded import minilm_folder
-
-_NEVER_READ = ("pooler.", "decoder.", "vocab_projector.", "predictions.bias", "lm_head.bias")
-"""Parts of weight names that no feature depends on; a checkpoint may be without them."""
+from metawarp.architectures import Architecture, position_ids
+from metawarp.pretrained import load_pretrained
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -79,53 +73,9 @@ class Backbone:
             InputError: unknown model type, files missing or damaged, no network for a Hub id; no tokens a pass.
             ImportError: "minilm" without its package; the message has the command that installs it.
         """
-        from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer
-
-        dtype, device = _dtype(dtype), _device(device)
         if max_tokens < 1:
             raise InputError(f"max_tokens is {max_tokens}; a pass has 1 token at least.")
-        source = minilm_folder() if str(name) == "minilm" else str(name)
-        refusal = None if Path(source).is_dir() else hub_refusal("model", source)
-        local = Path(source).is_dir() or refusal is not None  # the local cache may have what the Hub does not hand out
-        try:
-            config = AutoConfig.from_pretrained(source, local_files_only=local)
-            architecture = ARCHITECTURES.get(config.model_type)
-            if architecture is None:
-                known = ", ".join(sorted(ARCHITECTURES))
-                raise InputError(
-                    f"backbone {str(name)!r} is of type {config.model_type!r}, which metawarp does not know "
-                    f"how to read; known types: {known}."
-                )
-            with_head = any(a.endswith(("ForMaskedLM", "ForPreTraining")) for a in config.architectures or ())
-            auto = AutoModelForMaskedLM if with_head else AutoModel
-            # The checkpoint's own dtype first, so that the fingerprint is that of the file, not of a cast.
-            with _without_progress_bar():
-                loaded = auto.from_pretrained(source, dtype="auto", output_loading_info=True, local_files_only=local)
-            model, found = loaded
-            tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, local_files_only=local)
-        except (InputError, ImportError):
-            raise
-        except Exception as error:  # whatever transformers makes of damaged files: KeyError, RuntimeError, …
-            raise InputError(_why_not_loaded(str(name), refusal, error)) from error
-        if tokenizer.mask_token_id is None:
-            raise InputError(f"backbone {str(name)!r} has no mask token; a masked language model is needed.")
-        if len(tokenizer) < config.vocab_size / 2:  # transformers makes up an empty one where the files are missing
-            raise InputError(
-                f"the tokenizer of backbone {str(name)!r} knows {len(tokenizer)} tokens and the model "
-                f"{config.vocab_size}; its files are missing or those of another model."
-            )
-        missing = set(found["missing_keys"])
-        needed = sorted(key for key in missing if not any(part in key for part in _NEVER_READ))
-        if needed:
-            raise InputError(
-                f"the weights of backbone {str(name)!r} are incomplete: its config promises {listing(needed, 3)}, "
-                "which transformers would fill with random numbers."
-            )
-        fingerprint = _fingerprint(model, missing)
-        model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)
-        head = architecture.head(model) if with_head else None
-        encoder = getattr(model, architecture.encoder) if with_head else model
-        return cls(str(name), encoder, tokenizer, architecture, head, fingerprint, source, max_tokens)
+        return cls(str(name), *load_pretrained(str(name), device, dtype), max_tokens)
 
     @cached_property
     def word_embeddings(self) -> Tensor:
@@ -228,56 +178,3 @@ def twice_differentiable(needed: bool) -> AbstractContextManager:
     aten::_scaled_dot_product_flash_attention_for_cpu_backward is not implemented").
     """
     return sdpa_kernel(SDPBackend.MATH) if needed else nullcontext()
-
-
-@contextmanager
-def _without_progress_bar() -> Iterator[None]:
-    """Without the bar of transformers for loading weights: a second."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
-def _fingerprint(model: nn.Module, missing: set[str]) -> str:
-    """Sha256 (16 hex digits) over the names and bytes of all weights: the same model by any road is the same."""
-    digest = hashlib.sha256()
-    for key, tensor in sorted(model.state_dict().items()):
-        if key in missing:
-            continue  # a pooler that the file lacks is random, and other numbers every time
-        digest.update(key.encode())
-        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]
-
-
-def _dtype(dtype: str | torch.dtype) -> torch.dtype:
-    found = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype, None)
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise InputError(f"dtype {dtype!r} is no floating-point type of torch; use float32, bfloat16 or float64.")
-    return found
-
-
-def _device(device: str | torch.device) -> torch.device:
-    try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {str(device)!r} cannot be used here ({reason}); use cpu.") from error
-    return found
-
-
-def _why_not_loaded(name: str, refusal: str | None, error: Exception) -> str:
-    if Path(name).is_dir():
-        return f"backbone folder {name!r} could not be loaded: {first_line(error)}"
-    if refusal is None:
-        return f"backbone {name!r} could not be loaded from the Hub: {first_line(error)}"
-    return (
-        f"backbone {name!r} is no folder here, and {refusal}; offline, "
-        'use "minilm" or a folder with config.json, weights and tokenizer.'
-    )

@@ -15,10 +15,10 @@ from sklearn.linear_model import LogisticRegression
 
 from episodes import Episode
 from episodes.errors import first_line
-from metawarp.adaptation import InnerLoop
 from metawarp.backbone import Backbone
 from metawarp.evaluation import Predictor, metawarp_predictor
-from metawarp.initialization import NAME_WEIGHT, Init, InnerRates, untrained
+from metawarp.initialization import NAME_WEIGHT, Init, untrained
+from metawarp.inner_loop import InnerLoop, InnerRates
 from metawarp.template import Template
 from metawarp.verbalizer import name_weight
 from metawarp.warp import Warp

@@ -17,7 +17,7 @@ from episodes import InputError
 from episodes.errors import first_line, listing
 from metawarp.baseline_table import BASELINES, NEED_SUPPORT
 from metawarp.evaluation import require_interval
-from metawarp.initialization import InnerRates
+from metawarp.inner_loop import InnerRates
 from metawarp.protocol import Range, bounds
 from metawarp.train_init import train
 from metawarp.training_config import TrainingConfig

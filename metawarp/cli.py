@@ -29,7 +29,7 @@ from metawarp.cli_options import (
 from metawarp.engines import ENGINES
 from metawarp.evaluate_init import evaluate
 from metawarp.evaluation import format_results
-from metawarp.initialization import InnerRates
+from metawarp.inner_loop import InnerRates
 from metawarp.meta_gradients import DEFAULT, METHODS
 from metawarp.plots import draw_learning_curve, plots_available
 from metawarp.shipped import describe, shipped

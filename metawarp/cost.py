@@ -13,9 +13,9 @@ import psutil
 import torch
 
 from episodes import Episode
-from metawarp.adaptation import InnerLoop, moves_prompt
 from metawarp.evaluation import Predictor
 from metawarp.held import as_if_unread
+from metawarp.inner_loop import InnerLoop
 from metawarp.warp import Warp
 
 COSTS = ("seconds_a_task", "peak_megabytes", "numbers_a_task")
@@ -45,7 +45,7 @@ def cost_of(predictor: Predictor, episodes: Sequence[Episode]) -> dict[str, floa
 
 def numbers_a_task(warp: Warp, inner: InnerLoop, ways: int) -> int:
     """Numbers that an adapted task of so many classes keeps beside the init: rows, and its prompt where that moves."""
-    prompt = warp.encoder.prompt_length * warp.backbone.embedding_size if moves_prompt(inner) else 0
+    prompt = warp.encoder.prompt_length * warp.backbone.embedding_size if inner.moves_prompt else 0
     return ways * warp.row_size + prompt
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from episodes import InputError
 from episodes.errors import listing
 from metawarp import learn2learn_engine
-from metawarp.adaptation import InnerLoop, moves_prompt
+from metawarp.inner_loop import InnerLoop
 from metawarp.meta_gradients import METHODS, Gradient
 
 ENGINES = ("metawarp", "learn2learn")
@@ -38,7 +38,7 @@ def require_engine(engine: str, method: str, second_order: str) -> None:
 
 def has_modes(engine: str, method: str, inner: InnerLoop) -> bool:
     """Whether there are several ways to be exact, of which one has to be chosen."""
-    return engine == "metawarp" and METHODS[method].order == 2 and moves_prompt(inner)
+    return engine == "metawarp" and METHODS[method].order == 2 and inner.moves_prompt
 
 
 def gradient_by(engine: str, method: str, mode: str | None) -> Gradient:

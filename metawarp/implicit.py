@@ -13,9 +13,10 @@ from __future__ import annotations
 import torch
 
 from episodes import InputError
-from metawarp.adaptation import InnerLoop, inner_gradients, start, trajectory
+from metawarp.adaptation import inner_gradients, start, trajectory
 from metawarp.backbone import twice_differentiable
 from metawarp.conjugate_gradients import conjugate_gradients
+from metawarp.inner_loop import InnerLoop
 from metawarp.outer_loss import MetaGradient, StepWeights, gradients_of, pulled_back, query_losses, reached
 from metawarp.tasks import TaskBatch
 from metawarp.warp import State, Warp

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from episodes import InputError
 from metawarp import storage
-from metawarp.adaptation import GROUPS, RATES, InnerLoop
 from metawarp.backbone import Backbone
 from metawarp.calibration import Temperature
+from metawarp.inner_loop import RATES, InnerLoop, InnerRates
 from metawarp.model_card import model_card
 from metawarp.randomness import generator_of
 from metawarp.shipped import shipped
@@ -29,27 +29,6 @@ TEXT_WEIGHT = 0.5
 the prompt does not reach begin with more than half of the whole, parts that it does with enough for a gradient."""
 REGRESSION = {"log_strength": math.log(5), "log_name_count": math.log(6), "log_scale": math.log(2)}
 """Found best untrained, over four corpora, 1 to 10 shots, 5 to 66 classes; they differ little."""
-
-
-@dataclass(frozen=True)
-class InnerRates:
-    """Inner learning rates that meta-training starts from.
-
-    Args:
-        prompt: of the soft tokens.
-        rows: of the verbalizer rows.
-        learned: whether they are meta-learned (Meta-SGD, LSLR), or stay as they are (plain MAML).
-    """
-
-    prompt: float = 0.1
-    rows: float = 0.1
-    learned: bool = True
-
-    def __post_init__(self) -> None:
-        for group in GROUPS:
-            rate = getattr(self, group)
-            if not (math.isfinite(rate) and rate > 0):
-                raise InputError(f"the inner learning rate of {group} is {rate}; it must be a positive number.")
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from metawarp.adaptation import GROUPS, InnerLoop, inner_lr, inner_rates, moves_prompt, start
+from metawarp.adaptation import start
 from metawarp.backbone import twice_differentiable
+from metawarp.inner_loop import GROUPS, InnerLoop, inner_lr, inner_rates
 from metawarp.outer_loss import MetaGradient, StepWeights, accuracy, all_weights, gradients_of
 from metawarp.tasks import LabelledTexts, TaskBatch
 from metawarp.warp import State, Warp
@@ -90,7 +91,7 @@ def meta_gradient(
     """
     gradients = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
     losses, right = [], 0.0
-    with twice_differentiable(second_order and moves_prompt(inner)):
+    with twice_differentiable(second_order and inner.moves_prompt):
         for task in map(tasks.task, range(len(tasks))):
             learner = _wrapped(warp, state, task, inner, second_order)
             loss = torch.zeros(())

@@ -8,7 +8,7 @@ import psutil
 import torch
 
 from episodes import InputError
-from metawarp.adaptation import InnerLoop, moves_prompt
+from metawarp.inner_loop import InnerLoop
 from metawarp.tasks import TaskBatch
 from metawarp.warp import Warp
 
@@ -37,7 +37,7 @@ def unrolled_bytes(warp: Warp, tasks: TaskBatch, inner: InnerLoop) -> int:
         tasks: T tasks that are adapted at the same time.
         inner: steps S and groups; the memory is linear in S.
     """
-    if not (moves_prompt(inner) and tasks.support.batch is not None):
+    if not (inner.moves_prompt and tasks.support.batch is not None):
         return 0
     config = warp.backbone.model.config
     lengths = tasks.support.batch.lengths.double()

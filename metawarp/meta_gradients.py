@@ -10,8 +10,9 @@ from torch.nn.functional import cross_entropy
 
 from episodes import InputError
 from episodes.errors import listing
-from metawarp.adaptation import GROUPS, InnerLoop, read, shared, trajectory
+from metawarp.adaptation import read, shared, trajectory
 from metawarp.implicit import imaml
+from metawarp.inner_loop import GROUPS, InnerLoop
 from metawarp.outer_loss import MetaGradient, StepWeights, accuracy, gradients_of, query_losses
 from metawarp.second_order import EXACT, unroll
 from metawarp.tasks import TaskBatch

@@ -19,8 +19,9 @@ import torch
 
 from episodes import InputError
 from metawarp import processes
-from metawarp.adaptation import InnerLoop, inner_rates, moves_prompt, start, step, trajectory
+from metawarp.adaptation import start, step, trajectory
 from metawarp.backbone import twice_differentiable
+from metawarp.inner_loop import InnerLoop, inner_rates
 from metawarp.memory import MemoryLimitError, free_bytes, unrolled_bytes
 from metawarp.outer_loss import MetaGradient, StepWeights, all_weights, gradients_of, pulled_back, query_losses, reached
 from metawarp.tasks import TaskBatch
@@ -69,7 +70,7 @@ def recompute(
         inner: the inner loop.
         step_weights: of the query losses after each step.
     """
-    if not (moves_prompt(inner) and len(tasks.support)):
+    if not (inner.moves_prompt and len(tasks.support)):
         return unroll(warp, state, tasks, inner, step_weights)  # no graph that grows: the features are read once
     if inner.proximal:
         raise InputError("recompute does not know the proximal term; use unroll, or the method imaml.")

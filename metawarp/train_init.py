@@ -9,7 +9,8 @@ from pathlib import Path
 from episodes import Corpus
 from metawarp import processes, storage
 from metawarp.backbone import Backbone
-from metawarp.initialization import Init, InnerRates
+from metawarp.initialization import Init
+from metawarp.inner_loop import InnerRates
 from metawarp.meta_gradients import DEFAULT, inner_loop
 from metawarp.protocol import Names, Range
 from metawarp.run_folder import CHECKPOINT, LOG

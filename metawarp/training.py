@@ -17,11 +17,11 @@ from episodes import InputError
 from episodes.errors import listing
 from episodes.sampler import Sampler
 from metawarp import processes
-from metawarp.adaptation import RATES
 from metawarp.calibration import Temperature, best_temperature
 from metawarp.engines import gradient_by, has_modes, require_engine
 from metawarp.evaluation import metawarp_predictor, score
 from metawarp.initialization import Init
+from metawarp.inner_loop import RATES
 from metawarp.iterates import Iterates
 from metawarp.meta_gradients import METHODS
 from metawarp.outer_loss import MetaGradient, multi_step_weights

@@ -32,8 +32,8 @@ from engine_cases import CASES, HALF, HALF_FIRST, LATE, PEER, PROMPT_PEER
 
 from episodes import Corpus, EpisodeSampler
 from metawarp import Backbone, Init, Warp, WarpConfig
-from metawarp.adaptation import GROUPS, InnerLoop
 from metawarp.cost import peak_megabytes
+from metawarp.inner_loop import GROUPS, InnerLoop
 from metawarp.memory import MemoryLimitError
 from metawarp.storage import write_text
 from metawarp.tasks import TaskBatch

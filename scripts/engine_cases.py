@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from metawarp import Warp, learn2learn_engine
-from metawarp.adaptation import GROUPS, InnerLoop, start
+from metawarp.adaptation import start
 from metawarp.backbone import twice_differentiable
 from metawarp.implicit import imaml
+from metawarp.inner_loop import GROUPS, InnerLoop
 from metawarp.meta_gradients import METHODS, fomaml, maml, reptile
 from metawarp.second_order import exact_mode
 from metawarp.tasks import LabelledTexts, TaskBatch

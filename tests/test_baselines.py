@@ -14,7 +14,6 @@ from tiny import NO_STEPS, tiny_corpus
 
 from episodes import Episode, EpisodeSampler
 from metawarp import Init, Warp, WarpConfig
-from metawarp.adaptation import InnerLoop
 from metawarp.baseline_table import BASELINES, Bench, build, named
 from metawarp.baselines import (
     SentenceEncoder,
@@ -27,6 +26,7 @@ from metawarp.baselines import (
 )
 from metawarp.evaluation import metawarp_predictor, score
 from metawarp.initialization import untrained
+from metawarp.inner_loop import InnerLoop
 
 ONE_STEP = InnerLoop(1, ("rows",))
 

@@ -18,7 +18,8 @@ from sklearn.preprocessing import FunctionTransformer
 from tiny import WORDS, tiny_backbone, tiny_corpus
 
 from metawarp import Init, Warp, WarpClassifier, WarpConfig
-from metawarp.adaptation import InnerLoop, read
+from metawarp.adaptation import read
+from metawarp.inner_loop import InnerLoop
 from metawarp.tasks import TaskBatch
 
 TEXTS = [

@@ -7,12 +7,12 @@ import torch
 from tiny import tiny_corpus, tiny_model
 
 from episodes import EpisodeSampler
-from metawarp.adaptation import InnerLoop
 from metawarp.baseline_table import BASELINES, Bench, baseline_numbers
 from metawarp.baselines import SentenceEncoder
 from metawarp.cost import cost_of, numbers_a_task, peak_megabytes
 from metawarp.evaluation import metawarp_predictor
 from metawarp.initialization import Init
+from metawarp.inner_loop import InnerLoop
 
 NO_STEPS, PROMPTS_TOO = InnerLoop(0, ()), InnerLoop(1, ("prompt", "rows"))
 

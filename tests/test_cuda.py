@@ -5,8 +5,8 @@ import torch
 from tiny import tiny_episodes, tiny_folder, tiny_model, weights_of
 
 from metawarp import Backbone
-from metawarp.adaptation import GROUPS, InnerLoop
 from metawarp.engines import gradient_by
+from metawarp.inner_loop import GROUPS, InnerLoop
 from metawarp.tasks import TaskBatch
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -6,7 +6,7 @@ from running import refused
 from tiny import tiny_corpus
 
 from metawarp import InnerRates, TrainingConfig, WarpClassifier, WarpConfig, evaluate, train
-from metawarp.adaptation import RATES
+from metawarp.inner_loop import RATES
 from metawarp.run_folder import RunFolder
 from metawarp.training import Trainer
 

@@ -6,9 +6,9 @@ from running import refused
 from tiny import central_differences, tiny_episodes, tiny_model
 
 from episodes import EpisodeSampler
-from metawarp.adaptation import GROUPS, InnerLoop, trajectory
+from metawarp.adaptation import trajectory
 from metawarp.implicit import imaml
-from metawarp.initialization import InnerRates
+from metawarp.inner_loop import GROUPS, InnerLoop, InnerRates
 from metawarp.second_order import unroll
 from metawarp.tasks import TaskBatch
 

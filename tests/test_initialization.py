@@ -10,8 +10,8 @@ from running import refused
 from tiny import tiny_backbone
 
 from metawarp import Init, Warp, WarpConfig, storage
-from metawarp.adaptation import InnerLoop
-from metawarp.initialization import InnerRates, untrained
+from metawarp.initialization import untrained
+from metawarp.inner_loop import InnerLoop, InnerRates
 
 INNER = InnerLoop(3, ("prompt", "rows"))
 CONFIG = WarpConfig(template="{prompt:2} {text} {prompt:'the topic is'} {mask}", read_out="mean+mask", rows="mix")

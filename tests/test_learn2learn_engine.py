@@ -9,9 +9,9 @@ from running import refused
 from tiny import tiny_episodes, tiny_model
 
 from metawarp import learn2learn_engine
-from metawarp.adaptation import GROUPS, RATES, InnerLoop, start
+from metawarp.adaptation import start
 from metawarp.backbone import twice_differentiable
-from metawarp.initialization import InnerRates
+from metawarp.inner_loop import GROUPS, RATES, InnerLoop, InnerRates
 from metawarp.outer_loss import multi_step_weights
 from metawarp.second_order import unroll
 from metawarp.tasks import TaskBatch

@@ -12,7 +12,7 @@ from tiny import MODELS, query_logits, tiny_backbone, tiny_corpus, tiny_episodes
 
 from episodes import InputError
 from metawarp import Backbone, Init, Warp, WarpConfig
-from metawarp.adaptation import GROUPS, InnerLoop
+from metawarp.inner_loop import GROUPS, InnerLoop
 from metawarp.lower_layers import LowerLayers
 from metawarp.meta_gradients import maml
 from metawarp.tasks import TaskBatch

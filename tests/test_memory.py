@@ -7,7 +7,7 @@ from tiny import tiny_episodes, tiny_model
 
 from episodes import InputError
 from metawarp import TrainingConfig
-from metawarp.adaptation import GROUPS, InnerLoop
+from metawarp.inner_loop import GROUPS, InnerLoop
 from metawarp.memory import free_bytes, unrolled_bytes
 from metawarp.second_order import exact_mode
 from metawarp.tasks import TaskBatch

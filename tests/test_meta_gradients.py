@@ -6,8 +6,8 @@ import torch
 from tiny import NO_STEPS, central_differences, query_loss, tiny_episodes, tiny_model, weights_of
 from torch.nn.functional import cross_entropy
 
-from metawarp.adaptation import InnerLoop, read, start, task_losses, trajectory
-from metawarp.initialization import InnerRates
+from metawarp.adaptation import read, start, task_losses, trajectory
+from metawarp.inner_loop import InnerLoop, InnerRates
 from metawarp.meta_gradients import METHODS, fomaml, maml, multitask, reptile
 from metawarp.outer_loss import multi_step_weights
 from metawarp.tasks import TaskBatch

@@ -4,8 +4,7 @@ import pytest
 import torch
 from tiny import tiny_episodes, tiny_model
 
-from metawarp.adaptation import GROUPS, InnerLoop
-from metawarp.initialization import InnerRates
+from metawarp.inner_loop import GROUPS, InnerLoop, InnerRates
 from metawarp.outer_loss import multi_step_weights
 from metawarp.second_order import recompute, unroll
 from metawarp.tasks import TaskBatch

@@ -17,10 +17,9 @@ from tiny import tiny_corpus, tiny_folder
 
 from episodes import Episode, EpisodeSampler, InputError
 from metawarp import Init, Warp, WarpClassifier, WarpConfig, evaluate, train, training
-from metawarp.adaptation import InnerLoop
 from metawarp.cli import main
 from metawarp.evaluation import metawarp_predictor, score
-from metawarp.initialization import InnerRates
+from metawarp.inner_loop import InnerLoop, InnerRates
 from metawarp.meta_gradients import METHODS
 from metawarp.run_folder import RunFolder
 from metawarp.training import DivergenceError, Trainer

@@ -9,7 +9,7 @@ from tiny import query_logits, tiny_backbone, tiny_episodes, tiny_model
 
 from episodes import Episode, EpisodeSampler, InputError
 from metawarp import Warp, WarpConfig
-from metawarp.adaptation import InnerLoop
+from metawarp.inner_loop import InnerLoop
 from metawarp.tasks import TaskBatch
 
 TEXTS = ["set the alarm", "what is the weather today in the market, and where is the bank?", "pay my bill please", "a"]

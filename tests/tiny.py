@@ -10,9 +10,10 @@ from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordPiece
 
 from episodes import Corpus, EpisodeSampler
-from metawarp.adaptation import InnerLoop, read, task_logits, task_losses, trajectory
+from metawarp.adaptation import read, task_logits, task_losses, trajectory
 from metawarp.backbone import Backbone
 from metawarp.initialization import Init
+from metawarp.inner_loop import InnerLoop
 from metawarp.tasks import TaskBatch
 from metawarp.warp import Warp, WarpConfig
 
