@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,9 @@ def benchmark(
     wanted = [name for name in found.tables if not tables or name in tables]
     folder = Path(output)
     cells = {cell_key(cell, data): cell for name in wanted for *_, cell in cells_of(found.tables[name])}
-    for cell in cells.values():
-        sampler_of(load(cell.corpus, data)[1].test, cell.setting)  # refuses what no episode can be drawn for, now
+    for table in (found.tables[name] for name in wanted):
+        for corpus, setting in product(table.corpora, table.settings.values()):
+            sampler_of(load(corpus, data)[1].test, setting)  # refuses what no episode can be drawn for, now
     trainings = {training_key(cell, data): cell for cell in cells.values() if needs_training(cell)}
     storage.claim_folder(folder, [RESULTS, f"{REPORT}.md", f"{REPORT}.html"], kind=KIND, overwrite=True)
     storage.mark(folder, KIND)
