@@ -1,13 +1,13 @@
 """Few-shot text classification from meta-learned WARP prompts on a frozen language model."""
 
-from metawarp.backbone import Backbone
-from metawarp.classifier import WarpClassifier
-from metawarp.evaluate_init import evaluate
-from metawarp.initialization import Init
-from metawarp.inner_loop import InnerRates
-from metawarp.train_init import train
-from metawarp.training_config import TrainingConfig
-from metawarp.warp import Warp, WarpConfig
+from metawarp.adaptation.inner_loop import InnerRates
+from metawarp.backbones.backbone import Backbone
+from metawarp.evaluation.evaluate_init import evaluate
+from metawarp.inits.init import Init
+from metawarp.model.warp import Warp, WarpConfig
+from metawarp.reuse.classifier import WarpClassifier
+from metawarp.training.config import TrainingConfig
+from metawarp.training.train_init import train
 
 __all__ = [
     "Backbone",

@@ -14,8 +14,8 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from episodes import Corpus, InputError
-from metawarp import processes, reuse_init
-from metawarp.benchmark import REPORT, benchmark
+from metawarp.adaptation.inner_loop import InnerRates
+from metawarp.benchmark.run import REPORT, benchmark
 from metawarp.cli_options import (
     Parser,
     backbone_options,
@@ -26,16 +26,17 @@ from metawarp.cli_options import (
     fail,
     reading_options,
 )
-from metawarp.engines import ENGINES
-from metawarp.evaluate_init import evaluate
-from metawarp.evaluation import format_results
-from metawarp.inner_loop import InnerRates
-from metawarp.meta_gradients import DEFAULT, METHODS
-from metawarp.plots import draw_learning_curve, plots_available
-from metawarp.shipped import describe, shipped
-from metawarp.train_init import train
-from metawarp.training_config import TrainingConfig
-from metawarp.warp import WarpConfig
+from metawarp.evaluation.evaluate_init import evaluate
+from metawarp.evaluation.scores import format_results
+from metawarp.inits.shipped import describe, shipped
+from metawarp.meta_learning import processes
+from metawarp.meta_learning.engines import ENGINES
+from metawarp.meta_learning.meta_gradients import DEFAULT, METHODS
+from metawarp.model.warp import WarpConfig
+from metawarp.reuse import reuse_init
+from metawarp.training.config import TrainingConfig
+from metawarp.training.plots import draw_learning_curve, plots_available
+from metawarp.training.train_init import train
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -8,8 +8,8 @@ from typing import Literal, NoReturn
 
 from jsonargparse import ArgumentParser
 
-from metawarp.backbone import Backbone
-from metawarp.protocol import Range
+from metawarp.backbones.backbone import Backbone
+from metawarp.evaluation.protocol import Range
 
 
 class Parser(ArgumentParser):

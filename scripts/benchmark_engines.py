@@ -32,11 +32,11 @@ from engine_cases import CASES, HALF, HALF_FIRST, LATE, PEER, PROMPT_PEER
 
 from episodes import Corpus, EpisodeSampler
 from metawarp import Backbone, Init, Warp, WarpConfig
-from metawarp.cost import peak_megabytes
-from metawarp.inner_loop import GROUPS, InnerLoop
-from metawarp.memory import MemoryLimitError
-from metawarp.storage import write_text
-from metawarp.tasks import TaskBatch
+from metawarp.adaptation.inner_loop import GROUPS, InnerLoop
+from metawarp.adaptation.tasks import TaskBatch
+from metawarp.evaluation.cost import peak_megabytes
+from metawarp.inits.storage import write_text
+from metawarp.meta_learning.memory import MemoryLimitError
 
 FILE = Path("benchmarks/engines.json")
 K_SHOT = 5

@@ -11,15 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from metawarp import Warp, learn2learn_engine
-from metawarp.adaptation import start
-from metawarp.backbone import twice_differentiable
-from metawarp.implicit import imaml
-from metawarp.inner_loop import GROUPS, InnerLoop
-from metawarp.meta_gradients import METHODS, fomaml, maml, reptile
-from metawarp.second_order import exact_mode
-from metawarp.tasks import LabelledTexts, TaskBatch
-from metawarp.warp import State
+from metawarp import Warp
+from metawarp.adaptation.adapt import start
+from metawarp.adaptation.inner_loop import GROUPS, InnerLoop
+from metawarp.adaptation.tasks import LabelledTexts, TaskBatch
+from metawarp.backbones.backbone import twice_differentiable
+from metawarp.meta_learning import learn2learn_engine
+from metawarp.meta_learning.implicit import imaml
+from metawarp.meta_learning.meta_gradients import METHODS, fomaml, maml, reptile
+from metawarp.meta_learning.second_order import exact_mode
+from metawarp.model.warp import State
 
 PEER, PROMPT_PEER = "learn2learn, whole model", "learn2learn, prompt"
 LATE, HALF, HALF_FIRST = "unroll, prompt_layer", "unroll, bfloat16", "fomaml, bfloat16"

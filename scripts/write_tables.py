@@ -15,10 +15,10 @@ from typing import Any
 
 from engine_cases import HALF, LATE, PEER
 
-from metawarp.cost import COSTS
-from metawarp.report import calibrations_of, markdown, tables_of
-from metawarp.report_plots import PLOTS
-from metawarp.storage import write_text
+from metawarp.benchmark.report import calibrations_of, markdown, tables_of
+from metawarp.benchmark.report_plots import PLOTS
+from metawarp.evaluation.cost import COSTS
+from metawarp.inits.storage import write_text
 
 FIELD, ENGINES = Path("benchmarks/field.json"), Path("benchmarks/engines.json")
 RESULTS = ("README.md", "docs/results.md")

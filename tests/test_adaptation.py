@@ -7,9 +7,9 @@ from tiny import query_logits, tiny_corpus, tiny_episodes, tiny_model, weights_o
 from torch.nn.functional import cross_entropy
 
 from episodes import Episode, EpisodeSampler
-from metawarp.adaptation import read, start, task_losses, trajectory
-from metawarp.inner_loop import InnerLoop, InnerRates, inner_lr
-from metawarp.tasks import TaskBatch
+from metawarp.adaptation.adapt import read, start, task_losses, trajectory
+from metawarp.adaptation.inner_loop import InnerLoop, InnerRates, inner_lr
+from metawarp.adaptation.tasks import TaskBatch
 
 BOTH = ("prompt", "rows")
 

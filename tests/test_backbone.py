@@ -18,8 +18,8 @@ from tiny import MODELS, tiny_backbone, tiny_folder
 
 from episodes import InputError
 from metawarp import Backbone
-from metawarp.architectures import ARCHITECTURES
-from metawarp.backbone import twice_differentiable
+from metawarp.backbones.architectures import ARCHITECTURES
+from metawarp.backbones.backbone import twice_differentiable
 
 # Of different lengths, so that all but one are padded.
 TEXTS = ["set the alarm", "what is the weather today in the market, and where?", "pay my bill please"]

@@ -14,8 +14,9 @@ from tiny import NO_STEPS, tiny_corpus
 
 from episodes import Episode, EpisodeSampler
 from metawarp import Init, Warp, WarpConfig
-from metawarp.baseline_table import BASELINES, Bench, build, named
-from metawarp.baselines import (
+from metawarp.adaptation.inner_loop import InnerLoop
+from metawarp.evaluation.baseline_table import BASELINES, Bench, build, named
+from metawarp.evaluation.baselines import (
     SentenceEncoder,
     fallback_weight,
     logistic_regression,
@@ -24,9 +25,8 @@ from metawarp.baselines import (
     setfit,
     tuned_rows,
 )
-from metawarp.evaluation import metawarp_predictor, score
-from metawarp.initialization import untrained
-from metawarp.inner_loop import InnerLoop
+from metawarp.evaluation.scores import metawarp_predictor, score
+from metawarp.inits.init import untrained
 
 ONE_STEP = InnerLoop(1, ("rows",))
 

@@ -14,14 +14,14 @@ from tiny import tiny_corpus, tiny_folder
 
 from episodes import InputError
 from metawarp import Init
-from metawarp.benchmark import benchmark
-from metawarp.benchmark_cells import _cut, _reader, load, reader_key, sampler_of, train_for, training_key
-from metawarp.benchmark_plan import Contender, Setting, cells_of, read_plan
-from metawarp.calibration import Temperature
+from metawarp.adaptation.calibration import Temperature
+from metawarp.benchmark.cells import _cut, _reader, load, reader_key, sampler_of, train_for, training_key
+from metawarp.benchmark.plan import Contender, Setting, cells_of, read_plan
+from metawarp.benchmark.report import calibrations_of
+from metawarp.benchmark.report_plots import PLOTS
+from metawarp.benchmark.run import benchmark
 from metawarp.cli import main
-from metawarp.meta_gradients import inner_loop
-from metawarp.report import calibrations_of
-from metawarp.report_plots import PLOTS
+from metawarp.meta_learning.meta_gradients import inner_loop
 
 ROOT = Path(__file__).parent.parent
 NAMES = ("one", "other")

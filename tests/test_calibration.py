@@ -9,8 +9,8 @@ from scipy.special import softmax
 from tiny import NO_STEPS, tiny_episodes, tiny_model
 
 from metawarp import Init, WarpClassifier
-from metawarp.calibration import BINS, Temperature, best_temperature, bins_of, calibration_error
-from metawarp.evaluation import metawarp_predictor
+from metawarp.adaptation.calibration import BINS, Temperature, best_temperature, bins_of, calibration_error
+from metawarp.evaluation.scores import metawarp_predictor
 
 
 def test_the_error_is_the_gap_of_each_bin_by_its_size():

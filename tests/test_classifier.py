@@ -18,9 +18,9 @@ from sklearn.preprocessing import FunctionTransformer
 from tiny import WORDS, tiny_backbone, tiny_corpus
 
 from metawarp import Init, Warp, WarpClassifier, WarpConfig
-from metawarp.adaptation import read
-from metawarp.inner_loop import InnerLoop
-from metawarp.tasks import TaskBatch
+from metawarp.adaptation.adapt import read
+from metawarp.adaptation.inner_loop import InnerLoop
+from metawarp.adaptation.tasks import TaskBatch
 
 TEXTS = [
     "where is my parcel",
@@ -212,7 +212,7 @@ def test_steps_are_those_of_the_init_or_those_given(tiny, init, labelled):
 
 def test_it_predicts_what_an_episode_of_the_same_texts_would(tiny, init, labelled):
     from episodes import Episode
-    from metawarp.adaptation import task_logits, trajectory
+    from metawarp.adaptation.adapt import task_logits, trajectory
 
     texts, labels = labelled
     classes = sorted(set(labels))

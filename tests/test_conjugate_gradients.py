@@ -2,7 +2,7 @@
 
 import torch
 
-from metawarp.conjugate_gradients import conjugate_gradients
+from metawarp.adaptation.conjugate_gradients import conjugate_gradients
 
 CURVATURES = torch.tensor([[1.5, 2.0, 2.5], [-0.5, -0.5, -0.5], [1.5, 1.5, -3.5]], dtype=torch.float64)[:, None]
 RIGHT = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [9.0, 9.0, 0.1]], dtype=torch.float64)[:, None]

@@ -7,12 +7,12 @@ import torch
 from tiny import tiny_corpus, tiny_model
 
 from episodes import EpisodeSampler
-from metawarp.baseline_table import BASELINES, Bench, baseline_numbers
-from metawarp.baselines import SentenceEncoder
-from metawarp.cost import cost_of, numbers_a_task, peak_megabytes
-from metawarp.evaluation import metawarp_predictor
-from metawarp.initialization import Init
-from metawarp.inner_loop import InnerLoop
+from metawarp.adaptation.inner_loop import InnerLoop
+from metawarp.evaluation.baseline_table import BASELINES, Bench, baseline_numbers
+from metawarp.evaluation.baselines import SentenceEncoder
+from metawarp.evaluation.cost import cost_of, numbers_a_task, peak_megabytes
+from metawarp.evaluation.scores import metawarp_predictor
+from metawarp.inits.init import Init
 
 NO_STEPS, PROMPTS_TOO = InnerLoop(0, ()), InnerLoop(1, ("prompt", "rows"))
 

@@ -5,9 +5,9 @@ import torch
 from tiny import tiny_episodes, tiny_folder, tiny_model, weights_of
 
 from metawarp import Backbone
-from metawarp.engines import gradient_by
-from metawarp.inner_loop import GROUPS, InnerLoop
-from metawarp.tasks import TaskBatch
+from metawarp.adaptation.inner_loop import GROUPS, InnerLoop
+from metawarp.adaptation.tasks import TaskBatch
+from metawarp.meta_learning.engines import gradient_by
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

@@ -6,9 +6,9 @@ from running import refused
 from tiny import tiny_corpus
 
 from metawarp import InnerRates, TrainingConfig, WarpClassifier, WarpConfig, evaluate, train
-from metawarp.inner_loop import RATES
-from metawarp.run_folder import RunFolder
-from metawarp.training import Trainer
+from metawarp.adaptation.inner_loop import RATES
+from metawarp.training.outer_loop import Trainer
+from metawarp.training.run_folder import RunFolder
 
 SETTINGS = {"n_way": 2, "k_shot": 2, "n_query": 2, "warp": WarpConfig(template="{prompt:2} {text} {mask}")}
 TWO = TrainingConfig(steps=2, meta_batch=2, validate_every=1, validation_episodes=2, checkpoint_every=1)

@@ -13,10 +13,10 @@ from tiny import tiny_corpus
 
 from episodes import Corpus, EpisodeSampler
 from metawarp import Init, Warp, WarpConfig, evaluate
-from metawarp.evaluate_init import seen_in_training
-from metawarp.evaluation import EPISODES_A_PASS, chance, compare, holm, interval, metawarp_predictor, score
-from metawarp.initialization import untrained
-from metawarp.inner_loop import InnerLoop
+from metawarp.adaptation.inner_loop import InnerLoop
+from metawarp.evaluation.evaluate_init import seen_in_training
+from metawarp.evaluation.scores import EPISODES_A_PASS, chance, compare, holm, interval, metawarp_predictor, score
+from metawarp.inits.init import untrained
 
 CONFIG = WarpConfig(template="{prompt:2} {text} {mask}")
 INNERS = {

@@ -6,11 +6,11 @@ from running import refused
 from tiny import central_differences, tiny_episodes, tiny_model
 
 from episodes import EpisodeSampler
-from metawarp.adaptation import trajectory
-from metawarp.implicit import imaml
-from metawarp.inner_loop import GROUPS, InnerLoop, InnerRates
-from metawarp.second_order import unroll
-from metawarp.tasks import TaskBatch
+from metawarp.adaptation.adapt import trajectory
+from metawarp.adaptation.inner_loop import GROUPS, InnerLoop, InnerRates
+from metawarp.adaptation.tasks import TaskBatch
+from metawarp.meta_learning.implicit import imaml
+from metawarp.meta_learning.second_order import unroll
 
 TO_THE_END = InnerLoop(150, GROUPS, proximal=2.0)
 

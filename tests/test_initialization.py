@@ -9,9 +9,10 @@ import torch
 from running import refused
 from tiny import tiny_backbone
 
-from metawarp import Init, Warp, WarpConfig, storage
-from metawarp.initialization import untrained
-from metawarp.inner_loop import InnerLoop, InnerRates
+from metawarp import Init, Warp, WarpConfig
+from metawarp.adaptation.inner_loop import InnerLoop, InnerRates
+from metawarp.inits import storage
+from metawarp.inits.init import untrained
 
 INNER = InnerLoop(3, ("prompt", "rows"))
 CONFIG = WarpConfig(template="{prompt:2} {text} {prompt:'the topic is'} {mask}", read_out="mean+mask", rows="mix")

@@ -8,13 +8,13 @@ import torch
 from running import refused
 from tiny import tiny_episodes, tiny_model
 
-from metawarp import learn2learn_engine
-from metawarp.adaptation import start
-from metawarp.backbone import twice_differentiable
-from metawarp.inner_loop import GROUPS, RATES, InnerLoop, InnerRates
-from metawarp.outer_loss import multi_step_weights
-from metawarp.second_order import unroll
-from metawarp.tasks import TaskBatch
+from metawarp.adaptation.adapt import start
+from metawarp.adaptation.inner_loop import GROUPS, RATES, InnerLoop, InnerRates
+from metawarp.adaptation.tasks import TaskBatch
+from metawarp.backbones.backbone import twice_differentiable
+from metawarp.meta_learning import learn2learn_engine
+from metawarp.meta_learning.outer_loss import multi_step_weights
+from metawarp.meta_learning.second_order import unroll
 
 
 def both(backbone, inner, *, second_order=True, learned=True, weights=None, k_shot=2, **config):

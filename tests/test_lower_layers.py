@@ -12,10 +12,10 @@ from tiny import MODELS, query_logits, tiny_backbone, tiny_corpus, tiny_episodes
 
 from episodes import InputError
 from metawarp import Backbone, Init, Warp, WarpConfig
-from metawarp.inner_loop import GROUPS, InnerLoop
-from metawarp.lower_layers import LowerLayers
-from metawarp.meta_gradients import maml
-from metawarp.tasks import TaskBatch
+from metawarp.adaptation.inner_loop import GROUPS, InnerLoop
+from metawarp.adaptation.tasks import TaskBatch
+from metawarp.meta_learning.meta_gradients import maml
+from metawarp.model.lower_layers import LowerLayers
 
 BOTH = InnerLoop(2, GROUPS)
 LATE = {"prompt_layer": 1}

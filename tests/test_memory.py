@@ -7,10 +7,10 @@ from tiny import tiny_episodes, tiny_model
 
 from episodes import InputError
 from metawarp import TrainingConfig
-from metawarp.inner_loop import GROUPS, InnerLoop
-from metawarp.memory import free_bytes, unrolled_bytes
-from metawarp.second_order import exact_mode
-from metawarp.tasks import TaskBatch
+from metawarp.adaptation.inner_loop import GROUPS, InnerLoop
+from metawarp.adaptation.tasks import TaskBatch
+from metawarp.meta_learning.memory import free_bytes, unrolled_bytes
+from metawarp.meta_learning.second_order import exact_mode
 
 FAR_TOO_MANY = 10**9
 """Inner steps whose graph fits into no machine's memory."""

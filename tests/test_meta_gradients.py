@@ -6,11 +6,11 @@ import torch
 from tiny import NO_STEPS, central_differences, query_loss, tiny_episodes, tiny_model, weights_of
 from torch.nn.functional import cross_entropy
 
-from metawarp.adaptation import read, start, task_losses, trajectory
-from metawarp.inner_loop import InnerLoop, InnerRates
-from metawarp.meta_gradients import METHODS, fomaml, maml, multitask, reptile
-from metawarp.outer_loss import multi_step_weights
-from metawarp.tasks import TaskBatch
+from metawarp.adaptation.adapt import read, start, task_losses, trajectory
+from metawarp.adaptation.inner_loop import InnerLoop, InnerRates
+from metawarp.adaptation.tasks import TaskBatch
+from metawarp.meta_learning.meta_gradients import METHODS, fomaml, maml, multitask, reptile
+from metawarp.meta_learning.outer_loss import multi_step_weights
 
 BOTH = ("prompt", "rows")
 RATES = InnerRates(prompt=0.3, rows=0.2)  # large, so that what the inner loop does is far from nothing

@@ -6,8 +6,8 @@ import pytest
 from running import process
 
 matplotlib = pytest.importorskip("matplotlib")
-from metawarp.plots import draw_accuracies, draw_learning_curve, plots_available  # noqa: E402
-from metawarp.report_plots import curve  # noqa: E402
+from metawarp.benchmark.report_plots import curve  # noqa: E402
+from metawarp.training.plots import draw_accuracies, draw_learning_curve, plots_available  # noqa: E402
 
 
 def pixels(file):
@@ -62,7 +62,8 @@ def test_figures_are_closed_again(tmp_path):
 
 def test_without_matplotlib_its_extra_is_named(tmp_path):
     code = (
-        "import sys; sys.modules['matplotlib'] = None; from metawarp.plots import *; print(plots_available()); "
+        "import sys; sys.modules['matplotlib'] = None; from metawarp.training.plots import *; "
+        "print(plots_available()); "
         "draw_accuracies({}, sys.argv[1])"
     )
     ended = process(tmp_path / "bars.png", code=code)

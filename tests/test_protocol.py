@@ -7,8 +7,8 @@ from running import refused
 from tiny import tiny_corpus
 
 from episodes import Corpus
-from metawarp import protocol
-from metawarp.protocol import bounds, class_split, validation_sampler
+from metawarp.evaluation import protocol
+from metawarp.evaluation.protocol import bounds, class_split, validation_sampler
 
 
 def test_the_bundled_corpus_has_its_own_split(everyday):

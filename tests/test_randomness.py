@@ -2,7 +2,7 @@
 
 import torch
 
-from metawarp.randomness import generator_of
+from metawarp.adaptation.randomness import generator_of
 
 
 def draw(seed, purpose):

@@ -9,7 +9,7 @@ import pytest
 
 from metawarp import Init, TrainingConfig, WarpClassifier, evaluate, train
 from metawarp.cli import main
-from metawarp.shipped import GENERAL
+from metawarp.inits.shipped import GENERAL
 
 ROOT = Path(__file__).parent.parent
 

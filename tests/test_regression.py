@@ -10,9 +10,9 @@ from tiny import NO_STEPS, query_logits, tiny_episodes, tiny_model
 from torch.nn.functional import normalize
 
 from episodes import Episode
-from metawarp.adaptation import start
-from metawarp.regression import fitted_rows
-from metawarp.tasks import TaskBatch
+from metawarp.adaptation.adapt import start
+from metawarp.adaptation.regression import fitted_rows
+from metawarp.adaptation.tasks import TaskBatch
 
 TASK = torch.tensor([0] * 12 + [1] * 9 + [2] * 4)
 LABEL = torch.tensor([0, 1, 2, 3] * 3 + [0, 1, 2] * 3 + [0, 1, 0, 1])

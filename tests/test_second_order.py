@@ -4,10 +4,10 @@ import pytest
 import torch
 from tiny import tiny_episodes, tiny_model
 
-from metawarp.inner_loop import GROUPS, InnerLoop, InnerRates
-from metawarp.outer_loss import multi_step_weights
-from metawarp.second_order import recompute, unroll
-from metawarp.tasks import TaskBatch
+from metawarp.adaptation.inner_loop import GROUPS, InnerLoop, InnerRates
+from metawarp.adaptation.tasks import TaskBatch
+from metawarp.meta_learning.outer_loss import multi_step_weights
+from metawarp.meta_learning.second_order import recompute, unroll
 
 RATES = InnerRates(prompt=0.3, rows=0.2)
 

@@ -8,8 +8,8 @@ import pytest
 from episodes import Corpus, EpisodeSampler
 from episodes.splits import PARTS
 from metawarp import Init
-from metawarp.evaluate_init import seen_in_training
-from metawarp.shipped import shipped
+from metawarp.evaluation.evaluate_init import seen_in_training
+from metawarp.inits.shipped import shipped
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 EXPECTED = {

@@ -10,10 +10,10 @@ from running import refused
 
 from metawarp import Init, WarpClassifier, WarpConfig
 from metawarp.cli import main
-from metawarp.initialization import untrained
-from metawarp.model_card import model_card
-from metawarp.shipped import GENERAL, shipped
-from metawarp.training_config import RECIPE
+from metawarp.inits.init import untrained
+from metawarp.inits.model_card import model_card
+from metawarp.inits.shipped import GENERAL, shipped
+from metawarp.training.config import RECIPE
 
 FEW = ["where is my parcel", "it never came", "i want my money back", "please refund me"]
 LABELS = ["delivery", "delivery", "refund", "refund"]

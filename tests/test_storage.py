@@ -10,7 +10,7 @@ from running import refused
 from safetensors.torch import save_file
 
 from episodes import InputError
-from metawarp import storage
+from metawarp.inits import storage
 
 TENSORS = {
     "double": torch.tensor([1 / 3, -0.0, 1e300, 5e-324], dtype=torch.float64),
@@ -187,7 +187,7 @@ def test_text_is_replaced_whole(tmp_path):
 
 
 def test_no_source_reads_or_writes_pickle():
-    root = Path(storage.__file__).parent.parent
+    root = Path(__file__).parent.parent
     sources = [file for package in ("metawarp", "episodes") for file in (root / package).rglob("*.py")]
     assert len(sources) > 20
     forbidden = ("torch.save", "torch.load", "import pickle", "from pickle", "joblib", "cloudpickle", "allow_pickle")

@@ -4,7 +4,7 @@ import torch
 from tiny import tiny_corpus, tiny_episodes, tiny_model
 
 from episodes import Episode, EpisodeSampler
-from metawarp.tasks import TaskBatch
+from metawarp.adaptation.tasks import TaskBatch
 
 
 def text_of(encoder, batch, row):

@@ -16,14 +16,15 @@ from running import refused, write_rows
 from tiny import tiny_corpus, tiny_folder
 
 from episodes import Episode, EpisodeSampler, InputError
-from metawarp import Init, Warp, WarpClassifier, WarpConfig, evaluate, train, training
+from metawarp import Init, Warp, WarpClassifier, WarpConfig, evaluate, train
+from metawarp.adaptation.inner_loop import InnerLoop, InnerRates
 from metawarp.cli import main
-from metawarp.evaluation import metawarp_predictor, score
-from metawarp.inner_loop import InnerLoop, InnerRates
-from metawarp.meta_gradients import METHODS
-from metawarp.run_folder import RunFolder
-from metawarp.training import DivergenceError, Trainer
-from metawarp.training_config import TrainingConfig
+from metawarp.evaluation.scores import metawarp_predictor, score
+from metawarp.meta_learning.meta_gradients import METHODS
+from metawarp.training import outer_loop
+from metawarp.training.config import TrainingConfig
+from metawarp.training.outer_loop import DivergenceError, Trainer
+from metawarp.training.run_folder import RunFolder
 
 CONFIG = WarpConfig(template="{prompt:2} {text} {mask}")
 MIX = replace(CONFIG, read_out="mean+mask", rows="mix")
@@ -440,7 +441,7 @@ def test_other_settings_are_refused_and_named(tiny, tmp_path):
 
 
 def test_a_run_of_another_recipe_is_not_gone_on_with(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "RECIPE", 1)
+    monkeypatch.setattr(outer_loop, "RECIPE", 1)
     trainer_of(tiny, tmp_path).run()
     monkeypatch.undo()
     with pytest.raises(InputError, match="has other settings: recipe;"):

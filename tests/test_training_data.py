@@ -10,7 +10,7 @@ from tiny import tiny_corpus
 from episodes import Corpus, EpisodeSampler
 from metawarp import Init
 from metawarp.cli import main
-from metawarp.training_data import TrainingData, split_files
+from metawarp.training.data import TrainingData, split_files
 
 
 def small(name, n_classes=6, n_texts=12, seed=0):

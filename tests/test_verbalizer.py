@@ -11,11 +11,11 @@ from torch.nn.functional import normalize
 
 from episodes import Episode, EpisodeSampler, InputError
 from metawarp import Warp, WarpConfig
-from metawarp.adaptation import start
-from metawarp.baselines import SentenceEncoder, prototypes, prototypes_and_names
-from metawarp.evaluation import metawarp_predictor
-from metawarp.initialization import NAME_WEIGHT, Init, untrained
-from metawarp.tasks import TaskBatch
+from metawarp.adaptation.adapt import start
+from metawarp.adaptation.tasks import TaskBatch
+from metawarp.evaluation.baselines import SentenceEncoder, prototypes, prototypes_and_names
+from metawarp.evaluation.scores import metawarp_predictor
+from metawarp.inits.init import NAME_WEIGHT, Init, untrained
 
 
 def rows_of(warp, state, episodes):

@@ -9,8 +9,8 @@ from tiny import query_logits, tiny_backbone, tiny_episodes, tiny_model
 
 from episodes import Episode, EpisodeSampler, InputError
 from metawarp import Warp, WarpConfig
-from metawarp.inner_loop import InnerLoop
-from metawarp.tasks import TaskBatch
+from metawarp.adaptation.inner_loop import InnerLoop
+from metawarp.adaptation.tasks import TaskBatch
 
 TEXTS = ["set the alarm", "what is the weather today in the market, and where is the bank?", "pay my bill please", "a"]
 LOOPS = {

@@ -10,12 +10,12 @@ from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordPiece
 
 from episodes import Corpus, EpisodeSampler
-from metawarp.adaptation import read, task_logits, task_losses, trajectory
-from metawarp.backbone import Backbone
-from metawarp.initialization import Init
-from metawarp.inner_loop import InnerLoop
-from metawarp.tasks import TaskBatch
-from metawarp.warp import Warp, WarpConfig
+from metawarp.adaptation.adapt import read, task_logits, task_losses, trajectory
+from metawarp.adaptation.inner_loop import InnerLoop
+from metawarp.adaptation.tasks import TaskBatch
+from metawarp.backbones.backbone import Backbone
+from metawarp.inits.init import Init
+from metawarp.model.warp import Warp, WarpConfig
 
 NO_STEPS = InnerLoop(0, ())
 

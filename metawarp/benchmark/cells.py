@@ -1,0 +1,233 @@
+"""Measuring one cell of a benchmark, and training what it needs; each leaves one file, which is not made again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from episodes import ClassSplit, Corpus, Episode, EpisodeSampler, InputError
+from episodes.reading import BUNDLED
+from episodes.sampler import Sampler, WrongLabels
+from metawarp.adaptation.calibration import bins_of, calibration_error
+from metawarp.backbones.backbone import Backbone
+from metawarp.benchmark.plan import CONFIGS, Cell, Contender, Setting, key_of
+from metawarp.evaluation.baseline_table import Bench, baseline_numbers, build
+from metawarp.evaluation.baselines import SentenceEncoder
+from metawarp.evaluation.cost import cost_of, numbers_a_task
+from metawarp.evaluation.evaluate_init import seen_in_training
+from metawarp.evaluation.protocol import bounds, validation_sampler
+from metawarp.evaluation.scores import Predictor, metawarp_predictor, score
+from metawarp.inits.init import Init
+from metawarp.inits.storage import write_text
+from metawarp.meta_learning.meta_gradients import inner_loop
+from metawarp.model.warp import Warp
+from metawarp.training.config import RECIPE
+from metawarp.training.run_folder import CHECKPOINT
+from metawarp.training.train_init import train
+
+DATA, SPLITS = "data.jsonl", "splits.json"
+
+COST_EPISODES = 6
+"""Of which the first warms up."""
+
+
+@lru_cache(maxsize=8)
+def load(name: str, data: str) -> tuple[Corpus, ClassSplit]:
+    """A bundled corpus, or that in the folder `name` of the data folder, with its class split.
+
+    Raises:
+        InputError: there is no such folder, or it cannot be used.
+    """
+    folder = Path(data) / name
+    if name not in BUNDLED and not (folder / DATA).is_file():
+        raise InputError(f"corpus {name!r} is not in the data folder: {str(folder / DATA)!r} is missing.")
+    corpus = Corpus.load(name if name in BUNDLED else str(folder / DATA))
+    return corpus, corpus.split_classes(_splits(name, data))
+
+
+def _splits(name: str, data: str) -> str:
+    return name if name in BUNDLED else str(Path(data) / name / SPLITS)
+
+
+def training_key(cell: Cell, data: str) -> str:
+    """What the training of a cell depends on, as a key."""
+    settings = cell.training | {name: asdict(cell.training[name]) for name in CONFIGS}
+    return key_of([RECIPE, settings, [_fingerprints(name, data) for name in cell.train_on]])
+
+
+def reader_key(cell: Cell, data: str) -> str:
+    """What a cell reads texts with, as a key: cells that share it are measured together, and a text is read once."""
+    training, tested = cell.contender.training, _fingerprints(cell.corpus, data)
+    read: Any = [training["backbone"], training["dtype"]]
+    if not _has_model(cell):  # baselines without a prompt know no more of an init than the length of its inputs
+        read.append(training["warp"].max_length)
+    elif cell.contender.init:
+        read.append(Init.load(cell.contender.init).fingerprint)
+    else:
+        read = training_key(cell, data)
+    return key_of([RECIPE, read, needs_training(cell), tested])
+
+
+def cell_key(cell: Cell, data: str) -> str:
+    """What the numbers of a cell depend on, as a key."""
+    return key_of([reader_key(cell, data), cell.contender.baseline, cell.seed, vars(cell.setting)])
+
+
+def needs_training(cell: Cell) -> bool:
+    """Whether a cell is of an init that the plan meta-trains."""
+    return cell.contender.baseline is None and cell.contender.init is None and cell.contender.meta_trained
+
+
+def train_for(cell: Cell, data: str, folder: Path) -> Path:
+    """Train the init of a cell, or go on with it; an init that is there already is left alone."""
+    output = folder / training_key(cell, data)
+    if not (output / "init.safetensors").exists():
+        learned = [_cut(*load(name, data), cell.contender) for name in cell.train_on]
+        arguments = {**cell.contender.training, "backbone": _backbone_of(cell)}
+        resume = (output / CHECKPOINT).exists()
+        train(
+            [corpus for corpus, _ in learned],
+            str(output),
+            splits=[names for _, names in learned],
+            seed=cell.seed,
+            resume=resume,
+            overwrite=not resume,  # a run killed before its first checkpoint; by the folder's name it is no other
+            **arguments,
+        )
+    return output
+
+
+def _cut(corpus: Corpus, split: ClassSplit, contender: Contender) -> tuple[Corpus, dict[str, list[str]]]:
+    """What a contender may learn from of a corpus, and the names of its classes by part."""
+    rng, names = np.random.default_rng(0), split.names()
+    order = [str(name) for name in rng.permutation(names["train"])]
+    names["train"] = order[: contender.classes]
+    kept = []
+    for number, name in enumerate(corpus.class_names):
+        rows = rng.permutation(corpus.rows_of(number))
+        if name in names["train"]:
+            kept += rows[: contender.texts].tolist()
+        elif name not in order:
+            kept += rows.tolist()
+    kept.sort()
+    cut = replace(corpus, texts=tuple(corpus.texts[row] for row in kept), labels=corpus.labels[kept])
+    return cut.select_classes(name for part in names.values() for name in part), names
+
+
+def measure(cells: Mapping[Path, Cell], data: str, trainings: Path) -> None:
+    """Measure cells of one `reader_key`, and write the file of each."""
+    init, warp, encode = _reader(next(iter(cells.values())), data, trainings)
+    for file, cell in cells.items():
+        (_, split), setting = load(cell.corpus, data), cell.setting
+        sampler = sampler_of(split.test, setting)
+        predictor, facts = _predictor(cell, split, init, warp, encode)
+        confusion = np.zeros((split.test.n_classes, split.test.n_classes), dtype=int)
+        found = score(_counting(predictor, confusion), sampler, setting.episodes)
+        # On episodes that nobody is measured on.
+        cost = cost_of(predictor, [sampler[setting.episodes + i] for i in range(COST_EPISODES)])
+        result = {
+            **facts,
+            **cost,
+            "accuracy": found.accuracy.tolist(),
+            "macro_f1": found.macro_f1.tolist(),
+            "class_names": list(split.test.class_names),
+            "confusion": confusion.tolist(),
+        }
+        if len(found.right):
+            result["calibration_error"] = calibration_error(found.confidence, found.right)
+            result["reliability"] = bins_of(found.confidence, found.right)
+        write_text(file, json.dumps(result) + "\n")
+
+
+def sampler_of(part: Corpus, setting: Setting) -> Sampler:
+    """The episodes of a setting."""
+    ways = part.n_classes if setting.n_way == "all" else setting.n_way
+    sampler = EpisodeSampler(part, int(ways), setting.k_shot, setting.n_query, setting.seed, balanced=setting.balanced)
+    return WrongLabels(sampler, setting.wrong_labels, setting.seed) if setting.wrong_labels else sampler
+
+
+def _reader(cell: Cell, data: str, trainings: Path) -> tuple[Init, Warp, SentenceEncoder]:
+    """An init, what reads texts for it, and what reads them for baselines without a prompt."""
+    (_, split), backbone = load(cell.corpus, data), _backbone_of(cell)
+    if needs_training(cell):
+        init = Init.load(trainings / training_key(cell, data))
+    else:
+        init = Init.load(cell.contender.init) if cell.contender.init else _fresh(backbone, cell)
+    warp = init.bind(backbone)
+    encode = SentenceEncoder(backbone, init.warp.max_length)
+    for encoder in (warp.encoder, encode.warp.encoder):
+        encoder.remember([*split.test.texts, *split.test.class_names])
+    return init, warp, encode
+
+
+def _predictor(
+    cell: Cell, split: ClassSplit, init: Init, warp: Warp, encode: SentenceEncoder
+) -> tuple[Predictor, dict[str, Any]]:
+    """What predicts a cell's episodes, and what there is to say of it."""
+    baseline, setting = cell.contender.baseline, cell.setting
+    facts: dict[str, Any] = {
+        "classes_seen_in_training": seen_in_training(init, split.test),
+        "init_sha256": init.fingerprint,
+    }
+    ways = split.test.n_classes if setting.n_way == "all" else int(setting.n_way)
+    if baseline is None:
+        inner = init.inner.with_steps(setting.steps)
+        facts["numbers_a_task"] = numbers_a_task(warp, inner, ways)
+        return metawarp_predictor(warp, init.to(warp.backbone), inner, init.temperature), facts
+    low, high = bounds(setting.k_shot)
+    chosen_at = split.validation.n_classes if setting.n_way == "all" else ways
+    bench = Bench(
+        warp,
+        init,
+        range(low, high + 1),
+        lambda shots: validation_sampler(split, chosen_at, shots, setting.n_query, setting.seed),
+        encode,
+        seed=cell.seed,
+    )
+    predictors, chosen = build([baseline], bench)
+    facts |= {"chosen_on_validation_classes": chosen, "numbers_a_task": baseline_numbers(baseline, bench, ways)}
+    return predictors[baseline], facts
+
+
+def _fresh(backbone: Backbone, cell: Cell) -> Init:
+    """The start that the training of a cell would have."""
+    training = cell.contender.training
+    warp, inner = Warp(backbone, training["warp"]), inner_loop(training["method"], training["inner_steps"])
+    return Init.start(warp, inner, method=training["method"], seed=cell.seed, rates=training["inner_lr"])
+
+
+def _counting(predictor: Predictor, confusion: np.ndarray) -> Predictor:
+    """The same predictions, counted by true and predicted class of the corpus."""
+
+    def predict(episodes: Sequence[Episode]) -> Iterator[np.ndarray]:
+        for episode, scores in zip(episodes, predictor(episodes), strict=True):
+            classes = np.asarray(episode.class_indices)
+            np.add.at(confusion, (classes[episode.query_labels], classes[scores.argmax(1)]), 1)
+            yield scores
+
+    return predict
+
+
+def _has_model(cell: Cell) -> bool:
+    """Whether a cell depends on the model that its training would have."""
+    return cell.contender.baseline in (None, "repverb", "warp-random", "warp-mask")
+
+
+def _fingerprints(name: str, data: str) -> list[str]:
+    corpus, split = load(name, data)
+    return [corpus.fingerprint, key_of([split.names(), corpus.domains])]
+
+
+def _backbone_of(cell: Cell) -> Backbone:
+    return _backbone(cell.contender.training["backbone"], cell.contender.training["dtype"])
+
+
+@lru_cache(maxsize=1)
+def _backbone(name: str, dtype: str) -> Backbone:
+    return Backbone.load(name, dtype=dtype)

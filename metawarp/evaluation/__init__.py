@@ -1,0 +1,1 @@
+"""Accuracy over episodes, and the baselines on the same ones."""

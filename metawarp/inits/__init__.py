@@ -1,0 +1,1 @@
+"""Learned initializations: saving, loading, describing them, and those that ship (one folder each)."""

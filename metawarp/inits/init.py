@@ -1,0 +1,236 @@
+"""The init: what meta-training learns and a new task starts from. A few thousand numbers in one folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from episodes import InputError
+from metawarp.adaptation.calibration import Temperature
+from metawarp.adaptation.inner_loop import RATES, InnerLoop, InnerRates
+from metawarp.adaptation.randomness import generator_of
+from metawarp.backbones.backbone import Backbone
+from metawarp.inits import storage
+from metawarp.inits.model_card import model_card
+from metawarp.inits.shipped import shipped
+from metawarp.model.warp import State, Warp, WarpConfig
+
+LOGIT_SCALE = 10.0
+NAME_WEIGHT = -1.2
+"""m of w = 1 / (1 + K·e^m): 0.77 at one shot, 0.40 at five, the weights found best untrained on HuffPost."""
+TEXT_WEIGHT = 0.5
+"""Logit of the read-out's part "text", the others' being 0: of four parts it has the weight 0.35 at first. Parts that
+the prompt does not reach begin with more than half of the whole, parts that it does with enough for a gradient."""
+REGRESSION = {"log_strength": math.log(5), "log_name_count": math.log(6), "log_scale": math.log(2)}
+"""Found best untrained, over four corpora, 1 to 10 shots, 5 to 66 classes; they differ little."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Init:
+    """A learned (or fresh) initialization.
+
+    Attributes:
+        tensors: "prompt" (K, d); "log_scale" of the logits; "log_inner_lr.<group>" (S,) natural logarithms of the
+            inner learning rates; "name_weight" where rows are mixed; "log_strength" and "log_name_count" where
+            they are fitted by regression; "read_out" (P,), logits of the weights of a read-out of several parts.
+        warp: template, read-out and recipe.
+        inner: how a task is adapted from here.
+        method: what learned it ("none" for a fresh one).
+        backbone: name, fingerprint and sizes of the backbone that it belongs to.
+        training: what is worth knowing of the training: corpora, steps, seeds, validation accuracy.
+        temperature: logits of an adapted task are divided by it, so that probabilities mean what they say.
+        fingerprint: sha256 of the stored tensors, "" before it was stored.
+    """
+
+    tensors: State
+    warp: WarpConfig
+    inner: InnerLoop
+    method: str
+    backbone: Mapping[str, Any]
+    training: Mapping[str, Any] = field(default_factory=dict)
+    temperature: Temperature = Temperature()
+    fingerprint: str = ""
+
+    @classmethod
+    def start(
+        cls,
+        warp: Warp,
+        inner: InnerLoop,
+        *,
+        method: str = "none",
+        seed: int = 0,
+        rates: InnerRates | None = None,
+        words: bool = True,
+    ) -> Init:
+        """A fresh init, as meta-training starts from.
+
+        Args:
+            warp: the model it is for.
+            inner: its inner loop.
+            method: what is going to learn it.
+            seed: of the prompt starts "vocabulary" and "normal".
+            rates: initial inner learning rate of each group.
+            words: whether soft tokens that the template gives words start from them.
+        """
+        rates = rates or InnerRates()
+        tensors = {
+            "prompt": _start_prompt(warp, seed, words),
+            "log_scale": torch.tensor(math.log(LOGIT_SCALE)),
+        }
+        if warp.config.rows == "mix":
+            tensors["name_weight"] = torch.tensor(NAME_WEIGHT)
+        if warp.config.rows == "regression":
+            tensors |= {name: torch.tensor(start) for name, start in REGRESSION.items()}
+        if len(parts := warp.config.parts) > 1:
+            tensors["read_out"] = torch.tensor([TEXT_WEIGHT if part == "text" else 0.0 for part in parts])
+        for group in inner.groups if inner.steps else ():
+            tensors[RATES + group] = torch.full((inner.steps,), math.log(getattr(rates, group)))
+        return cls(tensors, warp.config, inner, method, identity(warp.backbone))
+
+    def __repr__(self) -> str:
+        numbers = sum(tensor.numel() for tensor in self.tensors.values())
+        return f"<Init by {self.method!r}: {numbers:,} numbers for backbone {self.backbone['name']!r}>"
+
+    def save(self, folder: str | Path) -> str:
+        """Write init.safetensors, config.json and a model card; returns the sha256 of the tensors.
+
+        Raises:
+            InputError: the folder cannot be written, or holds a config.json or README.md of something else.
+        """
+        config = {
+            "backbone": dict(self.backbone),
+            "warp": asdict(self.warp),
+            "inner": asdict(self.inner),
+            "method": self.method,
+            "training": dict(self.training),
+            "temperature": asdict(self.temperature),
+        }
+        numbers = sum(tensor.numel() for tensor in self.tensors.values())
+        return storage.save(Path(folder), "init", self.tensors, config, card=model_card(config, numbers))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Init:
+        """Read an init from its folder, or one that ships with the package by its name (see `shipped`).
+
+        Raises:
+            InputError: files missing, damaged, of an unknown format version, or not fitting their own config; a folder
+                of a shipped one's name.
+        """
+        if own := shipped().get(str(folder)):
+            if (Path(folder) / "config.json").exists():
+                raise InputError(f"{str(folder)!r} ships with metawarp, and is a folder here; say './{folder}' for it.")
+            folder = own
+        tensors, config = storage.load(Path(folder), "init")
+        try:
+            inner = InnerLoop(**{**config["inner"], "groups": tuple(config["inner"]["groups"])})
+            init = cls(
+                tensors,
+                WarpConfig(**config["warp"]),
+                inner,
+                config["method"],
+                {key: config["backbone"][key] for key in ("name", "fingerprint", "embedding_size", "feature_size")},
+                config["training"],
+                Temperature(**config["temperature"]),
+                config["sha256"],
+            )
+        except InputError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"config.json in {str(folder)!r} does not describe an init ({error}).") from error
+        expected = {"prompt", "log_scale"}
+        expected |= {"name_weight"} if init.warp.rows == "mix" else set()
+        expected |= set(REGRESSION) if init.warp.rows == "regression" else set()
+        expected |= {"read_out"} if len(init.warp.parts) > 1 else set()
+        expected |= {RATES + group for group in inner.groups} if inner.steps else set()
+        if set(tensors) != expected:
+            raise InputError(
+                f"init.safetensors in {str(folder)!r} holds {sorted(tensors)}; its config needs {sorted(expected)}."
+            )
+        for name, tensor in tensors.items():
+            shape = (inner.steps,) if name.startswith(RATES) else ()
+            if name == "read_out":
+                shape = (len(init.warp.parts),)
+            if name == "prompt":
+                shape = (len(tensor), init.backbone.get("embedding_size")) if tensor.dim() else ("K", "d")
+            if tuple(tensor.shape) != shape:
+                raise InputError(
+                    f"{name} in {str(folder)!r} has the shape {tuple(tensor.shape)}; its config needs {shape}."
+                )
+        return init
+
+    def bind(self, backbone: Backbone, *, any_backbone: bool = False) -> Warp:
+        """The model that this init is for.
+
+        Args:
+            backbone: it must be the one that the init was trained on.
+            any_backbone: allow another one of the same widths.
+
+        Raises:
+            InputError: another backbone, or one of another width; the template does not fit.
+        """
+        remembered, found = self.backbone, identity(backbone)
+        for size in ("embedding_size", "feature_size"):
+            if remembered[size] != found[size]:
+                raise InputError(
+                    f"this init belongs to the {size} {remembered[size]}; backbone {backbone.name!r} has "
+                    f"{found[size]}: load {remembered['name']!r}."
+                )
+        if remembered["fingerprint"] != backbone.fingerprint and not any_backbone:
+            raise InputError(
+                f"this init was trained on backbone {remembered['name']!r} ({remembered['fingerprint']}), not on "
+                f"{backbone.name!r} ({backbone.fingerprint}); load that one, or allow another with --any-backbone "
+                "(any_backbone=True)."
+            )
+        warp = Warp(backbone, self.warp)
+        if len(self.tensors["prompt"]) != warp.encoder.prompt_length:
+            raise InputError(
+                f"this init has {len(self.tensors['prompt'])} prompt tokens; its template "
+                f"{self.warp.template!r} has {warp.encoder.prompt_length} with this tokenizer."
+            )
+        return warp
+
+    def to(self, backbone: Backbone) -> State:
+        """Its tensors where the backbone is, in fp32 or the backbone's own dtype where that is wider."""
+        dtype = torch.promote_types(torch.float32, backbone.dtype)
+        return {name: tensor.to(backbone.device, dtype) for name, tensor in self.tensors.items()}
+
+
+def identity(backbone: Backbone) -> dict[str, Any]:
+    """What an init remembers of its backbone."""
+    return {
+        "name": backbone.name,
+        "fingerprint": backbone.fingerprint,
+        "embedding_size": backbone.embedding_size,
+        "feature_size": backbone.feature_size,
+    }
+
+
+def untrained(backbone: Backbone) -> Init:
+    """The strongest start without meta-training: sentence embeddings, rows mixed from names and support means."""
+    config = WarpConfig(template="{text}", read_out="text", rows="mix")
+    return Init.start(Warp(backbone, config), InnerLoop(0, ()))
+
+
+def _start_prompt(warp: Warp, seed: int, with_words: bool) -> Tensor:
+    """(K, d): words where the template gives them, the configured start elsewhere."""
+    backbone, words = warp.backbone, warp.encoder.prompt_words
+    embeddings = backbone.word_embeddings.float().cpu()
+    generator = generator_of(seed, "prompt")
+    size = (len(words), backbone.embedding_size)
+    if warp.config.prompt_start == "normal":
+        # As wide as the model's own embeddings, so that layer norm sees nothing out of the ordinary.
+        prompt = torch.randn(size, generator=generator) * embeddings.std()
+    elif warp.config.prompt_start == "vocabulary":
+        prompt = embeddings[torch.randint(len(embeddings), size[:1], generator=generator)]
+    else:
+        prompt = embeddings[backbone.tokenizer.mask_token_id].expand(size).clone()
+    for row, word in enumerate(words if with_words else ()):
+        if word is not None:
+            prompt[row] = embeddings[word]
+    return warp.seen_by(prompt.to(backbone.device)).cpu()

@@ -1,0 +1,1 @@
+"""Meta-gradients: how what tasks need moves what they start from."""

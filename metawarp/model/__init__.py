@@ -1,0 +1,1 @@
+"""The WARP model: a template, soft tokens, and what is read of a text under them."""

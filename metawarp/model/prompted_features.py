@@ -1,0 +1,79 @@
+"""Features of texts under prompts; those under a prompt that is not being learned are computed once for each text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from metawarp.backbones.backbone import Backbone
+from metawarp.model.encoded import EncodedBatch
+from metawarp.model.held import Held
+from metawarp.model.lower_layers import LowerLayers
+from metawarp.model.text_features import mean_over
+
+LIMIT = 2**28
+"""Bytes of features that are held in memory."""
+
+
+class PromptedFeatures:
+    """The parts "mean" and "mask" of a read-out.
+
+    Args:
+        backbone: frozen.
+        parts: of the read-out; others are not this one's.
+        layer: where the prompt enters.
+        lower: the layers below it; None where it enters the first.
+    """
+
+    def __init__(self, backbone: Backbone, parts: Sequence[str], layer: int, lower: LowerLayers | None) -> None:
+        self.backbone, self.layer, self.lower = backbone, layer, lower
+        sizes = {"mean": backbone.hidden_size, "mask": backbone.feature_size}
+        self.sizes = {part: sizes[part] for part in parts if part in sizes}
+        self._prompt, self._held = torch.empty(0), Held(LIMIT)
+
+    def __call__(self, prompts: Tensor, batch: EncodedBatch, task: Tensor) -> dict[str, Tensor]:
+        """By part, the features (B, h) of each text under its task's prompt.
+
+        Args:
+            prompts: (T, K, d).
+            batch: B encoded texts.
+            task: (B,) which task each belongs to.
+        """
+        if not self.sizes:
+            return {}
+        if len(prompts) > 1 or prompts.requires_grad:
+            found = batch.in_passes(self.backbone.max_tokens, lambda some, rows: self._pass(prompts, some, task[rows]))
+        else:
+            found = self._held_for(prompts).of(batch, lambda new: self._alone(prompts, new)).to(prompts.device)
+        return dict(zip(self.sizes, found.split(list(self.sizes.values()), dim=-1), strict=True))
+
+    def _held_for(self, prompts: Tensor) -> Held:
+        """What is held of texts under this prompt; a change of the prompt forgets all."""
+        if self._prompt.dtype != prompts.dtype or not torch.equal(self._prompt, prompts.cpu()):
+            self._prompt, self._held = prompts.detach().cpu().clone(), Held(LIMIT)
+        return self._held
+
+    @torch.no_grad()
+    def _alone(self, prompt: Tensor, batch: EncodedBatch) -> Tensor:
+        first = torch.zeros(len(batch), dtype=torch.long, device=prompt.device)
+        return batch.in_passes(self.backbone.max_tokens, lambda some, rows: self._pass(prompt, some, first[rows]).cpu())
+
+    def _pass(self, prompts: Tensor, batch: EncodedBatch, task: Tensor) -> Tensor:
+        encoded, batch = batch, batch.to(self.backbone.device)
+        entering = self.backbone.word_embeddings[batch.input_ids] if self.lower is None else self.lower(encoded)
+        entering = entering.to(prompts.dtype)
+        if prompts.shape[1]:
+            soft = prompts[task[:, None], batch.prompt_index.clamp(min=0)]
+            entering = torch.where(batch.prompt_index[..., None] >= 0, soft, entering)
+        found = {}
+        if "mean" in self.sizes:
+            hidden = self.backbone.hidden_states(entering, batch.attention_mask, self.layer)
+            found["mean"] = mean_over(hidden, batch.text_mask)
+            at_mask = hidden[torch.arange(len(batch), device=hidden.device), batch.mask_position]
+        else:
+            at_mask = self.backbone.hidden_at(entering, batch.attention_mask, batch.mask_position, self.layer)
+        if "mask" in self.sizes:
+            found["mask"] = self.backbone.mask_features(at_mask)
+        return torch.cat([found[part].to(prompts.dtype) for part in self.sizes], dim=-1)

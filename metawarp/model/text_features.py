@@ -1,0 +1,51 @@
+"""Sentence embeddings of the texts alone, no template and no prompt around them, each text's computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from metawarp.backbones.backbone import Backbone
+from metawarp.model.encoded import EncodedBatch
+from metawarp.model.held import Held
+
+LIMIT = 2**28
+"""Bytes of embeddings that are held in memory."""
+
+
+class TextFeatures:
+    """The mean over a text's hidden states after some of the layers, as sentence encoders take it after the last.
+
+    Args:
+        backbone: frozen, so that the same tokens always give the same.
+        layers: after how many layers, each from 1 to all.
+    """
+
+    def __init__(self, backbone: Backbone, layers: Sequence[int]) -> None:
+        self.backbone, self.layers = backbone, tuple(layers)
+        self._held = Held(LIMIT)
+
+    def __call__(self, batch: EncodedBatch) -> Tensor:
+        """Embeddings (B, L, h), L the number of layers asked for."""
+        return self._held.of(batch.only(batch.text_mask), self._computed).to(self.backbone.device)
+
+    @torch.no_grad()
+    def _computed(self, batch: EncodedBatch) -> Tensor:
+        return batch.in_passes(self.backbone.max_tokens, self._means)
+
+    def _means(self, batch: EncodedBatch, rows: Tensor) -> Tensor:
+        batch = batch.to(self.backbone.device)
+        hidden, done, means = self.backbone.word_embeddings[batch.input_ids], 0, {}
+        for layer in sorted(set(self.layers)):
+            hidden = self.backbone.through(hidden, batch.attention_mask, done, layer)
+            means[layer] = mean_over(hidden, batch.attention_mask)
+            done = layer
+        return torch.stack([means[layer] for layer in self.layers], dim=1).cpu()
+
+
+def mean_over(hidden: Tensor, places: Tensor) -> Tensor:
+    """Mean (B, h) of hidden states (B, n, h) over the places (B, n) that are true."""
+    weights = places.to(hidden.dtype)
+    return (hidden * weights[..., None]).sum(1) / weights.sum(1, keepdim=True)

@@ -1,0 +1,231 @@
+"""The forward pass of WARP: prompts and encoded texts to features, features and verbalizer rows to logits.
+
+References:
+    Hambardzumyan, Khachatrian, May (2021), "WARP: Word-level Adversarial ReProgramming", ACL: p(c) = softmax(f(x)·V_c),
+    f(x) the masked language model's output at [MASK] before the decoder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize, pad
+
+from episodes import InputError
+from metawarp.backbones.backbone import Backbone
+from metawarp.model.encoded import EncodedBatch
+from metawarp.model.lower_layers import LowerLayers
+from metawarp.model.prompted_features import PromptedFeatures
+from metawarp.model.template import Template, TextEncoder
+from metawarp.model.text_features import TextFeatures
+
+CHOICES = {
+    "rows": ("names", "support", "mix", "regression", "random"),
+    "name_source": ("template", "embeddings"),
+    "similarity": ("cosine", "dot"),
+    "prompt_start": ("mask", "vocabulary", "normal"),
+}
+
+State = dict[str, Tensor]
+"""Learned numbers by name; every function of this package that takes one leaves it as it was."""
+
+
+@dataclass(frozen=True)
+class WarpConfig:
+    """What a WARP model is made of, beside its numbers.
+
+    Args:
+        template: what stands around a text (see `Template`).
+        read_out: f(x), one part or several with + between: "mask", the feature at [MASK] (WARP); "mean", the mean over
+            the text's hidden states under the prompt; "text", the same of the text alone, the backbone's own sentence
+            embedding; "text-1", "text-2", …, the same so many layers below the last. Several stand side by side with
+            learned weights, so that the similarity of two texts is the weighted mean of those of their parts.
+        rows: where verbalizer rows come from: "names" of the classes, means of the "support" features,
+            "mix", w·name + (1 - w)·mean with w falling with the shots, "regression", logistic regression on the support
+            texts and the names, each name counting as a learned number of texts, or "random".
+        name_source: how a name becomes a row: read through the same "template" as the texts, or the mean of
+            its word "embeddings" (needs a masked-LM head).
+        similarity: "cosine" or "dot" product of feature and row, times a learned scale.
+        prompt_start: soft tokens start from "mask" (WARP), random words of the "vocabulary", or "normal" noise.
+        prompt_layer: layer that the soft tokens enter at; the layers below see the text and the template's words
+            alone, so that what they make of a text can be kept. 0 is WARP.
+        max_length: tokens of one input, template included; longer texts lose their end.
+    """
+
+    template: str = "{prompt:8} {text} {prompt:4} {mask}"
+    read_out: str = "text+text-2+mean+mask"
+    rows: str = "regression"
+    name_source: str = "template"
+    similarity: str = "cosine"
+    prompt_start: str = "mask"
+    prompt_layer: int = 0
+    max_length: int = 128
+
+    def __post_init__(self) -> None:
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise InputError(f"{name} is {getattr(self, name)!r}; it can be {', '.join(choices)}.")
+        unknown = [part for part in self.parts if not re.fullmatch(r"mask|mean|text(-[1-9][0-9]*)?", part)]
+        if unknown or len(set(self.parts)) < len(self.parts):
+            raise InputError(
+                f"read_out is {self.read_out!r}; it can be mask, mean, text, text-1, text-2, …, "
+                "or several of them, each once, with + between."
+            )
+        if "mask" in self.parts and not Template(self.template).has_mask:
+            raise InputError(
+                f"template {self.template!r} has no {{mask}}, which read-out {self.read_out!r} needs; "
+                "add {mask}, or use the read-out mean."
+            )
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The P parts of the read-out."""
+        return tuple(self.read_out.split("+"))
+
+    @property
+    def layers_below(self) -> tuple[int, ...]:
+        """How many layers below the last the texts alone are read at."""
+        return tuple(int(part.partition("-")[2] or 0) for part in self.parts if part.startswith("text"))
+
+
+class Warp:
+    """A backbone and a configuration: the pure functions from states and texts to features and logits.
+
+    Args:
+        backbone: frozen.
+        config: what surrounds and reads it.
+
+    Raises:
+        InputError: the template does not fit the model's positions; word embeddings asked for as rows
+            of a backbone without a masked-LM head; the backbone has no such layer.
+    """
+
+    def __init__(self, backbone: Backbone, config: WarpConfig) -> None:
+        if config.name_source == "embeddings" and (backbone.head is None or config.read_out != "mask"):
+            raise InputError(
+                f"word embeddings live where the features of a masked-LM head at [MASK] do, and not where those of "
+                f"backbone {backbone.name!r} with read-out {config.read_out!r} are; use name_source template."
+            )
+        self.backbone, self.config = backbone, config
+        length = min(config.max_length, backbone.max_positions)
+        self.encoder = TextEncoder(Template(config.template), backbone.tokenizer, length)
+        if not 0 <= config.prompt_layer < backbone.n_layers:
+            raise InputError(
+                f"prompt_layer is {config.prompt_layer}; backbone {backbone.name!r} has the layers 0 to "
+                f"{backbone.n_layers - 1}."
+            )
+        self.lower = LowerLayers(backbone, config.prompt_layer) if config.prompt_layer else None
+        layers = [backbone.n_layers - below for below in config.layers_below]
+        if layers and min(layers) < 1:
+            raise InputError(
+                f"read-out {config.read_out!r} lies below the first layer; backbone {backbone.name!r} has "
+                f"{backbone.n_layers}."
+            )
+        self.text = TextFeatures(backbone, layers) if layers else None
+        self.prompted = PromptedFeatures(backbone, config.parts, config.prompt_layer, self.lower)
+
+    def changed(self, **settings: str) -> Warp:
+        """The same model with other settings of its config; what is remembered of texts is shared."""
+        fresh = Warp(self.backbone, replace(self.config, **settings))
+        fresh.encoder, fresh.lower, fresh.prompted.lower = self.encoder, self.lower, self.lower
+        if fresh.config.layers_below == self.config.layers_below:
+            fresh.text = self.text
+        return fresh
+
+    @property
+    def row_size(self) -> int:
+        """Width of a verbalizer row: of the features f(x), and of a bias where rows are fitted by regression."""
+        return len(self.last_layer) + (self.config.rows == "regression")
+
+    @cached_property
+    def last_layer(self) -> Tensor:
+        """(d,) which of the features are of the last layer; all where there are no others.
+
+        A regression compares a name with texts in these alone. Sentence encoders are trained to bring a text and what
+        describes it together there; lower down texts of one class are near each other, and the class's name is not.
+        """
+        sizes = {part: self.backbone.hidden_size for part in self.config.parts}
+        if "mask" in sizes:
+            sizes["mask"] = self.backbone.feature_size
+        last = {part: not part.startswith("text-") for part in sizes}
+        found = [torch.full((size,), last[part] or not any(last.values())) for part, size in sizes.items()]
+        return torch.cat(found).to(self.backbone.device)
+
+    def remember(self, texts: Sequence[str], cache: str | Path | None = None) -> None:
+        """Prepare the texts of a corpus once, for all the episodes that will hold them.
+
+        Args:
+            texts: they are tokenized.
+            cache: folder for what the layers below the prompt make of them; None keeps it in memory, as they come.
+
+        Raises:
+            InputError: the folder cannot be used, or the prompt enters at layer 0.
+        """
+        self.encoder.remember(texts)
+        if cache is None:
+            return
+        if self.lower is None:
+            raise InputError("a cache is for what lies below the prompt, and nothing lies below layer 0; leave it out.")
+        self.lower.remember(self.encoder(list(dict.fromkeys(texts))), Path(cache))
+
+    def seen_by(self, prompt: Tensor) -> Tensor:
+        """Soft tokens (K, d) as the layers below the prompt's leave them around an empty text, (K, h)."""
+        if self.lower is None:
+            return prompt
+        batch = self.encoder([""]).to(self.backbone.device)
+        embeddings = self.backbone.word_embeddings[batch.input_ids]
+        soft = batch.prompt_index >= 0
+        embeddings[soft] = prompt[batch.prompt_index[soft]].to(embeddings)
+        entering = self.backbone.through(embeddings, batch.attention_mask, 0, self.config.prompt_layer)
+        return entering[soft].to(prompt)
+
+    def features(self, prompts: Tensor, weights: Tensor | None, batch: EncodedBatch, task: Tensor) -> Tensor:
+        """Read-out f(x) of each text under its own task's prompt.
+
+        Args:
+            prompts: (T, K, d), one prompt a task; or (1, K, d), the same for all, and a text that several tasks hold is
+                read once.
+            weights: (P,) of the read-out's parts, their sum 1; None where there is one part.
+            batch: B encoded texts.
+            task: (B,) which task each text belongs to.
+
+        Returns:
+            (B, d) features, d over all parts; unit length under cosine similarity.
+        """
+        copies = slice(None)
+        if len(prompts) == 1:
+            _, copies = torch.unique(batch.input_ids, dim=0, return_inverse=True)
+            first = torch.zeros(int(copies.max()) + 1, dtype=torch.long).scatter_(0, copies, torch.arange(len(batch)))
+            batch, task = batch.select(first), torch.zeros_like(task[first])
+        found = self.prompted(prompts, batch, task)
+        if self.text is not None:
+            alone = self.text(batch).to(prompts.dtype).unbind(1)
+            found |= dict(zip((part for part in self.config.parts if part.startswith("text")), alone, strict=True))
+        parts = [self.unit(found[part]) for part in self.config.parts]
+        if weights is not None:
+            parts = [weight.sqrt() * part for weight, part in zip(weights, parts, strict=True)]
+        return torch.cat(parts, dim=-1)[copies]
+
+    def unit(self, vectors: Tensor) -> Tensor:
+        """Vectors (…, d) as the similarity compares them: of unit length for cosine, unchanged for dot."""
+        return normalize(vectors, dim=-1) if self.config.similarity == "cosine" else vectors
+
+    def logits(self, features: Tensor, rows: Tensor, scale: Tensor) -> Tensor:
+        """Logits (…, C) of features (…, d) and verbalizer rows (…, C, `row_size`).
+
+        They are scale · similarity(f, V); with rows from a regression, scale · what it predicts.
+        """
+        if self.config.rows == "regression":
+            return scale * torch.einsum("...d,...cd->...c", with_bias(features), rows)
+        return scale * torch.einsum("...d,...cd->...c", features, self.unit(rows))
+
+
+def with_bias(features: Tensor) -> Tensor:
+    """Features (…, d) and a one, (…, d + 1): what rows with a bias are multiplied with."""
+    return pad(features, (0, 1), value=1.0)

@@ -1,0 +1,225 @@
+"""The scikit-learn face: a classifier from class names and a few texts, in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from episodes import Episode, InputError
+from metawarp.adaptation.adapt import adapt
+from metawarp.adaptation.tasks import TaskBatch
+from metawarp.backbones.backbone import Backbone
+from metawarp.inits import storage
+from metawarp.inits.init import Init, identity, untrained
+from metawarp.inits.shipped import GENERAL, shipped
+from metawarp.model.warp import State
+from metawarp.reuse.labels import classes_and_names, label_list, text_list
+
+INIT = "fitted_from"
+"""Folder, in that of a saved task, of the init that it was fitted from."""
+
+
+class WarpClassifier(ClassifierMixin, BaseEstimator):
+    """Few-shot text classifier on a frozen language model.
+
+    Args:
+        init: what it starts from: the folder of a learned init, an `Init`, the name of one that ships with the package,
+            or "untrained": no prompt, rows mixed from names and means of sentence embeddings. None: "general",
+            meta-trained on several domains, on the backbone that it belongs to; "untrained" on any other.
+        backbone: a loaded `Backbone`, or what `Backbone.load` takes; None: the one that the init was trained on.
+        steps: inner steps; None: as many as the init was trained with.
+        any_backbone: allow another backbone than the init's, of the same width.
+        device: where a backbone that is loaded here runs.
+        dtype: of its weights and activations; states and losses stay in float32 at least.
+
+    Attributes:
+        classes_: (C,) labels, sorted, or in the order of `class_names` where that is a list.
+        class_names_: their names, in the same order.
+        init_: the init that it was fitted from.
+        task_: the adapted state: "prompt" (K, d), "rows" (C, d), "scale", "read_out" (P,).
+
+    Example:
+        >>> from metawarp import WarpClassifier
+        >>> few = ["where is my parcel", "it never came", "i want my money back", "please refund me"]
+        >>> model = WarpClassifier().fit(few, ["delivery", "delivery", "refund", "refund"])
+        >>> model.predict(["has the courier been yet?"]).tolist()
+        ['delivery']
+    """
+
+    def __init__(
+        self,
+        init: str | Path | Init | None = None,
+        backbone: str | Path | Backbone | None = None,
+        *,
+        steps: int | None = None,
+        any_backbone: bool = False,
+        device: str = "cpu",
+        dtype: str = "float32",
+    ) -> None:
+        self.init = init
+        self.backbone = backbone
+        self.steps = steps
+        self.any_backbone = any_backbone
+        self.device = device
+        self.dtype = dtype
+
+    def fit(
+        self,
+        texts: Sequence[str],
+        labels: Sequence[Any],
+        class_names: Mapping[Any, str] | Sequence[str] | None = None,
+    ) -> WarpClassifier:
+        """Adapt the init to a task.
+
+        Args:
+            texts: n texts; none for a task from class names alone (zero-shot).
+            labels: n labels, strings or integers.
+            class_names: what the classes are called. A mapping from label to name; or a list of names, the classes
+                themselves for string labels, the names of 0, 1, … for integer labels. Classes without a
+                text are allowed. None: string labels are their own names; integers have none, and the rows
+                come from the texts alone.
+
+        Raises:
+            InputError: fewer than 2 classes, empty or non-string texts, lengths that differ, unknown labels, class
+                names that the tokenizer does not know.
+        """
+        texts, labels = text_list(texts), label_list(labels)
+        if len(texts) != len(labels):
+            raise InputError(f"fit got {len(texts)} texts and {len(labels)} labels; it needs one label for each text.")
+        classes, names = classes_and_names(labels, class_names)
+        init, backbone = self._resolve()
+        if self.steps and not init.inner.groups:
+            raise InputError(f"steps is {self.steps}, but this init ({init.method}) has no inner loop; leave it out.")
+        warp = init.bind(backbone, any_backbone=self.any_backbone)
+        inner = init.inner.with_steps(self.steps)
+        state = init.to(backbone)
+        number = {label: i for i, label in enumerate(classes)}
+        episode = Episode.from_texts(
+            names or [str(label) for label in classes], texts, [number[label] for label in labels]
+        )
+        if names is not None:
+            warp.encoder.require_known(names)
+        tasks = TaskBatch.encode([episode], warp.encoder, backbone.device, named=names is not None)
+        adapted = adapt(warp, state, tasks, inner, init.temperature)
+        self.classes_ = np.array(classes)
+        self.class_names_ = tuple(names or map(str, classes))
+        self.task_: State = {
+            name: (tensor[0] if name in ("prompt", "rows", "scale") else tensor).detach()
+            for name, tensor in adapted.items()
+        }
+        self.warp_ = warp
+        self.init_ = init
+        return self
+
+    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
+        """Probabilities (n, C) of n texts, columns as `classes_`; each row depends on its own text alone."""
+        check_is_fitted(self, "task_")
+        texts = text_list(texts)
+        if not texts:
+            return np.zeros((0, len(self.classes_)))
+        state, chunks = self.task_, []
+        with torch.no_grad():
+            for first in range(0, len(texts), 256):
+                batch = self.warp_.encoder(texts[first : first + 256])
+                task = torch.zeros(len(batch), dtype=torch.long, device=state["prompt"].device)
+                features = self.warp_.features(state["prompt"][None], state.get("read_out"), batch, task)
+                logits = self.warp_.logits(features, state["rows"], state["scale"])
+                chunks.append(logits.double().softmax(-1).cpu().numpy())
+        return np.concatenate(chunks)
+
+    def predict(self, texts: Sequence[str]) -> np.ndarray:
+        """The most likely label of each of n texts, (n,)."""
+        best = self.predict_proba(texts).argmax(1)
+        return self.classes_[best]
+
+    def save(self, folder: str | Path) -> None:
+        """Write the adapted task and the init that it came from into a folder (kilobytes), not the backbone.
+
+        Raises:
+            InputError: the folder cannot be written, or holds something else.
+        """
+        check_is_fitted(self, "task_")
+        config = {
+            "classes": self.classes_.tolist(),
+            "class_names": list(self.class_names_),
+            "init_sha256": self.init_.save(Path(folder) / INIT),
+            "backbone": identity(self.warp_.backbone),
+            "steps": None if self.steps is None else int(self.steps),
+        }
+        storage.save(Path(folder), "task", self.task_, config)
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        backbone: str | Path | Backbone | None = None,
+        *,
+        any_backbone: bool = False,
+        device: str = "cpu",
+        dtype: str = "float32",
+    ) -> WarpClassifier:
+        """A fitted classifier from what `save` wrote; it predicts, and can be fitted anew from the same init.
+
+        Raises:
+            InputError: files missing, damaged or of an unknown version; another backbone than it was fitted on.
+        """
+        tensors, config = storage.load(Path(folder), "task")
+        init = Init.load(Path(folder) / INIT)
+        try:
+            classes, names, steps = config["classes"], config["class_names"], config["steps"]
+            remembered = {**init.backbone, **config["backbone"]}
+            held = {len(tensors["rows"]), len(names), len(classes)}
+            kin = set(tensors) == {"prompt", "rows", "scale", *({"read_out"} & set(init.tensors))}
+            kin = kin and tensors["prompt"].shape == init.tensors["prompt"].shape
+            kin = kin and config["init_sha256"] == init.fingerprint
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{str(folder)!r} does not hold a whole task ({error}).") from error
+        if len(held) > 1:
+            raise InputError(f"the rows, classes and class names in {str(folder)!r} are not of one number: {held}.")
+        if not kin:
+            raise InputError(f"the task in {str(folder)!r} was not made from the init in it; fit it anew.")
+        elsewhere = remembered["fingerprint"] != init.backbone["fingerprint"]  # fitted with `any_backbone`
+        model = cls(init, backbone, steps=steps, any_backbone=any_backbone or elsewhere, device=device, dtype=dtype)
+        if backbone is None and elsewhere:
+            model.backbone = remembered["name"]
+        found = model._backbone(remembered["name"])
+        model.warp_ = replace(init, backbone=remembered).bind(found, any_backbone=any_backbone)
+        model.classes_, model.class_names_, model.init_ = np.array(classes), tuple(names), init
+        model.task_ = {name: tensor.to(found.device) for name, tensor in tensors.items()}
+        return model
+
+    def _resolve(self) -> tuple[Init, Backbone]:
+        if isinstance(self.init, Init):
+            init = self.init
+        elif str(self.init) == "untrained":
+            backbone = self._backbone("minilm")
+            return untrained(backbone), backbone
+        else:
+            init = Init.load(shipped()[GENERAL] if self.init is None else self.init)
+        backbone = self._backbone(init.backbone["name"])
+        if self.init is None and not self.any_backbone and backbone.fingerprint != init.backbone["fingerprint"]:
+            return untrained(backbone), backbone
+        return init, backbone
+
+    def _backbone(self, default: str) -> Backbone:
+        if isinstance(self.backbone, Backbone):
+            return self.backbone
+        return _load_backbone(str(self.backbone or default), str(self.device), str(self.dtype))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        return tags
+
+
+# One copy for all the clones that a search or a cross-validation makes.
+_load_backbone = lru_cache(maxsize=1)(lambda name, device, dtype: Backbone.load(name, device=device, dtype=dtype))

@@ -1,0 +1,125 @@
+"""The third use: adapt an init to a new task, and classify with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from episodes import InputError
+from episodes.cleaning import refuse_unusable_texts, usable_rows
+from episodes.errors import listing
+from episodes.reading import read_table
+from metawarp.inits import storage
+from metawarp.inits.init import Init
+from metawarp.reuse.classifier import WarpClassifier
+
+
+def fit(
+    init: str | Init | None,
+    output: str,
+    *,
+    data: str | None = None,
+    class_name: Sequence[str] = (),
+    text_column: str = "text",
+    label_column: str = "label",
+    backbone: str | None = None,
+    any_backbone: bool = False,
+    device: str = "cpu",
+    dtype: str = "float32",
+    overwrite: bool = False,
+) -> WarpClassifier:
+    """Adapt an init to a task and save the task; the arguments are those of `metawarp fit`.
+
+    Args:
+        init: what `WarpClassifier` takes.
+        output: folder for the task.
+        data: file of few labelled texts; None for a task from class names alone.
+        class_name: classes that may be without texts.
+        text_column: the column of texts.
+        label_column: the column of labels.
+        backbone: what `Backbone.load` takes; None: the init's own.
+        any_backbone: allow another backbone than the init's, of the same widths.
+        device: where it runs.
+        dtype: of its weights and activations; states and losses stay in float32 at least.
+        overwrite: write over a task in `output`.
+
+    Returns:
+        The fitted classifier.
+
+    Raises:
+        InputError: neither data nor class names; data, init or output cannot be used; a text stands under two labels.
+        ImportError: backbone "minilm" without its extra.
+    """
+    storage.claim_folder(Path(output), ("task.safetensors", "config.json"), kind="task", overwrite=overwrite)
+    texts: list[str] = []
+    labels: list[str] = []
+    if data is not None:
+        # Not a corpus: that has two classes at least, and here one of them may be a name alone.
+        table = read_table(data, text_column, label_column)
+        # Of a handful of texts none is dropped in silence: its class could be left without any.
+        found, kept = usable_rows(table.texts, table.labels, table.name, refuse_conflicts=True)
+        texts, labels = [table.texts[row] for row in kept], [found[row] for row in kept]
+        if len({*labels, *class_name}) < 2:
+            only = listing(map(repr, {*labels, *class_name}))
+            raise InputError(f"{table.name} needs at least 2 classes; its classes are: {only}.")
+    names = sorted({*labels, *class_name}) if class_name else None
+    model = WarpClassifier(init, backbone, any_backbone=any_backbone, device=device, dtype=dtype)
+    model.fit(texts, labels, names).save(output)
+    return model
+
+
+def predict(
+    task: str,
+    *,
+    texts: Sequence[str] = (),
+    data: str | None = None,
+    text_column: str = "text",
+    backbone: str | None = None,
+    any_backbone: bool = False,
+    device: str = "cpu",
+    dtype: str = "float32",
+) -> Iterator[dict[str, Any]]:
+    """Classify texts with a saved task; the arguments are those of `metawarp predict`.
+
+    Args:
+        task: folder of the task.
+        texts: texts to classify.
+        data: file of more of them.
+        text_column: its column of texts.
+        backbone: what `Backbone.load` takes; None: the one that the task was fitted on.
+        any_backbone: allow another one, of the same widths.
+        device: where it runs.
+        dtype: of its weights and activations; states and losses stay in float32 at least.
+
+    Yields:
+        For each text: {"text", "label", "probabilities": {class: probability}}.
+
+    Raises:
+        InputError: no texts; the task or the file cannot be used.
+    """
+    given = list(texts)
+    if data is not None:
+        table = read_table(data, text_column)
+        refuse_unusable_texts(table.texts, table.name)
+        given += table.texts
+    if not given:
+        raise InputError("there is nothing to predict; give --text or --data.")
+    model = WarpClassifier.load(task, backbone, any_backbone=any_backbone, device=device, dtype=dtype)
+    classes = [str(label) for label in model.classes_]
+    for text, row in zip(given, model.predict_proba(given), strict=True):
+        probabilities = {name: round(float(p), 6) for name, p in zip(classes, row, strict=True)}
+        yield {"text": text, "label": classes[int(row.argmax())], "probabilities": probabilities}
+
+
+def write_predictions(output: str, predictions: Iterator[Mapping[str, Any]], *, overwrite: bool = False) -> None:
+    """Write predictions into a file, one JSON object a line, the whole file or nothing.
+
+    Raises:
+        InputError: the file is there already, or its folder cannot be written.
+    """
+    file = Path(output)
+    storage.claim_file(file, overwrite=overwrite)
+    lines = [json.dumps(prediction, ensure_ascii=False) + "\n" for prediction in predictions]
+    storage.write_text(file, "".join(lines))
