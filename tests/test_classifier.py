@@ -425,6 +425,9 @@ TEXT_ROWS = "the list of texts: texts must be strings that are not empty, but {}
 
 BAD_FITS = {
     "one string": (("a text", ["a"]), "one text came where a list of texts is needed: ['a text']."),
+    "no texts": ((None, ["a"]), "a NoneType came where a list of texts is needed."),
+    "no labels": ((["a text"], None), "a NoneType came where a list of labels is needed, one for each text."),
+    "one label": ((["a text"], "a"), "a str came where a list of labels is needed, one for each text."),
     "lengths": (
         (["a text", "another"], ["a"]),
         "fit got 2 texts and 1 labels; it needs one label for each text.",
@@ -553,3 +556,12 @@ def test_names_that_the_tokenizer_does_not_know_are_refused(minilm):
         model.fit(["play music", "cold rain"], ["music", "🌧"])
     model.fit(["play music", "cold rain"], ["music", "🌧"], {"music": "music", "🌧": "weather 🌧"})
     assert model.predict(["it rains"]).tolist() == ["🌧"]
+
+
+def test_a_warning_says_how_many_texts_lose_their_end(tiny, caplog):
+    texts = ["rain " * 200, "bank card", "sun " * 300]
+    WarpClassifier("untrained", tiny).fit(texts, ["weather", "money", "weather"])
+    room = 128 - 2
+    assert caplog.messages == [
+        f"2 of 3 texts are longer than {room} tokens and lose their end (max_length is 128, template included)"
+    ]

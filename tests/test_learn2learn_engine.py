@@ -70,10 +70,11 @@ def test_on_the_real_backbone_they_agree_to_single_precision(minilm, second_orde
     assert_same(*both(minilm, InnerLoop(1, GROUPS), second_order=second_order, k_shot=1, prompt_start="mask"), 1e-5)
 
 
-def test_without_learn2learn_the_extra_is_named(monkeypatch):
+def test_without_learn2learn_the_command_that_installs_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "learn2learn", None)
     monkeypatch.delitem(sys.modules, "learn2learn.algorithms", raising=False)
-    with refused('engine "learn2learn" is in an extra: pip install "metawarp[learn2learn]"', ImportError):
+    message = f'engine "learn2learn" needs a library that is not installed: {learn2learn_engine.INSTALL}'
+    with refused(message, ImportError):
         learn2learn_engine.algorithms()
 
 

@@ -7,7 +7,7 @@ import pytest
 from running import SMALL, failure, refused, write_rows
 from tiny import tiny_corpus
 
-from episodes import Corpus, EpisodeSampler
+from episodes import Corpus, EpisodeSampler, InputError
 from metawarp import Init
 from metawarp.cli import main
 from metawarp.training.data import TrainingData, split_files
@@ -80,6 +80,12 @@ def test_the_command_line_reads_domains_and_keeps_within_them(capsys, tmp_path, 
     assert "Episodes within domains need a corpus that knows them" in message
     main(["train", *options, "--domain-column=desk", "--within-domains=0.5"])
     assert Init.load(tmp_path / "init").training["within_domains"] == 0.5
+
+
+def test_of_several_corpora_one_at_least_must_know_domains():
+    data = TrainingData.of([small("a"), small("b", seed=1)])
+    with pytest.raises(InputError, match=r"^Episodes within domains need a corpus .*, and a\[train\] has none"):
+        data.sampler(2, 1, 4, 0, within_domains=0.5)
 
 
 def test_a_corpus_is_not_asked_for_more_ways_and_shots_than_it_has(caplog):

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from episodes import ClassSplit, Corpus, Episode, EpisodeSampler, InputError
-from episodes.reading import BUNDLED
+from episodes import ClassSplit, Corpus, Episode, EpisodeSampler
 from episodes.sampler import Sampler, WrongLabels
 from metawarp.adaptation.calibration import bins_of, calibration_error
 from metawarp.backbones.backbone import Backbone
-from metawarp.benchmark.plan import CONFIGS, Cell, Contender, Setting, key_of
+from metawarp.benchmark.keys import has_model, load, needs_training, ready_init, training_key
+from metawarp.benchmark.plan import Cell, Contender, Setting
 from metawarp.evaluation.baseline_table import Bench, baseline_numbers, build
 from metawarp.evaluation.baselines import SentenceEncoder
 from metawarp.evaluation.cost import cost_of, numbers_a_task
@@ -27,61 +27,11 @@ from metawarp.inits.init import Init
 from metawarp.inits.storage import write_text
 from metawarp.meta_learning.meta_gradients import inner_loop
 from metawarp.model.warp import Warp
-from metawarp.training.config import RECIPE
 from metawarp.training.run_folder import CHECKPOINT
 from metawarp.training.train_init import train
 
-DATA, SPLITS = "data.jsonl", "splits.json"
-
 COST_EPISODES = 6
 """Of which the first warms up."""
-
-
-@lru_cache(maxsize=8)
-def load(name: str, data: str) -> tuple[Corpus, ClassSplit]:
-    """A bundled corpus, or that in the folder `name` of the data folder, with its class split.
-
-    Raises:
-        InputError: there is no such folder, or it cannot be used.
-    """
-    folder = Path(data) / name
-    if name not in BUNDLED and not (folder / DATA).is_file():
-        raise InputError(f"corpus {name!r} is not in the data folder: {str(folder / DATA)!r} is missing.")
-    corpus = Corpus.load(name if name in BUNDLED else str(folder / DATA))
-    return corpus, corpus.split_classes(_splits(name, data))
-
-
-def _splits(name: str, data: str) -> str:
-    return name if name in BUNDLED else str(Path(data) / name / SPLITS)
-
-
-def training_key(cell: Cell, data: str) -> str:
-    """What the training of a cell depends on, as a key."""
-    settings = cell.training | {name: asdict(cell.training[name]) for name in CONFIGS}
-    return key_of([RECIPE, settings, [_fingerprints(name, data) for name in cell.train_on]])
-
-
-def reader_key(cell: Cell, data: str) -> str:
-    """What a cell reads texts with, as a key: cells that share it are measured together, and a text is read once."""
-    training, tested = cell.contender.training, _fingerprints(cell.corpus, data)
-    read: Any = [training["backbone"], training["dtype"]]
-    if not _has_model(cell):  # baselines without a prompt know no more of an init than the length of its inputs
-        read.append(training["warp"].max_length)
-    elif cell.contender.init:
-        read.append(Init.load(cell.contender.init).fingerprint)
-    else:
-        read = training_key(cell, data)
-    return key_of([RECIPE, read, needs_training(cell), tested])
-
-
-def cell_key(cell: Cell, data: str) -> str:
-    """What the numbers of a cell depend on, as a key."""
-    return key_of([reader_key(cell, data), cell.contender.baseline, cell.seed, vars(cell.setting)])
-
-
-def needs_training(cell: Cell) -> bool:
-    """Whether a cell is of an init that the plan meta-trains."""
-    return cell.contender.baseline is None and cell.contender.init is None and cell.contender.meta_trained
 
 
 def train_for(cell: Cell, data: str, folder: Path) -> Path:
@@ -158,7 +108,7 @@ def _reader(cell: Cell, data: str, trainings: Path) -> tuple[Init, Warp, Sentenc
     if needs_training(cell):
         init = Init.load(trainings / training_key(cell, data))
     else:
-        init = Init.load(cell.contender.init) if cell.contender.init else _fresh(backbone, cell)
+        init = ready_init(cell) or _fresh(backbone, cell)
     warp = init.bind(backbone)
     encode = SentenceEncoder(backbone, init.warp.max_length)
     for encoder in (warp.encoder, encode.warp.encoder):
@@ -171,13 +121,14 @@ def _predictor(
 ) -> tuple[Predictor, dict[str, Any]]:
     """What predicts a cell's episodes, and what there is to say of it."""
     baseline, setting = cell.contender.baseline, cell.setting
+    known = has_model(cell)  # what others read is no init's
     facts: dict[str, Any] = {
-        "classes_seen_in_training": seen_in_training(init, split.test),
-        "init_sha256": init.fingerprint,
+        "classes_seen_in_training": seen_in_training(init, split.test) if known else [],
+        "init_sha256": init.fingerprint if known else "",
     }
     ways = split.test.n_classes if setting.n_way == "all" else int(setting.n_way)
     if baseline is None:
-        inner = init.inner.with_steps(setting.steps)
+        inner = init.inner.with_steps(setting.inner_steps)
         facts["numbers_a_task"] = numbers_a_task(warp, inner, ways)
         return metawarp_predictor(warp, init.to(warp.backbone), inner, init.temperature), facts
     low, high = bounds(setting.k_shot)
@@ -214,20 +165,12 @@ def _counting(predictor: Predictor, confusion: np.ndarray) -> Predictor:
     return predict
 
 
-def _has_model(cell: Cell) -> bool:
-    """Whether a cell depends on the model that its training would have."""
-    return cell.contender.baseline in (None, "repverb", "warp-random", "warp-mask")
-
-
-def _fingerprints(name: str, data: str) -> list[str]:
-    corpus, split = load(name, data)
-    return [corpus.fingerprint, key_of([split.names(), corpus.domains])]
-
-
 def _backbone_of(cell: Cell) -> Backbone:
-    return _backbone(cell.contender.training["backbone"], cell.contender.training["dtype"])
+    training, ready = cell.contender.training, ready_init(cell)
+    name = ready.backbone["name"] if ready else training["backbone"]
+    return _backbone(name, training["device"], training["dtype"], training["max_tokens"])
 
 
 @lru_cache(maxsize=1)
-def _backbone(name: str, dtype: str) -> Backbone:
-    return Backbone.load(name, dtype=dtype)
+def _backbone(name: str, device: str, dtype: str, max_tokens: int) -> Backbone:
+    return Backbone.load(name, device=device, dtype=dtype, max_tokens=max_tokens)

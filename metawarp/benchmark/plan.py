@@ -1,33 +1,19 @@
-"""What a benchmark measures: tables of contenders × corpora × settings, from one YAML file."""
+"""What a benchmark measures: tables of contenders × corpora × settings, and the cells that they are made of."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
-from inspect import signature
+from dataclasses import dataclass, field, replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 from episodes import InputError
-from episodes.errors import first_line, listing
-from metawarp.adaptation.inner_loop import InnerRates
+from episodes.errors import listing
 from metawarp.evaluation.baseline_table import BASELINES, NEED_SUPPORT
 from metawarp.evaluation.protocol import Range, bounds
 from metawarp.evaluation.scores import require_interval
-from metawarp.model.warp import WarpConfig
-from metawarp.training.config import TrainingConfig
-from metawarp.training.train_init import train
-
-OF_A_CELL = ("corpus", "output", "splits", "seed", "resume", "overwrite")
-"""Arguments of `train` that a benchmark gives itself."""
-
-CONFIGS = {"warp": WarpConfig, "training": TrainingConfig, "inner_lr": InnerRates}
-"""Arguments of `train` that a plan writes as mappings."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +28,10 @@ class Setting:
         n_query: query texts a class.
         episodes: their number.
         seed: of the episodes.
-        steps: inner steps that inits adapt with; None: as many as they were trained with.
+        inner_steps: gradient steps that inits adapt with; None: as many as they were trained with.
+
+    Raises:
+        InputError: a value that no episode has.
     """
 
     n_way: int | str = 5
@@ -52,10 +41,15 @@ class Setting:
     n_query: int = 10
     episodes: int = 600
     seed: int = 0
-    steps: int | None = None
+    inner_steps: int | None = None
 
     def __post_init__(self) -> None:
         require_interval(self.episodes)
+        if self.n_way != "all" and not _whole(self.n_way):
+            raise InputError(f'n_way is {self.n_way!r}; it must be a number of classes, or "all".')
+        shots = self.k_shot if isinstance(self.k_shot, list | tuple) else (self.k_shot, self.k_shot)
+        if len(shots) != 2 or not all(map(_whole, shots)):
+            raise InputError(f"k_shot is {self.k_shot!r}; it must be a number of texts, or a range such as [1, 9].")
 
 
 @dataclass(frozen=True)
@@ -66,7 +60,7 @@ class Contender:
         baseline: one of `BASELINES`; None: an init.
         init: folder of one that is there already, or the name of a shipped one; None: it is trained by this plan.
             Baselines that need a model take its template and read-out.
-        training: arguments of `train` but for corpora, output and seed; `read_plan` says all of them.
+        training: arguments of `train` but for corpora, output and seed; all of them, as `read_plan` gives them.
         train_on: corpora; none: the tested one; "others": every other one of the table.
         classes: meta-training classes that are left of each corpus, the first of a shuffled order; None: all.
         texts: texts that are left of each of them; None: all.
@@ -90,8 +84,10 @@ class Contender:
             raise InputError(f"unknown baseline {self.baseline!r}; known: {listing(BASELINES)}.")
         if self.train_on != "others":
             _require_list(self.train_on, "train_on")
-        _require_list(self.seeds, "seeds")
         _require_list(self.templates, "templates")
+        _require_list(self.seeds, "seeds")
+        if not self.seeds or not all(map(_whole, self.seeds)):
+            raise InputError(f"seeds are {list(self.seeds)}; there must be one whole number at least.")
         if self.init and (self.train_on or self.cut or self.templates or not self.meta_trained):
             raise InputError(
                 f"init {self.init!r} is trained already; leave out train_on, classes, texts, templates, meta_trained."
@@ -125,6 +121,9 @@ class Table:
     def __post_init__(self) -> None:
         _require_list(self.corpora, "corpora")
         _require_list(self.plots, "plots")
+        lonely = [name for name, one in self.contenders.items() if one.train_on == "others"]
+        if lonely and len(self.corpora) < 2:
+            raise InputError(f"{listing(lonely)} cannot train on others: {self.corpora[0]} is the only corpus here.")
 
 
 @dataclass(frozen=True)
@@ -156,38 +155,6 @@ class Cell:
         return {"corpora": list(self.train_on), "seed": self.seed, **self.contender.cut, **self.contender.training}
 
 
-def read_plan(file: str | Path) -> Plan:
-    """The plan of a YAML file.
-
-    Its keys are "training" (arguments of `train` that all contenders start from), "search" (as `Plan` has it),
-    "setting" (of all settings), and "tables", by name, each as `Table` has it.
-
-    Raises:
-        InputError: the file cannot be read, or says something that no plan has.
-    """
-    try:
-        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"plan {str(file)!r} cannot be read: {first_line(error)}") from error
-    _require_known(content, ("training", "search", "setting", "tables"), "a plan")
-    training, base = content.get("training") or {}, _made(Setting, content.get("setting") or {}, "setting")
-    tables = {}
-    for name, table in (content.get("tables") or {}).items():
-        _require_known(table, [f.name for f in fields(Table)], f"table {name!r}")
-        if missing := [name for name in ("title", "corpora", "settings", "contenders") if not table.get(name)]:
-            raise InputError(f"table {name!r} has no {listing(missing)}; each table needs them.")
-        contenders = {}
-        for who, given in table["contenders"].items():
-            found, what = _made(Contender, given or {}, f"contender {who!r}"), f"training of {who!r}"
-            contenders[str(who)] = replace(found, training=_arguments({**training, **found.training}, what))
-        settings = {
-            str(at): _made(Setting, {**asdict(base), **(given or {})}, f"setting {at!r}")
-            for at, given in table["settings"].items()
-        }
-        tables[str(name)] = _made(Table, {**table, "settings": settings, "contenders": contenders}, f"table {name!r}")
-    return Plan(tables, str(content.get("search") or ""))
-
-
 def cells_of(table: Table) -> Iterator[tuple[str, str, str, Cell]]:
     """Corpus, setting and contender by name, with each of their cells: one for every template and seed."""
     for corpus in table.corpora:
@@ -214,31 +181,10 @@ def _each_template(contender: Contender) -> list[Contender]:
     return [replace(contender, training=training, templates=()) for training in others] or [contender]
 
 
-def _arguments(given: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """All arguments of `train` but those of a cell, as it takes them; its defaults where nothing is said."""
-    defaults = {name: known.default for name, known in signature(train).parameters.items() if name not in OF_A_CELL}
-    _require_known(given, list(defaults), what)
-    found = {**defaults, **given}
-    for name, kind in CONFIGS.items():
-        found[name] = _made(kind, found[name] or {}, f"{name} of the {what}")
-    return found
-
-
-def _made(kind: Any, given: Mapping[str, Any], what: str) -> Any:
-    _require_known(given, [f.name for f in fields(kind)], what)
-    try:
-        return kind(**given)
-    except (InputError, TypeError) as error:
-        raise InputError(f"{what}: {error}") from error
+def _whole(given: Any) -> bool:
+    return isinstance(given, int) and not isinstance(given, bool)
 
 
 def _require_list(given: Any, name: str) -> None:
     if not isinstance(given, list | tuple):
         raise InputError(f"{name} is {given!r}; it must be a list.")
-
-
-def _require_known(given: Any, known: Sequence[str], what: str) -> None:
-    if not isinstance(given, dict):
-        raise InputError(f"{what} is {given!r}; it must be a mapping of {listing(known)}.")
-    if unknown := [key for key in given if key not in known]:
-        raise InputError(f"{what} has the unknown keys {listing(unknown)}; known: {listing(known)}.")

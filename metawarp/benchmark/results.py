@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from metawarp.adaptation.calibration import merged
-from metawarp.benchmark.cells import cell_key, load
+from metawarp.benchmark.keys import cell_key, load
 from metawarp.benchmark.plan import Plan, Table, cells_of
 from metawarp.evaluation.cost import COSTS
 from metawarp.evaluation.protocol import versions

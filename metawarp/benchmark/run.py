@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,17 +17,10 @@ from tqdm import tqdm
 
 from episodes import InputError
 from episodes.errors import listing
-from metawarp.benchmark.cells import (
-    cell_key,
-    load,
-    measure,
-    needs_training,
-    reader_key,
-    sampler_of,
-    train_for,
-    training_key,
-)
-from metawarp.benchmark.plan import Cell, cells_of, read_plan
+from metawarp.benchmark.cells import measure, sampler_of, train_for
+from metawarp.benchmark.keys import cell_key, load, needs_training, reader_key, training_key
+from metawarp.benchmark.plan import Cell, cells_of
+from metawarp.benchmark.plan_file import read_plan
 from metawarp.benchmark.report import html_report, markdown_report
 from metawarp.benchmark.report_plots import PLOTS
 from metawarp.benchmark.results import CELLS, cell_file, results_of
@@ -55,8 +49,11 @@ def benchmark(
         with their intervals, of every episode too, and paired differences to the best baseline.
 
     Raises:
-        InputError: the plan or a corpus cannot be used; the folder holds results of something else.
+        InputError: the plan or a corpus cannot be used; the folder holds results of something else; a worker was
+            killed.
     """
+    if workers < 1:
+        raise InputError(f"workers are {workers}; there must be one at least.")
     found = read_plan(plan)
     if unknown := [name for name in tables if name not in found.tables]:
         raise InputError(f"the plan has no tables {listing(unknown)}; it has {listing(found.tables)}.")
@@ -100,6 +97,11 @@ def _each(work: Callable[..., object], jobs: Sequence[tuple], workers: int, labe
         try:
             for done in tqdm(as_completed(running), total=len(jobs), desc=label, disable=None):
                 done.result()
+        except BrokenProcessPool as error:
+            raise InputError(
+                f"one of {workers} processes was killed, most likely for want of memory; what was measured is kept: "
+                "go on with fewer workers."
+            ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # those that run finish and leave their files
             raise

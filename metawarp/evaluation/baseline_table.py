@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 
 import numpy as np
 
@@ -54,7 +53,8 @@ def named(names: Sequence[str], shots: int) -> list[str]:
     """The baselines meant by "all", "none" or their names.
 
     Args:
-        names: what was asked for; "all" leaves out what cannot be had (no support texts, extra not installed).
+        names: what was asked for; "all" leaves out what needs support texts where there are none, and SetFit, which
+            takes more time than all others together.
         shots: the smallest number of shots.
 
     Raises:
@@ -64,8 +64,7 @@ def named(names: Sequence[str], shots: int) -> list[str]:
     if list(names) == ["none"]:
         return []
     if list(names) == ["all"]:
-        names = [name for name in BASELINES if shots or name not in NEED_SUPPORT]
-        return [name for name in names if name != "setfit" or (find_spec("setfit") and processes.count() == 1)]
+        return [name for name in BASELINES if name != "setfit" and (shots or name not in NEED_SUPPORT)]
     for word in ("all", "none"):
         if word in names:
             raise InputError(f"{word!r} stands for every baseline or for no one, and has no other name beside it.")

@@ -26,6 +26,12 @@ from metawarp.backbones.backbone import twice_differentiable
 from metawarp.meta_learning.outer_loss import MetaGradient, StepWeights, accuracy, all_weights, gradients_of
 from metawarp.model.warp import State, Warp
 
+INSTALL = (
+    "pip install Cython && pip install --no-build-isolation --no-deps "
+    '--config-settings="--global-option=build_ext" learn2learn==0.2.0'
+)
+"""Its sdist carries C of an old Cython, which has to be made again."""
+
 
 def algorithms() -> Any:
     """The module `learn2learn.algorithms`.
@@ -38,7 +44,7 @@ def algorithms() -> Any:
             sys.modules["learn2learn"] = module_from_spec(spec)
         return import_module("learn2learn.algorithms")
     except ImportError as error:
-        raise ImportError('engine "learn2learn" is in an extra: pip install "metawarp[learn2learn]"') from error
+        raise ImportError(f'engine "learn2learn" needs a library that is not installed: {INSTALL}') from error
 
 
 class Learner(nn.Module):

@@ -136,6 +136,10 @@ class TextEncoder:
         if new:
             self._remembered.update(zip(new, self.token_ids(new), strict=True))
 
+    def too_long(self, texts: Sequence[str]) -> int:
+        """How many of remembered texts lose their end."""
+        return sum(len(self._remembered[text]) > self.room for text in texts)
+
     def require_known(self, names: Sequence[str]) -> None:
         """Refuse class names that the tokenizer knows nothing of: their rows would all be the same.
 

@@ -7,6 +7,7 @@ References:
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,8 @@ from metawarp.model.lower_layers import LowerLayers
 from metawarp.model.prompted_features import PromptedFeatures
 from metawarp.model.template import Template, TextEncoder
 from metawarp.model.text_features import TextFeatures
+
+logger = logging.getLogger(__name__)
 
 CHOICES = {
     "rows": ("names", "support", "mix", "regression", "random"),
@@ -161,13 +164,21 @@ class Warp:
         """Prepare the texts of a corpus once, for all the episodes that will hold them.
 
         Args:
-            texts: they are tokenized.
+            texts: they are tokenized; a warning says how many are too long and lose their end.
             cache: folder for what the layers below the prompt make of them; None keeps it in memory, as they come.
 
         Raises:
             InputError: the folder cannot be used, or the prompt enters at layer 0.
         """
         self.encoder.remember(texts)
+        if cut := self.encoder.too_long(texts):
+            logger.warning(
+                "%d of %d texts are longer than %d tokens and lose their end (max_length is %d, template included)",
+                cut,
+                len(texts),
+                self.encoder.room,
+                self.config.max_length,
+            )
         if cache is None:
             return
         if self.lower is None:

@@ -107,6 +107,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         )
         if names is not None:
             warp.encoder.require_known(names)
+        warp.remember(texts)
         tasks = TaskBatch.encode([episode], warp.encoder, backbone.device, named=names is not None)
         adapted = adapt(warp, state, tasks, inner, init.temperature)
         self.classes_ = np.array(classes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,13 @@ def text_list(texts: Any) -> list[str]:
     """The texts, from any iterable but a single string.
 
     Raises:
-        InputError: a single string; a table, or something without an order; a text that is missing, empty or no string.
+        InputError: a single string, or no list at all; a table, or something without an order; a text that is missing,
+            empty or no string.
     """
     if isinstance(texts, str):
         raise InputError(f"one text came where a list of texts is needed: [{texts[:40]!r}].")
+    if not isinstance(texts, Iterable):
+        raise InputError(f"a {type(texts).__name__} came where a list of texts is needed.")
     # A data frame would be read as the names of its columns.
     if len(getattr(texts, "shape", (0,))) != 1 or isinstance(texts, Mapping | Set):
         kind = type(texts).__name__
@@ -35,8 +38,10 @@ def label_list(labels: Any) -> list[Any]:
     """The labels as Python strings or Python integers, from any iterable.
 
     Raises:
-        InputError: other types, or both at once.
+        InputError: no list; other types, or both at once.
     """
+    if isinstance(labels, str) or not isinstance(labels, Iterable):
+        raise InputError(f"a {type(labels).__name__} came where a list of labels is needed, one for each text.")
     # Label by label: numpy would turn ["a", 1] into two strings, and ["a", nan] too.
     found = [label.item() if isinstance(label, np.generic) else label for label in labels]
     if not (all(isinstance(label, str) for label in found) or all(type(label) is int for label in found)):

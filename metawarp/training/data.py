@@ -85,9 +85,10 @@ class TrainingData:
             within_domains: see `EpisodeSampler`; of several corpora, those without domains do without.
 
         Raises:
-            InputError: see `EpisodeSampler`.
+            InputError: see `EpisodeSampler`; no corpus has domains to stay within.
         """
         parts = [split.train for split in self.splits]
+        some_know_domains = any(part.domains for part in parts)
         if len(parts) == 1:
             return EpisodeSampler(
                 parts[0], n_way, k_shot, n_query, seed, balanced=balanced, within_domains=within_domains
@@ -98,7 +99,7 @@ class TrainingData:
             if (ways, shots) != (bounds(n_way), bounds(k_shot)):
                 logger.warning("%s: episodes of %d to %d ways and %d to %d shots", part.name, *ways, *shots)
             even = balanced or shots[0] == shots[1]
-            within = within_domains if part.domains else 0.0
+            within = within_domains if part.domains or not some_know_domains else 0.0
             samplers.append(EpisodeSampler(part, ways, shots, n_query, seed, balanced=even, within_domains=within))
         return MixtureSampler(samplers, [part.n_classes for part in parts], seed)
 
