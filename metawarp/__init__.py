@@ -2,12 +2,12 @@
 
 from metawarp.adaptation.inner_loop import InnerRates
 from metawarp.backbones.backbone import Backbone
-from metawarp.evaluation.evaluate_init import evaluate
+from metawarp.evaluation.evaluate import evaluate
 from metawarp.inits.init import Init
 from metawarp.model.warp import Warp, WarpConfig
 from metawarp.reuse.classifier import WarpClassifier
 from metawarp.training.config import TrainingConfig
-from metawarp.training.train_init import train
+from metawarp.training.train import train
 
 __all__ = [
     "Backbone",

@@ -15,6 +15,7 @@ import torch
 from jsonargparse import ArgumentParser, Namespace
 
 from episodes import Corpus, InputError
+from metawarp import processes
 from metawarp.adaptation.inner_loop import InnerRates
 from metawarp.benchmark.run import REPORT, benchmark
 from metawarp.cli_options import (
@@ -27,17 +28,17 @@ from metawarp.cli_options import (
     fail,
     reading_options,
 )
-from metawarp.evaluation.evaluate_init import evaluate
+from metawarp.evaluation.evaluate import evaluate
+from metawarp.evaluation.plots import plots_available
 from metawarp.evaluation.scores import format_results
 from metawarp.inits.shipped import describe, shipped
-from metawarp.meta_learning import processes
 from metawarp.meta_learning.engines import ENGINES
 from metawarp.meta_learning.meta_gradients import DEFAULT, METHODS
 from metawarp.model.warp import WarpConfig
-from metawarp.reuse import reuse_init
+from metawarp.reuse import files
 from metawarp.training.config import TrainingConfig
-from metawarp.training.plots import draw_learning_curve, plots_available
-from metawarp.training.train_init import train
+from metawarp.training.learning_curve import draw_learning_curve
+from metawarp.training.train import train
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -170,7 +171,7 @@ def _fit_parser() -> ArgumentParser:
 
 
 def _fit(options: Namespace) -> None:
-    model = reuse_init.fit(**_given(options))
+    model = files.fit(**_given(options))
     print(f"{options.output}: {len(model.classes_)} classes: {', '.join(model.class_names_)}")
 
 
@@ -193,9 +194,9 @@ def _predict(options: Namespace) -> None:
     arguments["texts"] = arguments.pop("text")
     output, overwrite = arguments.pop("output"), arguments.pop("overwrite")
     if output is not None:
-        reuse_init.write_predictions(output, reuse_init.predict(**arguments), overwrite=overwrite)
+        files.write_predictions(output, files.predict(**arguments), overwrite=overwrite)
         return
-    for prediction in reuse_init.predict(**arguments):
+    for prediction in files.predict(**arguments):
         print(json.dumps(prediction, ensure_ascii=False))
 
 

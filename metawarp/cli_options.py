@@ -33,7 +33,7 @@ def fail(message: str) -> NoReturn:
 def corpus_options(description: str, *, several: bool = False) -> ArgumentParser:
     """A parser of a command that reads a corpus, or several."""
     parser = Parser(description=description)
-    one, each = (list[str] | str, "; [a.csv,b.csv] for several") if several else (str, "")
+    one, each = (list[str] | str, '; "[a.csv,b.csv]" for several') if several else (str, "")
     parser.add_argument("--config", action="config", help="read options from a YAML file")
     parser.add_argument(
         "--corpus",
@@ -84,7 +84,7 @@ def column_options(parser: ArgumentParser) -> None:
 
 def episode_options(parser: ArgumentParser, k_shot: Range, n_query: int) -> None:
     """What an episode is made of."""
-    parser.add_argument("--n-way", type=Range, default=5, help="classes of an episode; [3,8] for a range")
+    parser.add_argument("--n-way", type=Range, default=5, help='classes of an episode; "[3,8]" for a range')
     parser.add_argument("--k-shot", type=Range, default=k_shot, help="support texts a class; [1,5] for a range")
     parser.add_argument("--n-query", type=int, default=n_query, help="query texts a class")
     parser.add_argument("--seed", type=int, default=0, help="of episodes, splits and starts")

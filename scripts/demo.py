@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from metawarp import Backbone, WarpClassifier, evaluate, train
+from metawarp.evaluation.plots import draw_accuracies
 from metawarp.inits.storage import write_text
 from metawarp.training.config import TrainingConfig
-from metawarp.training.plots import draw_accuracies, draw_learning_curve
+from metawarp.training.learning_curve import draw_learning_curve
 
 FOLDER = Path("runs/demo")
 EPISODES = 200

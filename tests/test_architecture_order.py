@@ -25,7 +25,7 @@ FOLDERS = {
     "meta_learning": [
         "memory",
         "outer_loss",
-        "processes",
+        "sharing",
         "second_order",
         "learn2learn_engine",
         "implicit",
@@ -33,21 +33,26 @@ FOLDERS = {
         "engines",
     ],
     "inits": ["storage", "model_card", "shipped", "init"],
-    "evaluation": ["scores", "baselines", "cost", "baseline_table", "protocol", "evaluate_init"],
+    "evaluation": ["scores", "baselines", "cost", "baseline_table", "protocol", "evaluate", "plots"],
     "training": [
         "run_folder",
         "trackers",
         "config",
         "iterates",
         "outer_loop",
-        "plots",
+        "learning_curve",
         "data",
-        "train_init",
+        "train",
     ],
-    "reuse": ["labels", "classifier", "reuse_init"],
+    "reuse": ["labels", "classifier", "files"],
     "benchmark": ["report_plots", "report", "plan", "plan_file", "keys", "cells", "results", "run"],
 }
-METAWARP = [f"{folder}.{module}" for folder, modules in FOLDERS.items() for module in modules] + ["cli_options", "cli"]
+METAWARP = [
+    "processes",
+    *(f"{folder}.{module}" for folder, modules in FOLDERS.items() for module in modules),
+    "cli_options",
+    "cli",
+]
 CONTENTS_PAGE = ["__init__", "__main__"]
 
 

@@ -14,7 +14,7 @@ from tiny import tiny_corpus
 from episodes import Corpus, EpisodeSampler
 from metawarp import Init, Warp, WarpConfig, evaluate
 from metawarp.adaptation.inner_loop import InnerLoop
-from metawarp.evaluation.evaluate_init import seen_in_training
+from metawarp.evaluation.evaluate import seen_in_training
 from metawarp.evaluation.scores import EPISODES_A_PASS, chance, compare, holm, interval, metawarp_predictor, score
 from metawarp.inits.init import untrained
 

@@ -7,7 +7,8 @@ from running import process
 
 matplotlib = pytest.importorskip("matplotlib")
 from metawarp.benchmark.report_plots import curve  # noqa: E402
-from metawarp.training.plots import draw_accuracies, draw_learning_curve, plots_available  # noqa: E402
+from metawarp.evaluation.plots import draw_accuracies, plots_available  # noqa: E402
+from metawarp.training.learning_curve import draw_learning_curve  # noqa: E402
 
 
 def pixels(file):
@@ -62,7 +63,7 @@ def test_figures_are_closed_again(tmp_path):
 
 def test_without_matplotlib_its_extra_is_named(tmp_path):
     code = (
-        "import sys; sys.modules['matplotlib'] = None; from metawarp.training.plots import *; "
+        "import sys; sys.modules['matplotlib'] = None; from metawarp.evaluation.plots import *; "
         "print(plots_available()); "
         "draw_accuracies({}, sys.argv[1])"
     )

@@ -15,8 +15,8 @@ from running import SMALL, process
 from safetensors.torch import load_file
 
 from episodes import InputError
+from metawarp import processes
 from metawarp.evaluation.baseline_table import named
-from metawarp.meta_learning import processes
 
 RUN = [
     *SMALL, "--method=maml", "--k-shot=[0,2]", "--steps=30", "--training.meta_batch=3",

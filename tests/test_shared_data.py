@@ -8,7 +8,7 @@ import pytest
 from episodes import Corpus, EpisodeSampler
 from episodes.splits import PARTS
 from metawarp import Init
-from metawarp.evaluation.evaluate_init import seen_in_training
+from metawarp.evaluation.evaluate import seen_in_training
 from metawarp.inits.shipped import shipped
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"

@@ -20,7 +20,7 @@ from metawarp.benchmark.plan import Cell, Contender, Setting
 from metawarp.evaluation.baseline_table import Bench, baseline_numbers, build
 from metawarp.evaluation.baselines import SentenceEncoder
 from metawarp.evaluation.cost import cost_of, numbers_a_task
-from metawarp.evaluation.evaluate_init import seen_in_training
+from metawarp.evaluation.evaluate import seen_in_training
 from metawarp.evaluation.protocol import bounds, validation_sampler
 from metawarp.evaluation.scores import Predictor, metawarp_predictor, score
 from metawarp.inits.init import Init
@@ -28,7 +28,7 @@ from metawarp.inits.storage import write_text
 from metawarp.meta_learning.meta_gradients import inner_loop
 from metawarp.model.warp import Warp
 from metawarp.training.run_folder import CHECKPOINT
-from metawarp.training.train_init import train
+from metawarp.training.train import train
 
 COST_EPISODES = 6
 """Of which the first warms up."""

@@ -16,7 +16,7 @@ from metawarp.adaptation.inner_loop import InnerRates
 from metawarp.benchmark.plan import Contender, Plan, Setting, Table
 from metawarp.model.warp import WarpConfig
 from metawarp.training.config import TrainingConfig
-from metawarp.training.train_init import train
+from metawarp.training.train import train
 
 OF_A_CELL = ("corpus", "output", "splits", "seed", "resume", "overwrite")
 """Arguments of `train` that a benchmark gives itself."""

@@ -10,7 +10,7 @@ from statistics import stdev
 from typing import Any
 
 from metawarp.benchmark.report_plots import PLOTS, contenders_of
-from metawarp.training.plots import plots_available
+from metawarp.evaluation.plots import plots_available
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222; }

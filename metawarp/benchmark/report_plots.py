@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from metawarp.training.plots import figure_of, grouped_bars
+from metawarp.evaluation.plots import figure_of, grouped_bars
 
 Results = Mapping[str, Any]
 """One table: "title", and by corpus and setting what each contender reached."""

@@ -10,12 +10,12 @@ import numpy as np
 
 from episodes import EpisodeSampler, InputError
 from episodes.errors import listing
+from metawarp import processes
 from metawarp.evaluation import baselines
 from metawarp.evaluation.baselines import SentenceEncoder
 from metawarp.evaluation.cost import numbers_a_task
 from metawarp.evaluation.scores import Predictor, score
 from metawarp.inits.init import Init
-from metawarp.meta_learning import processes
 from metawarp.model.warp import Warp
 
 

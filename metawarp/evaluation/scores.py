@@ -14,11 +14,11 @@ from tqdm import tqdm
 
 from episodes import Episode, InputError
 from episodes.sampler import Sampler
+from metawarp import processes
 from metawarp.adaptation.adapt import adapt, read, task_logits
 from metawarp.adaptation.calibration import Temperature, calibration_error
 from metawarp.adaptation.inner_loop import InnerLoop
 from metawarp.adaptation.tasks import TaskBatch
-from metawarp.meta_learning import processes
 from metawarp.model.warp import State, Warp
 
 Predictor = Callable[[Sequence[Episode]], Iterator[np.ndarray]]

@@ -16,17 +16,18 @@ from tqdm import tqdm
 from episodes import InputError
 from episodes.errors import listing
 from episodes.sampler import Sampler
+from metawarp import processes
 from metawarp.adaptation.calibration import Temperature, best_temperature
 from metawarp.adaptation.inner_loop import RATES
 from metawarp.adaptation.randomness import generator_of
 from metawarp.adaptation.tasks import TaskBatch
 from metawarp.evaluation.scores import metawarp_predictor, score
 from metawarp.inits.init import Init
-from metawarp.meta_learning import processes
 from metawarp.meta_learning.engines import gradient_by, has_modes, require_engine
 from metawarp.meta_learning.meta_gradients import METHODS
 from metawarp.meta_learning.outer_loss import MetaGradient, multi_step_weights
 from metawarp.meta_learning.second_order import exact_mode
+from metawarp.meta_learning.sharing import averaged, require_tasks
 from metawarp.model.warp import State, Warp
 from metawarp.training.config import RECIPE, TrainingConfig
 from metawarp.training.iterates import Iterates
@@ -79,7 +80,7 @@ class Trainer:
         if not config.lr and self.method.needs_lr:
             raise InputError(f"training.lr is 0, and method {init.method!r} learns nothing by that; raise it.")
         require_engine(engine, init.method, config.second_order)
-        processes.require_tasks(config.meta_batch)
+        require_tasks(config.meta_batch)
         self.engine = engine
         self.mode: str | None = None
         start = init.to(warp.backbone)
@@ -160,7 +161,7 @@ class Trainer:
             weights = multi_step_weights(self.init.inner.steps, 2 * self.step / config.steps)
         gradient = gradient_by(self.engine, self.init.method, self.mode)
         found = gradient(self.warp, self.iterates.state(), tasks, self.init.inner, weights)
-        found = processes.averaged(found, len(tasks.query), config.meta_batch)
+        found = averaged(found, len(tasks.query), config.meta_batch)
         norm = self.iterates.take(found.gradients)
         if not (torch.isfinite(found.losses).all() and torch.isfinite(norm)):
             raise DivergenceError(

@@ -13,8 +13,8 @@ from safetensors.torch import save as serialized
 from torch import Tensor
 
 from episodes import InputError
+from metawarp import processes
 from metawarp.inits import storage
-from metawarp.meta_learning import processes
 
 CHECKPOINT, LOG = "checkpoint.safetensors", "log.jsonl"
 

@@ -1,4 +1,4 @@
-"""The first use: meta-train an init on a labelled corpus."""
+"""Meta-train an init on labelled corpora, from file names to the folder of the init."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from episodes import Corpus
+from metawarp import processes
 from metawarp.adaptation.inner_loop import InnerRates
 from metawarp.backbones.backbone import Backbone
 from metawarp.evaluation.protocol import Names, Range
 from metawarp.inits import storage
 from metawarp.inits.init import Init
-from metawarp.meta_learning import processes
 from metawarp.meta_learning.meta_gradients import DEFAULT, inner_loop
 from metawarp.model.warp import Warp, WarpConfig
 from metawarp.training.config import TrainingConfig
 from metawarp.training.data import Source, TrainingData, split_files
+from metawarp.training.learning_curve import CURVE
 from metawarp.training.outer_loop import Trainer
 from metawarp.training.run_folder import CHECKPOINT, LOG
 from metawarp.training.trackers import require_tracker, tracked
 
 OWN_INIT = ("init.safetensors", "config.json", "README.md")
-CURVE = "learning_curve.png"
 
 
 def train(

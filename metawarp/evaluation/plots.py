@@ -1,43 +1,19 @@
-"""Pictures of a run: the learning curve, and accuracies with their intervals."""
+"""Accuracies with their intervals as a picture."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from metawarp.training.run_folder import LOG
+DPI = 120
+"""Of pictures that are files of their own."""
 
 
 def plots_available() -> bool:
     """Whether matplotlib is installed."""
     return find_spec("matplotlib") is not None
-
-
-def draw_learning_curve(folder: str | Path) -> Path:
-    """Draw a run's log as learning_curve.png in its folder: query loss, and validation accuracy.
-
-    Raises:
-        ImportError: matplotlib is not installed; the message has the command that installs it.
-    """
-    figure = figure_of(7, 4)
-    folder = Path(folder)
-    entries = [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]
-    validated = [entry for entry in entries if "validation_accuracy" in entry]
-    left = figure.subplots()
-    left.plot([e["step"] for e in entries], [e["loss"] for e in entries], color="0.7", label="query loss")
-    left.set(xlabel="outer step", ylabel="query loss (training classes)", title=f"Meta-training, {folder}")
-    right = left.twinx()
-    right.plot(
-        [e["step"] for e in validated],
-        [100 * e["validation_accuracy"] for e in validated],
-        color="tab:blue",
-        marker="o",
-    )
-    right.set_ylabel("accuracy on validation classes (%)", color="tab:blue")
-    return _store(figure, folder / "learning_curve.png")
 
 
 def draw_accuracies(results: Mapping[str, Mapping[str, Any]], file: str | Path) -> Path:
@@ -55,7 +31,8 @@ def draw_accuracies(results: Mapping[str, Mapping[str, Any]], file: str | Path) 
     grouped_bars(axes, {setting: found["methods"] for setting, found in results.items()})
     axes.set(ylabel="accuracy (%), 95 % interval", ylim=(0, 100))
     axes.legend(loc="lower right", ncols=2, fontsize="small")
-    return _store(figure, Path(file))
+    figure.savefig(file, dpi=DPI)
+    return Path(file)
 
 
 def grouped_bars(axes: Any, settings: Mapping[str, Mapping[str, Any]]) -> None:
@@ -82,8 +59,3 @@ def figure_of(width: float, height: float) -> Any:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
-
-
-def _store(figure: Any, file: Path) -> Path:
-    figure.savefig(file, dpi=120)
-    return file

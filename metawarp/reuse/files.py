@@ -1,4 +1,4 @@
-"""The third use: adapt an init to a new task, and classify with it."""
+"""From files to a task and from a task to predictions: what the commands fit and predict do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The second use: measure an init on episodes of classes that it has never seen, beside the baselines."""
+"""Measure an init on episodes of classes that it has never seen, beside the baselines, from file names to results."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from episodes import Corpus, EpisodeSampler
 from episodes.errors import listing
+from metawarp import processes
 from metawarp.backbones.backbone import Backbone
 from metawarp.evaluation import baseline_table
 from metawarp.evaluation.baselines import SentenceEncoder
@@ -18,7 +19,6 @@ from metawarp.evaluation.protocol import Range, bounds, tested_classes, validati
 from metawarp.evaluation.scores import INTERVAL, compare, metawarp_predictor, require_interval
 from metawarp.inits import storage
 from metawarp.inits.init import Init, identity
-from metawarp.meta_learning import processes
 
 logger = logging.getLogger(__name__)
 
