@@ -288,7 +288,7 @@ def test_a_folder_that_holds_no_init_is_refused(capsys, folder):
     (folder / "init" / "config.json").unlink()
     for arguments in using(folder):
         assert failure(capsys, *arguments) == (
-            f"'{folder}/init' holds no config.json; a saved init is a folder with init.safetensors."
+            f"'{folder}/init' holds no config.json; a saved init is a folder with config.json and init.safetensors."
         )
 
 
@@ -314,10 +314,10 @@ def test_a_task_is_no_init(capsys, folder):
     main(["fit", f"--init={folder}/init", "--class-name=a", "--class-name=b", f"--output={folder}/task"])
     capsys.readouterr()
     assert failure(capsys, *evaluate(folder, init=folder / "task")) == (
-        f"'{folder}/task' holds no init.safetensors; a saved init is a folder with init.safetensors."
+        f"'{folder}/task' holds no init.safetensors; a saved init is a folder with config.json and init.safetensors."
     )
     assert failure(capsys, "predict", f"--task={folder}/init", "--text=a") == (
-        f"'{folder}/init' holds no task.safetensors; a saved task is a folder with task.safetensors."
+        f"'{folder}/init' holds no task.safetensors; a saved task is a folder with config.json and task.safetensors."
     )
 
 
@@ -433,5 +433,5 @@ def test_without_its_extra_each_feature_names_it(made, folder):
 def test_a_real_process_ends_with_code_2_and_one_line(folder):
     ended = process("predict", f"--task={folder}/nowhere", "--text=a")
     assert one_line(ended.returncode, ended.stdout, ended.stderr) == (
-        f"'{folder}/nowhere' holds no config.json; a saved task is a folder with task.safetensors."
+        f"There is no folder '{folder}/nowhere'; a saved task is a folder with config.json and task.safetensors."
     )

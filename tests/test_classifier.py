@@ -395,9 +395,15 @@ def test_saving_a_task_keeps_an_init_that_lies_there(tiny, init, model, labelled
 def test_an_init_is_no_task_and_a_task_no_init(tiny, init, model, labelled, tmp_path):
     init.save(tmp_path / "init")
     model.fit(*labelled).save(tmp_path / "task")
-    with refused(f"'{tmp_path / 'init'}' holds no task.safetensors; a saved task is a folder with task.safetensors."):
+    with refused(
+        f"'{tmp_path / 'init'}' holds no task.safetensors; "
+        "a saved task is a folder with config.json and task.safetensors."
+    ):
         WarpClassifier.load(tmp_path / "init", tiny)
-    with refused(f"'{tmp_path / 'task'}' holds no init.safetensors; a saved init is a folder with init.safetensors."):
+    with refused(
+        f"'{tmp_path / 'task'}' holds no init.safetensors; "
+        "a saved init is a folder with config.json and init.safetensors."
+    ):
         WarpClassifier(tmp_path / "task", tiny).fit(*labelled)
 
 

@@ -68,13 +68,13 @@ def test_tensors_that_share_memory_or_need_gradients_are_saved_as_they_are(tmp_p
 @pytest.mark.parametrize("name", ["config.json", "thing.safetensors"])
 def test_a_missing_file_is_named(saved, name):
     (saved / name).unlink()
-    with refused(f"'{saved}' holds no {name}; a saved thing is a folder with thing.safetensors."):
+    with refused(f"'{saved}' holds no {name}; a saved thing is a folder with config.json and thing.safetensors."):
         storage.load(saved, "thing")
 
 
 def test_a_missing_folder_is_named(tmp_path):
     folder = tmp_path / "nowhere"
-    with refused(f"'{folder}' holds no config.json; a saved thing is a folder with thing.safetensors."):
+    with refused(f"There is no folder '{folder}'; a saved thing is a folder with config.json and thing.safetensors."):
         storage.load(folder, "thing")
 
 

@@ -73,9 +73,12 @@ def load(folder: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
             are not finite.
     """
     file, config_file = folder / f"{kind}.safetensors", folder / "config.json"
+    form = f"a saved {kind} is a folder with {config_file.name} and {file.name}."
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {str(folder)!r}; {form}")
     for needed in (config_file, file):
         if not needed.is_file():
-            raise InputError(f"{str(folder)!r} holds no {needed.name}; a saved {kind} is a folder with {file.name}.")
+            raise InputError(f"{str(folder)!r} holds no {needed.name}; {form}")
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
     except ValueError as error:
