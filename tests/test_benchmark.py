@@ -500,6 +500,11 @@ def test_keys_change_with_what_an_init_is_and_not_with_where_it_runs(data, tmp_p
     assert cell_key(a, str(data)) != cell_key(b, str(data))
     plain, its = (first_cell(data, tmp_path, baseline="prototypes", **of) for of in ({}, {"init": str(tmp_path / "a")}))
     assert cell_key(plain, str(data)) != cell_key(its, str(data))  # its inputs are of 40 tokens
+    Init.start(Warp(Backbone.load(tiny_folder(tmp_path / "other", seed=5)), WarpConfig()), NO_STEPS).save(
+        tmp_path / "c"
+    )
+    elsewhere = first_cell(data, tmp_path, baseline="prototypes", init=str(tmp_path / "c"))
+    assert cell_key(plain, str(data)) != cell_key(elsewhere, str(data))  # read by another backbone
     here, there = (first_cell(data, tmp_path, training=how) for how in ({}, {"max_tokens": 99, "device": "cuda"}))
     assert training_key(here, str(data)) == training_key(there, str(data))
 

@@ -15,7 +15,7 @@ from episodes import ClassSplit, Corpus, Episode, EpisodeSampler
 from episodes.sampler import Sampler, WrongLabels
 from metawarp.adaptation.calibration import bins_of, calibration_error
 from metawarp.backbones.backbone import Backbone
-from metawarp.benchmark.keys import has_model, load, needs_training, ready_init, training_key
+from metawarp.benchmark.keys import backbone_name, has_model, load, needs_training, ready_init, training_key
 from metawarp.benchmark.plan import Cell, Contender, Setting
 from metawarp.evaluation.baseline_table import Bench, baseline_numbers, build
 from metawarp.evaluation.baselines import SentenceEncoder
@@ -166,9 +166,8 @@ def _counting(predictor: Predictor, confusion: np.ndarray) -> Predictor:
 
 
 def _backbone_of(cell: Cell) -> Backbone:
-    training, ready = cell.contender.training, ready_init(cell)
-    name = ready.backbone["name"] if ready else training["backbone"]
-    return _backbone(name, training["device"], training["dtype"], training["max_tokens"])
+    training = cell.contender.training
+    return _backbone(backbone_name(cell), training["device"], training["dtype"], training["max_tokens"])
 
 
 @lru_cache(maxsize=1)

@@ -49,7 +49,7 @@ def training_key(cell: Cell, data: str) -> str:
 def reader_key(cell: Cell, data: str) -> str:
     """What a cell reads texts with, as a key: cells that share it are measured together, and a text is read once."""
     training, ready = cell.contender.training, ready_init(cell)
-    read: Any = [training["backbone"], training["dtype"]]
+    read: Any = [backbone_name(cell), training["dtype"]]
     if not has_model(cell):  # baselines without a prompt know no more of an init than the length of its inputs
         read.append((ready.warp if ready else training["warp"]).max_length)
     elif ready:
@@ -77,6 +77,12 @@ def has_model(cell: Cell) -> bool:
 def ready_init(cell: Cell) -> Init | None:
     """The init of a cell that is there before the benchmark."""
     return _loaded(cell.contender.init) if cell.contender.init else None
+
+
+def backbone_name(cell: Cell) -> str:
+    """That of its training, or the one that its init belongs to."""
+    ready = ready_init(cell)
+    return ready.backbone["name"] if ready else cell.contender.training["backbone"]
 
 
 @lru_cache(maxsize=8)

@@ -48,14 +48,15 @@ def read_plan(file: str | Path) -> Plan:
         _require_known(table, [f.name for f in fields(Table)], what)
         if missing := [name for name in ("title", "corpora", "settings", "contenders") if not table.get(name)]:
             raise InputError(f"{what} has no {listing(missing)}; each table needs them.")
-        contenders = {}
-        for who in _mapping(table, "contenders", what):
-            found = _made(Contender, _mapping(table["contenders"], who, what), f"contender {who!r}")
-            given = {**training, **_mapping({"training": found.training}, "training", f"contender {who!r}")}
-            contenders[str(who)] = replace(found, training=_arguments(given, f"training of {who!r}"))
+        written, contenders = _mapping(table, "contenders", what), {}
+        for who in written:
+            one, name_of = _mapping(written, who, what), f"contender {who!r}"
+            given = {**training, **_mapping(one, "training", name_of)}
+            made = _made(Contender, one, name_of)
+            contenders[str(who)] = replace(made, training=_arguments(given, f"training of {who!r}"))
+        written = _mapping(table, "settings", what)
         settings = {
-            str(at): _made(Setting, {**base, **_mapping(table["settings"], at, what)}, f"setting {at!r}")
-            for at in _mapping(table, "settings", what)
+            str(at): _made(Setting, {**base, **_mapping(written, at, what)}, f"setting {at!r}") for at in written
         }
         tables[str(name)] = _made(Table, {**table, "settings": settings, "contenders": contenders}, what)
     return Plan(tables, str(content.get("search") or ""))

@@ -27,7 +27,7 @@ from metawarp.meta_learning.outer_loss import MetaGradient, StepWeights, accurac
 from metawarp.model.warp import State, Warp
 
 INSTALL = (
-    "pip install Cython && pip install --no-build-isolation --no-deps "
+    "pip install setuptools wheel Cython && pip install --no-build-isolation --no-deps "
     '--config-settings="--global-option=build_ext" learn2learn==0.2.0'
 )
 """Its sdist carries C of an old Cython, which has to be made again."""

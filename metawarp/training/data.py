@@ -88,12 +88,11 @@ class TrainingData:
             InputError: see `EpisodeSampler`; no corpus has domains to stay within.
         """
         parts = [split.train for split in self.splits]
-        some_know_domains = any(part.domains for part in parts)
         if len(parts) == 1:
             return EpisodeSampler(
                 parts[0], n_way, k_shot, n_query, seed, balanced=balanced, within_domains=within_domains
             )
-        samplers = []
+        samplers, some_know_domains = [], any(part.domains for part in parts)
         for part in parts:
             ways, shots = _at_most(n_way, part.n_classes), _shots(part, k_shot, n_query)
             if (ways, shots) != (bounds(n_way), bounds(k_shot)):
