@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
+import torch.distributed.nn.functional  # noqa: F401  (before there is a group: see connect)
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
@@ -41,6 +42,9 @@ def connect(device: str) -> str:
     if not _launched():
         return device
     kind, _, index = device.partition(":")
+    # A group that something still holds as the interpreter ends takes the process down with it now and then, when a
+    # thread of Gloo's asks for the interpreter too late. torch's functional collectives hold the one that they find as
+    # they are imported, which a first optimizer step does: they are imported above.
     joined = PartialState._shared_state != {}
     state = PartialState(cpu=kind == "cpu")
     if not joined and state.num_processes > 1:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -35,15 +36,15 @@ class Two:
         pass
 
 
-def launched(number, *arguments):
-    """The running `accelerate launch` of so many processes of the command line."""
+def launched(number, *arguments, program=("-m", "metawarp")):
+    """The running `accelerate launch` of so many processes, of the command line unless told otherwise."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     launch = ["-m", "accelerate.commands.launch", "--multi_gpu", f"--num_processes={number}", "--num_machines=1"]
-    launch += ["--mixed_precision=no", "--dynamo_backend=no", f"--main_process_port={port}", "-m", "metawarp"]
+    launch += ["--mixed_precision=no", "--dynamo_backend=no", f"--main_process_port={port}", *program]
     return subprocess.Popen(
-        [sys.executable, *launch, *map(str, arguments)],
+        [sys.executable, *map(str, [*launch, *arguments])],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -157,6 +158,26 @@ def test_what_the_main_process_refuses_all_refuse(train, alone):
     assert (code, out) == (1, "")
     assert len(re.findall("metawarp: error: output folder '.+' holds another run", err)) == 2
     assert all(tensor.equal(before[name]) for name, tensor in tensors_of(alone).items())
+
+
+ENDING = """
+from pathlib import Path
+import torch
+from metawarp import processes
+processes.connect("cpu")
+torch.optim.AdamW([torch.ones(2, requires_grad=True)]).step()
+processes.PartialState().destroy_process_group()
+print(*sorted(task.read_text().strip() for task in Path("/proc/self/task").glob("*/comm")))
+"""
+"""What a run does at its ends, told of by the threads that it has left."""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are told of under Linux alone")
+def test_a_run_leaves_no_thread_of_its_group(tmp_path):
+    (tmp_path / "ending.py").write_text(ENDING)
+    code, out, err = ended(launched(2, program=[tmp_path / "ending.py"]))
+    assert code == 0, err
+    assert "gloo" not in out and "python" in out
 
 
 def test_one_process_has_everything_to_itself():
