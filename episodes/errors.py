@@ -15,7 +15,9 @@ class InputError(ValueError):
 
 
 def first_line(error: Exception) -> str:
-    """The first line of another library's message, to quote in one of ours."""
+    """The first line of another library's message, or what the system says, to quote in one of ours."""
+    if isinstance(error, OSError) and error.strerror:  # without its number, and the path that we name ourselves
+        return error.strerror
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 

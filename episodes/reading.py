@@ -17,7 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from episodes.errors import InputError, listing
+from episodes.errors import InputError, first_line, listing
 from episodes.hub import load_hub_dataset
 
 if TYPE_CHECKING:
@@ -68,11 +68,13 @@ class Columns:
     def require(self, name: str, available: Iterable[str]) -> None:
         """Refuse a source without one of them; `name` is what the message calls it."""
         columns = list(available)
-        options = {self.text: "text_column", self.label: "label_column", self.domain: "domain_column"}
+        roles = {self.text: "text", self.label: "label", self.domain: "domain"}
         if missing := [column for column in self.wanted if column not in columns]:
             raise InputError(
                 f"{name} has no column {' and no column '.join(map(repr, missing))}; its columns are: "
-                f"{listing(columns)}. Name them with {' and '.join(options[column] for column in self.wanted)}."
+                f"{listing(columns)}. Name them with "
+                + " and ".join(f"{roles[column]}_column (--{roles[column]}-column)" for column in self.wanted)
+                + "."
             )
 
     def table(self, name: str, cells: Mapping[str, list[Any]], class_order: tuple[str, ...] | None = None) -> Table:
@@ -117,7 +119,7 @@ def read_table(
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}).") from error
+        raise InputError(f"{path} cannot be read ({first_line(error)}).") from error
     return _read_bytes(data, path, columns)
 
 

@@ -17,6 +17,14 @@ from episodes.corpus import Corpus
 from episodes.episode import Episode
 from episodes.errors import InputError, listing
 
+Range = int | tuple[int, int]
+"""A number, or the smallest and the largest of a range that each episode draws from."""
+
+
+def bounds(number: Range) -> tuple[int, int]:
+    """The smallest and the largest of a range; twice the same of a number."""
+    return (number, number) if isinstance(number, int) else (number[0], number[1])
+
 
 class Sampler(Protocol):
     """Anything that has an episode for each whole number from 0 on."""
@@ -53,8 +61,8 @@ class EpisodeSampler:
     def __init__(
         self,
         corpus: Corpus,
-        n_way: int | tuple[int, int] = 5,
-        k_shot: int | tuple[int, int] = 5,
+        n_way: Range = 5,
+        k_shot: Range = 5,
         n_query: int = 10,
         seed: int = 0,
         *,
@@ -191,8 +199,8 @@ class WrongLabels:
         return replace(episode, support_labels=labels)
 
 
-def _draw(rng: np.random.Generator, bounds: tuple[int, int]) -> int:
-    return int(rng.integers(bounds[0], bounds[1] + 1))
+def _draw(rng: np.random.Generator, between: tuple[int, int]) -> int:
+    return int(rng.integers(between[0], between[1] + 1))
 
 
 def _episode_number(i: int) -> int:
@@ -209,8 +217,8 @@ def _whole_number(name: str, value: Any, least: int) -> int:
 
 
 def _inclusive_range(name: str, value: Any, least: int) -> tuple[int, int]:
-    bounds = value if isinstance(value, (tuple, list)) else (value, value)
-    whole = len(bounds) == 2 and all(isinstance(bound, (int, np.integer)) for bound in bounds)
-    if not whole or not least <= bounds[0] <= bounds[1]:
+    given = value if isinstance(value, (tuple, list)) else (value, value)
+    whole = len(given) == 2 and all(isinstance(bound, (int, np.integer)) for bound in given)
+    if not whole or not least <= given[0] <= given[1]:
         raise InputError(f"{name} must be a whole number of at least {least}, or a range (low, high); it is {value!r}.")
-    return int(bounds[0]), int(bounds[1])
+    return int(given[0]), int(given[1])

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from episodes.errors import InputError, listing
+from episodes.errors import InputError, first_line, listing
 from episodes.reading import BUNDLED
 
 PARTS = ("train", "validation", "test")
@@ -84,7 +84,7 @@ def _read_json(source: str | Path) -> Any:
     except FileNotFoundError:
         raise InputError(f"There is no file {path}.") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}).") from error
+        raise InputError(f"{path} cannot be read ({first_line(error)}).") from error
     except ValueError as error:  # not UTF-8, or not JSON
         raise InputError(f"{path} is not valid JSON in UTF-8 ({error}).") from None
 

@@ -8,8 +8,8 @@ from typing import Literal, NoReturn
 
 from jsonargparse import ArgumentParser
 
+from episodes.sampler import Range
 from metawarp.backbones.backbone import Backbone
-from metawarp.evaluation.protocol import Range
 
 
 class Parser(ArgumentParser):

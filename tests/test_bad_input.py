@@ -41,7 +41,7 @@ BAD_DATA = {
     "columns.csv": (
         b"body,topic\na,b\n",
         "{} has no column 'text' and no column 'label'; its columns are: body, topic. "
-        "Name them with text_column and label_column.",
+        "Name them with text_column (--text-column) and label_column (--label-column).",
     ),
     "one.csv": (b"text,label\na,x\nb,x\n", "{} needs at least 2 classes; its classes are: 'x'."),
     "nan.jsonl": (

@@ -158,7 +158,10 @@ def test_texts_alone_need_no_label_column(capsys, made, tmp_path):
     assert message == f"{tmp_path}/empty.csv is empty; rows with 'text' are needed."
     (tmp_path / "other.csv").write_text("body\nsome music\n")
     message = failure(capsys, "predict", f"--task={tmp_path}/task", f"--data={tmp_path}/other.csv")
-    assert message == f"{tmp_path}/other.csv has no column 'text'; its columns are: body. Name them with text_column."
+    assert (
+        message == f"{tmp_path}/other.csv has no column 'text'; its columns are: body. "
+        "Name them with text_column (--text-column)."
+    )
 
 
 def test_how_a_corpus_is_read_can_be_said(capsys, made, tmp_path):

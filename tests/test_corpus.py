@@ -188,11 +188,12 @@ BAD_FILES = {
     "column.csv": (
         "body;label\nhello;a\n",
         "{} has no column 'text' and no column 'label'; its columns are: body;label. "
-        "Name them with text_column and label_column.",
+        "Name them with text_column (--text-column) and label_column (--label-column).",
     ),
     "column.jsonl": (
         json.dumps({"text": "hello", "topic": "a"}),
-        "{} has no column 'label'; its columns are: text, topic. Name them with text_column and label_column.",
+        "{} has no column 'label'; its columns are: text, topic. "
+        "Name them with text_column (--text-column) and label_column (--label-column).",
     ),
     "comma.csv": (
         "text,label\nhello,a\nwell, hello,a\n",
@@ -288,7 +289,8 @@ def test_subset_and_split_belong_to_the_hub(tmp_path):
 
 def test_unusable_datasets():
     with refused(
-        "The data set has no column 'words'; its columns are: text, label. Name them with text_column and label_column."
+        "The data set has no column 'words'; its columns are: text, label. "
+        "Name them with text_column (--text-column) and label_column (--label-column)."
     ):
         Corpus.load(labelled_dataset(["a", "b"], [0, 1]), text_column="words")
     with refused("The data set has no rows; texts are needed."):
@@ -462,7 +464,8 @@ def test_domains_of_another_kind_are_refused(tmp_path):
         Corpus.load(file, domain_column="desk")
     with refused(
         f"{file} has no column 'domain'; its columns are: text, label, desk. "
-        "Name them with text_column and label_column and domain_column."
+        "Name them with text_column (--text-column) and label_column (--label-column) "
+        "and domain_column (--domain-column)."
     ):
         Corpus.load(file, domain_column="domain")
     file.write_text("text,label,desk\na1,a,x\nb1,b,\n", encoding="utf-8")

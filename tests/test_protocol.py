@@ -8,7 +8,7 @@ from tiny import tiny_corpus
 
 from episodes import Corpus
 from metawarp.evaluation import protocol
-from metawarp.evaluation.protocol import bounds, class_split, validation_sampler
+from metawarp.evaluation.protocol import class_split, validation_sampler
 
 
 def test_the_bundled_corpus_has_its_own_split(everyday):
@@ -49,7 +49,3 @@ def test_validation_takes_the_ways_that_there_are(caplog, n_way):
     sampler = validation_sampler(split, n_way, 1, 2, 0)
     assert sampler.n_way == (2, 2)
     assert "validation episodes are 2-way: there are no more validation classes" in caplog.text
-
-
-def test_bounds_are_those_of_a_range_or_twice_the_number():
-    assert [bounds(5), bounds((1, 5)), bounds([1, 5])] == [(5, 5), (1, 5), (1, 5)]

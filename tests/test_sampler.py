@@ -8,7 +8,7 @@ import pytest
 from running import refused
 
 from episodes import Corpus, EpisodeSampler, InputError, MixtureSampler
-from episodes.sampler import WrongLabels
+from episodes.sampler import WrongLabels, bounds
 
 
 def corpus_of(n_classes=8, n_texts=20, name="corpus"):
@@ -298,3 +298,7 @@ def test_a_share_of_the_support_texts_gets_the_label_of_another_class():
 def test_a_share_that_is_none_is_refused(share):
     with pytest.raises(InputError, match=rf"^the share of wrong labels is {share}; it is a number from 0 to 1\.$"):
         WrongLabels(EpisodeSampler(corpus_of(), n_way=2, k_shot=1, n_query=1), share)
+
+
+def test_bounds_are_those_of_a_range_or_twice_the_number():
+    assert [bounds(5), bounds((1, 5)), bounds([1, 5])] == [(5, 5), (1, 5), (1, 5)]

@@ -11,8 +11,8 @@ from typing import Any
 
 from episodes import InputError
 from episodes.errors import listing
+from episodes.sampler import Range, bounds
 from metawarp.evaluation.baseline_table import BASELINES, NEED_SUPPORT
-from metawarp.evaluation.protocol import Range, bounds
 from metawarp.evaluation.scores import require_interval
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -89,13 +90,13 @@ def benchmark(
 def _each(work: Callable[..., object], jobs: Sequence[tuple], workers: int, label: str) -> None:
     """Do independent jobs in processes of their own; with one worker, here."""
     if workers == 1:
-        for job in tqdm(jobs, desc=label, disable=None):
+        for job in tqdm(jobs, desc=label, mininterval=_between_signs_of_life()):
             work(*job)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
         running = [pool.submit(work, *job) for job in jobs]
         try:
-            for done in tqdm(as_completed(running), total=len(jobs), desc=label, disable=None):
+            for done in tqdm(as_completed(running), total=len(jobs), desc=label, mininterval=_between_signs_of_life()):
                 done.result()
         except BrokenProcessPool as error:
             raise InputError(
@@ -105,6 +106,11 @@ def _each(work: Callable[..., object], jobs: Sequence[tuple], workers: int, labe
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # those that run finish and leave their files
             raise
+
+
+def _between_signs_of_life() -> float:
+    # Seconds. A run of hours is told of in a file too, where nothing is drawn over.
+    return 0.1 if sys.stderr.isatty() else 60.0
 
 
 def _one_thread() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import re
@@ -11,11 +12,12 @@ from typing import Any
 
 from episodes import Corpus, EpisodeSampler
 from episodes.errors import listing
+from episodes.sampler import Range, bounds
 from metawarp import processes
 from metawarp.backbones.backbone import Backbone
 from metawarp.evaluation import baseline_table
 from metawarp.evaluation.baselines import SentenceEncoder
-from metawarp.evaluation.protocol import Range, bounds, tested_classes, validation_sampler, versions
+from metawarp.evaluation.protocol import tested_classes, validation_sampler, versions
 from metawarp.evaluation.scores import INTERVAL, compare, metawarp_predictor, require_interval
 from metawarp.inits import storage
 from metawarp.inits.init import Init, identity
@@ -94,7 +96,7 @@ def evaluate(
         warp,
         started,
         range(low, high + 1),
-        None if parts is None else lambda shots: validation_sampler(parts, n_way, shots, n_query, seed),
+        parts and functools.cache(lambda shots: validation_sampler(parts, n_way, shots, n_query, seed)),
         SentenceEncoder(backbone, started.warp.max_length),
         seed=seed,
     )

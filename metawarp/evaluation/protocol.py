@@ -11,12 +11,10 @@ from pathlib import Path
 from episodes import ClassSplit, Corpus, EpisodeSampler, InputError
 from episodes.errors import listing
 from episodes.reading import BUNDLED
+from episodes.sampler import Range, bounds
 from episodes.splits import PARTS
 
 logger = logging.getLogger(__name__)
-
-Range = int | tuple[int, int]
-"""A number, or the smallest and the largest of a range that each episode draws from."""
 
 Names = str | Path | Mapping[str, Sequence[str]]
 """Path of a splits.json, or the names by part that it holds."""
@@ -68,11 +66,6 @@ def tested_classes(corpus: Corpus, splits: str | Path | None, part: str) -> tupl
         )
     split = corpus.split_classes(splits or corpus.name)
     return (None if part == "validation" else split), split[part]
-
-
-def bounds(number: Range) -> tuple[int, int]:
-    """The smallest and the largest of a range; twice the same of a number."""
-    return (number, number) if isinstance(number, int) else (number[0], number[1])
 
 
 def validation_sampler(

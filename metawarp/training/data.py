@@ -12,9 +12,9 @@ import numpy as np
 
 from episodes import ClassSplit, Corpus, EpisodeSampler, InputError
 from episodes.errors import listing
-from episodes.sampler import MixtureSampler, Sampler
+from episodes.sampler import MixtureSampler, Range, Sampler, bounds
 from episodes.splits import PARTS
-from metawarp.evaluation.protocol import SPLITS, Names, Range, bounds, class_split, validation_sampler
+from metawarp.evaluation.protocol import SPLITS, Names, class_split, validation_sampler
 
 logger = logging.getLogger(__name__)
 

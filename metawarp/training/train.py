@@ -7,10 +7,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from episodes import Corpus
+from episodes.sampler import Range
 from metawarp import processes
 from metawarp.adaptation.inner_loop import InnerRates
 from metawarp.backbones.backbone import Backbone
-from metawarp.evaluation.protocol import Names, Range
+from metawarp.evaluation.protocol import Names
 from metawarp.inits import storage
 from metawarp.inits.init import Init
 from metawarp.meta_learning.meta_gradients import DEFAULT, inner_loop
