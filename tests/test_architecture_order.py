@@ -10,7 +10,19 @@ ROOT = Path(__file__).parent.parent
 # Each module imports from modules of its package further up in these lists alone. A new one gets its place here.
 EPISODES = ["errors", "hub", "reading", "cleaning", "splits", "corpus", "episode", "sampler"]
 FOLDERS = {
-    "backbones": ["layers", "architectures", "embedded", "pretrained", "backbone"],
+    "backbones": [
+        "family",
+        "bert",
+        "distilbert",
+        "albert",
+        "mpnet",
+        "deberta",
+        "modernbert",
+        "architectures",
+        "embedded",
+        "pretrained",
+        "backbone",
+    ],
     "model": ["encoded", "template", "held", "lower_layers", "text_features", "prompted_features", "warp"],
     "adaptation": [
         "randomness",

@@ -14,7 +14,7 @@ import pytest
 import torch
 import transformers
 from running import refused
-from tiny import MODELS, tiny_backbone, tiny_folder
+from tiny import MODELS, OWN_SIZES, tiny_backbone, tiny_folder
 
 from episodes import InputError
 from metawarp import Backbone
@@ -64,7 +64,7 @@ def test_the_head_is_everything_before_the_decoder(model_type, tmp_path):
         hidden = backbone.hidden_states(backbone.word_embeddings[ids], attention)[rows, mask]
         found = theirs.get_output_embeddings()(backbone.mask_features(hidden))
     assert torch.allclose(found, expected, rtol=0, atol=1e-12)
-    assert backbone.feature_size == backbone.embedding_size == 32
+    assert backbone.feature_size == backbone.embedding_size == OWN_SIZES.get(model_type, {}).get("embedding_size", 32)
 
 
 @pytest.mark.parametrize("model_type", sorted(MODELS))
@@ -78,8 +78,9 @@ def test_without_a_head_the_feature_is_the_hidden_state(model_type, tmp_path):
 @pytest.mark.parametrize("model_type", sorted(MODELS))
 def test_an_input_can_be_as_long_as_max_positions_says_and_no_longer(model_type, tmp_path):
     backbone = tiny_backbone(tmp_path, model_type, positions=20)
-    for n, fits in [(backbone.max_positions, True), (backbone.max_positions + 1, False)]:
-        embeddings = torch.zeros(1, n, 32, dtype=torch.float64)
+    counts_distances_alone = model_type in ("deberta", "deberta-v2", "modernbert")
+    for n, fits in [(backbone.max_positions, True), (backbone.max_positions + 1, counts_distances_alone)]:
+        embeddings = torch.zeros(1, n, backbone.embedding_size, dtype=torch.float64)
         if fits:
             assert backbone.hidden_states(embeddings, torch.ones(1, n)).isfinite().all()
         else:
@@ -160,13 +161,31 @@ def test_minilm_is_the_published_sentence_encoder(minilm):
 # What cannot be loaded ----------------------------------------------------------------------------------------
 
 
-def test_an_unknown_type_names_the_known_ones(tmp_path):
+KNOWN = (
+    "use one of albert, bert, camembert, deberta, deberta-v2, distilbert, electra, modernbert, mpnet, roberta, "
+    "xlm-roberta."
+)
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (
+            transformers.GPT2Config(n_layer=1),
+            "'gpt2', a decoder, in which no token sees what stands behind it",
+        ),
+        (
+            transformers.T5Config(num_layers=1),
+            "'t5', an encoder-decoder, whose encoder was trained to be read by its decoder and by nothing else",
+        ),
+        (transformers.MobileBertConfig(), "'mobilebert', which metawarp does not know how to read"),
+    ],
+    ids=["decoder", "encoder-decoder", "unknown"],
+)
+def test_a_type_that_cannot_be_read_is_refused_with_the_reason(config, reason, tmp_path):
     tiny_folder(tmp_path)
-    transformers.GPT2Config(n_layer=1).save_pretrained(tmp_path)
-    with refused(
-        f"backbone {str(tmp_path)!r} is of type 'gpt2', which metawarp does not know how to read; "
-        "known types: bert, camembert, distilbert, roberta, xlm-roberta."
-    ):
+    config.save_pretrained(tmp_path)
+    with refused(f"backbone {str(tmp_path)!r} is of type {reason}; {KNOWN}"):
         Backbone.load(tmp_path)
 
 
@@ -321,7 +340,9 @@ def test_weights_of_another_size_end_in_one_sentence(tmp_path):
 @pytest.mark.parametrize("head", [False, True], ids=["encoder", "with head"])
 def test_the_layers_one_by_one_are_the_whole(tmp_path, model_type, head):
     backbone = tiny_backbone(tmp_path, model_type, head=head, layers=3)
-    embeddings = torch.randn(4, 9, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    embeddings = torch.randn(
+        4, 9, backbone.embedding_size, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     mask, positions = torch.arange(9) < torch.tensor([9, 5, 7, 2])[:, None], torch.tensor([8, 1, 3, 0])
     whole = backbone.hidden_states(embeddings, mask)
     assert backbone.n_layers == 3
@@ -342,7 +363,9 @@ def test_a_pass_without_tokens_is_refused():
 def test_one_position_alone_is_that_of_the_whole(tmp_path, model_type, head):
     backbone = tiny_backbone(tmp_path, model_type, head=head)
     generator = torch.Generator().manual_seed(0)
-    embeddings = torch.randn(4, 9, 32, generator=generator, dtype=torch.float64, requires_grad=True)
+    embeddings = torch.randn(
+        4, 9, backbone.embedding_size, generator=generator, dtype=torch.float64, requires_grad=True
+    )
     lengths, positions = torch.tensor([9, 5, 7, 2]), torch.tensor([8, 1, 3, 0])
     mask = torch.arange(9) < lengths[:, None]
     whole = backbone.hidden_states(embeddings, mask)[torch.arange(4), positions]
@@ -365,5 +388,5 @@ def test_one_position_alone_is_that_of_the_whole(tmp_path, model_type, head):
 def test_a_backbone_can_be_pickled(tmp_path, model_type):
     backbone = tiny_backbone(tmp_path, model_type)
     again = pickle.loads(pickle.dumps(backbone))
-    embeddings, mask = torch.randn(1, 4, 32, dtype=torch.float64), torch.ones(1, 4)
+    embeddings, mask = torch.randn(1, 4, backbone.embedding_size, dtype=torch.float64), torch.ones(1, 4)
     assert torch.equal(again.hidden_states(embeddings, mask), backbone.hidden_states(embeddings, mask))

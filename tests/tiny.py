@@ -30,12 +30,31 @@ BERT_SPECIALS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]",
 ROBERTA_SPECIALS = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "<unk>", "mask": "<mask>"}
 
 MODELS = {
+    "albert": (transformers.AlbertConfig, transformers.AlbertModel, transformers.AlbertForMaskedLM),
     "bert": (transformers.BertConfig, transformers.BertModel, transformers.BertForMaskedLM),
     "camembert": (transformers.CamembertConfig, transformers.CamembertModel, transformers.CamembertForMaskedLM),
+    "deberta": (transformers.DebertaConfig, transformers.DebertaModel, transformers.DebertaForMaskedLM),
+    "deberta-v2": (transformers.DebertaV2Config, transformers.DebertaV2Model, transformers.DebertaV2ForMaskedLM),
     "distilbert": (transformers.DistilBertConfig, transformers.DistilBertModel, transformers.DistilBertForMaskedLM),
+    "electra": (transformers.ElectraConfig, transformers.ElectraModel, transformers.ElectraForMaskedLM),
+    "modernbert": (transformers.ModernBertConfig, transformers.ModernBertModel, transformers.ModernBertForMaskedLM),
+    "mpnet": (transformers.MPNetConfig, transformers.MPNetModel, transformers.MPNetForMaskedLM),
     "roberta": (transformers.RobertaConfig, transformers.RobertaModel, transformers.RobertaForMaskedLM),
     "xlm-roberta": (transformers.XLMRobertaConfig, transformers.XLMRobertaModel, transformers.XLMRobertaForMaskedLM),
 }
+
+BEHIND_PADDING = ("camembert", "mpnet", "roberta", "xlm-roberta")
+"""Those that count positions from behind the padding id."""
+
+RELATIVE = {"relative_attention": True, "position_biased_input": False, "pos_att_type": ["c2p", "p2c"]}
+OWN_SIZES = {
+    "albert": {"embedding_size": 16, "num_hidden_groups": 2},
+    "deberta": {**RELATIVE, "max_relative_positions": 8},
+    "deberta-v2": {**RELATIVE, "position_buckets": 4, "norm_rel_ebd": "layer_norm", "conv_kernel_size": 3},
+    "electra": {"embedding_size": 16},
+    "modernbert": {"local_attention": 4, "global_attn_every_n_layers": 2},
+}
+"""What makes a type what it is: factorized embeddings, relative positions, layers that see a window."""
 
 
 def tiny_tokenizer(specials=None):
@@ -58,8 +77,7 @@ def tiny_tokenizer(specials=None):
 def tiny_folder(folder, model_type="bert", *, head=False, seed=0, hidden=32, layers=3, positions=160):
     """Config, random weights and tokenizer of a tiny model, as `Backbone.load` takes them; returns the folder."""
     config_class, encoder_class, head_class = MODELS[model_type]
-    is_bert = model_type in ("bert", "distilbert")
-    tokenizer = tiny_tokenizer(BERT_SPECIALS if is_bert else ROBERTA_SPECIALS)
+    tokenizer = tiny_tokenizer(ROBERTA_SPECIALS if model_type in BEHIND_PADDING else BERT_SPECIALS)
     if model_type == "distilbert":
         sizes = {"dim": hidden, "hidden_dim": 2 * hidden, "n_layers": layers, "n_heads": 2}
     else:
@@ -69,6 +87,7 @@ def tiny_folder(folder, model_type="bert", *, head=False, seed=0, hidden=32, lay
             "num_hidden_layers": layers,
             "num_attention_heads": 2,
         }
+    sizes |= OWN_SIZES.get(model_type, {})
     # Wide enough weights for attention to be far from uniform: what depends on the text must be seen to.
     config = config_class(
         vocab_size=len(tokenizer),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from episodes import InputError
-from metawarp.backbones.architectures import Architecture, position_ids
+from metawarp.backbones.family import Family, Head
 from metawarp.backbones.pretrained import load_pretrained
 
 
@@ -26,7 +25,7 @@ class Backbone:
         name: what `load` was given.
         model: the encoder, in eval mode, no parameter requires a gradient.
         tokenizer: the model's own tokenizer (a transformers "fast" one).
-        architecture: how this model type is read.
+        family: how this model type is read.
         head: masked-LM head before its decoder, (…, h) → (…, d); None where the model has no such head.
         fingerprint: 16 hex digits of a sha256 over all weights.
         source: the folder or Hub id that it came from.
@@ -36,8 +35,8 @@ class Backbone:
     name: str
     model: nn.Module
     tokenizer: Any
-    architecture: Architecture
-    head: Callable[[Tensor], Tensor] | None
+    family: Family
+    head: Head | None
     fingerprint: str
     source: str
     max_tokens: int = 2048
@@ -100,13 +99,12 @@ class Backbone:
     @cached_property
     def n_layers(self) -> int:
         """Number of layers."""
-        return len(self.architecture.layers.stack(self.model))
+        return self.family.n_layers(self.model)
 
     @cached_property
     def max_positions(self) -> int:
         """Number of tokens that one input may have."""
-        offset = self.architecture.position_offset
-        return int(self.model.config.max_position_embeddings) - (offset(self.model) if offset else 0)  # pyright: ignore
+        return self.family.max_positions(self.model)
 
     @property
     def device(self) -> torch.device:
@@ -128,10 +126,12 @@ class Backbone:
             first: 0 is the first.
             end: the layer that they would enter next.
         """
-        layers, hidden = self.architecture.layers, entering.to(self.dtype)
+        hidden = entering.to(self.dtype)
         if first == 0:
-            hidden = layers.embed(self.model, hidden, position_ids(self.architecture, self.model, entering))
-        return layers.through(self.model, hidden, attention_mask, first, end)
+            hidden = self.family.embed(self.model, hidden, attention_mask)
+        for layer in self.family.layers(self.model, hidden, attention_mask)[first:end]:
+            hidden = layer(hidden)
+        return hidden
 
     def hidden_states(self, entering: Tensor, attention_mask: Tensor, layer: int = 0) -> Tensor:
         """Last hidden states (B, n, h).
@@ -142,13 +142,7 @@ class Backbone:
             attention_mask: (B, n), true where there is a token.
             layer: where they enter.
         """
-        if layer:
-            return self.through(entering, attention_mask, layer, self.n_layers)
-        return self.model(
-            inputs_embeds=entering.to(self.dtype),
-            attention_mask=attention_mask,
-            position_ids=position_ids(self.architecture, self.model, entering),
-        ).last_hidden_state
+        return self.through(entering, attention_mask, layer, self.n_layers)
 
     def hidden_at(self, entering: Tensor, attention_mask: Tensor, positions: Tensor, layer: int = 0) -> Tensor:
         """Last hidden states (B, h) at one position of each text, the last layer computed there alone where it can be.
@@ -159,12 +153,11 @@ class Backbone:
             positions: (B,) where.
             layer: where they enter.
         """
-        layers, last = self.architecture.layers, self.n_layers - 1
-        if layers.last_at is None:
+        if self.family.last_at is None:
             hidden = self.hidden_states(entering, attention_mask, layer)
             return hidden[torch.arange(len(hidden), device=hidden.device), positions]
-        hidden = self.through(entering, attention_mask, layer, last)
-        return layers.last_at(layers.stack(self.model)[last], hidden, attention_mask, positions)
+        hidden = self.through(entering, attention_mask, layer, self.n_layers - 1)
+        return self.family.last_at(self.model, hidden, attention_mask, positions)
 
     def mask_features(self, hidden: Tensor) -> Tensor:
         """Features of WARP at [MASK]: the head before its decoder, or the hidden state itself; (B, h) → (B, d)."""

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from episodes import InputError
 from episodes.errors import first_line, listing
 from episodes.hub import hub_refusal
-from metawarp.backbones.architectures import ARCHITECTURES, Architecture
+from metawarp.backbones.architectures import ARCHITECTURES
 from metawarp.backbones.embedded import minilm_folder
+from metawarp.backbones.family import Family, Head
 
 _NEVER_READ = ("pooler.", "decoder.", "vocab_projector.", "predictions.bias", "lm_head.bias")
 """Parts of weight names that no feature depends on; a checkpoint may be without them."""
 
-Loaded = tuple[nn.Module, Any, Architecture, Callable[[Tensor], Tensor] | None, str, str]
-"""Encoder, tokenizer, architecture, masked-LM head, fingerprint and source, as `Backbone` has them."""
+Loaded = tuple[nn.Module, Any, Family, Head | None, str, str]
+"""Encoder, tokenizer, family, masked-LM head, fingerprint and source, as `Backbone` has them."""
 
 
 def load_pretrained(name: str, device: str | torch.device, dtype: str | torch.dtype) -> Loaded:
@@ -34,12 +35,11 @@ def load_pretrained(name: str, device: str | torch.device, dtype: str | torch.dt
     local = Path(source).is_dir() or refusal is not None  # the local cache may have what the Hub does not hand out
     try:
         config = AutoConfig.from_pretrained(source, local_files_only=local)
-        architecture = ARCHITECTURES.get(config.model_type)
-        if architecture is None:
+        family = ARCHITECTURES.get(config.model_type)
+        if family is None:
             known = ", ".join(sorted(ARCHITECTURES))
             raise InputError(
-                f"backbone {name!r} is of type {config.model_type!r}, which metawarp does not know "
-                f"how to read; known types: {known}."
+                f"backbone {name!r} is of type {config.model_type!r}, {_why_not(config)}; use one of {known}."
             )
         with_head = any(a.endswith(("ForMaskedLM", "ForPreTraining")) for a in config.architectures or ())
         auto = AutoModelForMaskedLM if with_head else AutoModel
@@ -68,9 +68,20 @@ def load_pretrained(name: str, device: str | torch.device, dtype: str | torch.dt
         )
     fingerprint = _fingerprint(model, missing)
     model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)
-    head = architecture.head(model) if with_head else None
-    encoder = getattr(model, architecture.encoder) if with_head else model
-    return encoder, tokenizer, architecture, head, fingerprint, source
+    head = family.head(model) if with_head else None
+    encoder = getattr(model, family.encoder) if with_head else model
+    return encoder, tokenizer, family, head, fingerprint, source
+
+
+def _why_not(config: Any) -> str:
+    from transformers.models.auto import modeling_auto
+
+    left_to_right = config.model_type in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    if config.is_encoder_decoder:
+        return "an encoder-decoder, whose encoder was trained to be read by its decoder and by nothing else"
+    if left_to_right and config.model_type not in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        return "a decoder, in which no token sees what stands behind it"
+    return "which metawarp does not know how to read"
 
 
 @contextmanager

@@ -1,0 +1,40 @@
+"""ALBERT: layers that share their weights; word embeddings, and so the prompt, narrower than the hidden states."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from metawarp.backbones.family import Family, Head, Layer, all_positions, bidirectional_mask
+
+
+def _embed(encoder: Any, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
+    return encoder.encoder.embedding_hidden_mapping_in(encoder.embeddings(inputs_embeds=embeddings))
+
+
+def _layers(encoder: Any, hidden: Tensor, attention_mask: Tensor) -> list[Layer]:
+    mask = bidirectional_mask(encoder, hidden, attention_mask)
+    groups = encoder.encoder.albert_layer_groups
+    number = _n_layers(encoder)
+    return [partial(_through, groups[layer * len(groups) // number], mask) for layer in range(number)]
+
+
+def _through(group: Any, mask: Tensor | None, hidden: Tensor) -> Tensor:
+    return group(hidden, mask)
+
+
+def _n_layers(encoder: Any) -> int:
+    return int(encoder.config.num_hidden_layers)
+
+
+def _head(model: Any) -> Head:
+    return partial(_features, model.predictions)
+
+
+def _features(head: Any, hidden: Tensor) -> Tensor:
+    return head.LayerNorm(head.activation(head.dense(hidden)))
+
+
+ALBERT = Family("albert", _embed, _layers, _n_layers, all_positions, _head)

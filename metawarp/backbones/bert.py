@@ -1,0 +1,96 @@
+"""BERT, and what is built like it: RoBERTa, XLM-RoBERTa, CamemBERT, ELECTRA."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metawarp.backbones.family import Family, Head, Layer, all_positions, bidirectional_mask, positions_from
+
+
+def _embed(encoder: Any, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
+    return encoder.embeddings(inputs_embeds=embeddings)
+
+
+def layers(encoder: Any, hidden: Tensor, attention_mask: Tensor) -> list[Layer]:
+    """Layers that take hidden states and a mask."""
+    mask = bidirectional_mask(encoder, hidden, attention_mask)
+    return [partial(_through, layer, mask) for layer in encoder.encoder.layer]
+
+
+def _through(layer: nn.Module, mask: Tensor | None, hidden: Tensor) -> Tensor:
+    return layer(hidden, mask)
+
+
+def n_layers(encoder: Any) -> int:
+    """Length of the stack."""
+    return len(encoder.encoder.layer)
+
+
+def _last_at(encoder: Any, hidden: Tensor, attention_mask: Tensor, positions: Tensor) -> Tensor:
+    last = encoder.encoder.layer[-1]
+    here = hidden[torch.arange(len(hidden), device=hidden.device), positions][:, None]
+    attention = last.attention.self
+
+    def heads(vectors: Tensor) -> Tensor:
+        return vectors.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
+
+    mixed = nn.functional.scaled_dot_product_attention(
+        heads(attention.query(here)),
+        heads(attention.key(hidden)),
+        heads(attention.value(hidden)),
+        attn_mask=attention_mask[:, None, None, :].bool(),
+        scale=attention.scaling,
+    )
+    return last.feed_forward_chunk(last.attention.output(mixed.transpose(1, 2).flatten(2), here))[:, 0]
+
+
+def _head(model: Any) -> Head:
+    return model.cls.predictions.transform
+
+
+BERT = Family("bert", _embed, layers, n_layers, all_positions, _head, _last_at)
+
+
+def first_position(encoder: Any) -> int:
+    """RoBERTa and MPNet count positions from behind the padding id (`create_position_ids_from_input_ids`)."""
+    return int(encoder.embeddings.padding_idx) + 1
+
+
+def _embed_behind_padding(encoder: Any, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
+    # Passed, since the model would otherwise count positions from the ids that it is not given.
+    return encoder.embeddings(
+        inputs_embeds=embeddings, position_ids=positions_from(first_position(encoder), embeddings)
+    )
+
+
+def positions_behind_padding(encoder: Any) -> int:
+    """Those of a family that counts them from behind the padding id."""
+    return all_positions(encoder) - first_position(encoder)
+
+
+def lm_head(model: Any) -> Head:
+    """Dense layer, GELU, norm."""
+    return partial(_lm_features, model.lm_head)
+
+
+def _lm_features(head: Any, hidden: Tensor) -> Tensor:
+    return head.layer_norm(nn.functional.gelu(head.dense(hidden)))
+
+
+ROBERTA = Family("roberta", _embed_behind_padding, layers, n_layers, positions_behind_padding, lm_head, _last_at)
+
+
+def _embed_projected(encoder: Any, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
+    embedded = encoder.embeddings(inputs_embeds=embeddings)
+    return encoder.embeddings_project(embedded) if hasattr(encoder, "embeddings_project") else embedded
+
+
+def _generator_head(model: Any) -> Head:
+    return model.generator_predictions
+
+
+ELECTRA = Family("electra", _embed_projected, layers, n_layers, all_positions, _generator_head, _last_at)

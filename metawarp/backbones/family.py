@@ -1,0 +1,64 @@
+"""How the models of one family are taken apart: what enters the first layer, the layers one by one, the head.
+
+A backbone is never run as a whole. Prompts may enter below any layer, texts alone are read after several, and the last
+layer may be wanted at one position only; whatever a family's own forward pass does between its layers (relative
+positions, rotations, a last norm) is therefore said here, and tested against that pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Layer = Callable[[Tensor], Tensor]
+"""Hidden states (B, n, h) to those that leave it."""
+
+Head = Callable[[Tensor], Tensor]
+"""Hidden states (…, h) to features (…, d), d the width of the word embeddings: a masked-LM head before its decoder."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Named functions only, so that a backbone can be pickled. Inputs are padded on the right.
+
+    Attributes:
+        encoder: attribute of the masked-LM model that holds the encoder without its head.
+        embed: takes the encoder, word embeddings (B, n, d) and attention mask (B, n); what enters the first layer,
+            (B, n, h), positions and types added.
+        layers: takes the encoder, hidden states (B, n, h) of the shape that will go through, and attention mask; its
+            layers, all that they share (masks, relative positions) computed once.
+        n_layers: takes the encoder.
+        max_positions: takes the encoder; number of tokens that one input may have.
+        head: takes the masked-LM model.
+        last_at: takes the encoder, what enters the last layer (B, n, h), attention mask (B, n) and one position of each
+            text (B,); what leaves the layer there, (B, h), without the other positions. None: not known.
+    """
+
+    encoder: str
+    embed: Callable[[Any, Tensor, Tensor], Tensor]
+    layers: Callable[[Any, Tensor, Tensor], list[Layer]]
+    n_layers: Callable[[Any], int]
+    max_positions: Callable[[Any], int]
+    head: Callable[[Any], Head]
+    last_at: Callable[[Any, Tensor, Tensor, Tensor], Tensor] | None = None
+
+
+def positions_from(first: int, embeddings: Tensor) -> Tensor:
+    """Positions (1, n) of embeddings (B, n, d), counted from `first`."""
+    return torch.arange(first, first + embeddings.shape[1], device=embeddings.device)[None]
+
+
+def bidirectional_mask(encoder: Any, hidden: Tensor, attention_mask: Tensor) -> Tensor | None:
+    """The mask that a family's attention takes, from (B, n) true where there is a token."""
+    from transformers.masking_utils import create_bidirectional_mask
+
+    return create_bidirectional_mask(config=encoder.config, inputs_embeds=hidden, attention_mask=attention_mask)
+
+
+def all_positions(encoder: Any) -> int:
+    """Those of a family that counts them from 0."""
+    return int(encoder.config.max_position_embeddings)
