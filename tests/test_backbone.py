@@ -53,17 +53,21 @@ def test_embeddings_in_give_what_ids_in_give(model_type, head, tmp_path):
     assert torch.allclose(found[attention.bool()], expected[attention.bool()], rtol=0, atol=1e-12)
 
 
+@torch.no_grad()
+def logits_at_mask(theirs, backbone):
+    """A model's own logits at [MASK], and our features there."""
+    ids, attention, mask = tokens_with_mask(backbone.tokenizer)
+    rows = torch.arange(len(ids))
+    hidden = backbone.hidden_states(backbone.word_embeddings[ids], attention)[rows, mask]
+    return theirs(ids, attention).logits[rows, mask], backbone.mask_features(hidden)
+
+
 @pytest.mark.parametrize("model_type", sorted(MODELS))
 def test_the_head_is_everything_before_the_decoder(model_type, tmp_path):
     backbone = tiny_backbone(tmp_path, model_type, head=True)
     theirs = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path, dtype=torch.float64).eval()
-    ids, attention, mask = tokens_with_mask(backbone.tokenizer)
-    rows = torch.arange(len(ids))
-    with torch.no_grad():
-        expected = theirs(ids, attention).logits[rows, mask]
-        hidden = backbone.hidden_states(backbone.word_embeddings[ids], attention)[rows, mask]
-        found = theirs.get_output_embeddings()(backbone.mask_features(hidden))
-    assert torch.allclose(found, expected, rtol=0, atol=1e-12)
+    expected, found = logits_at_mask(theirs, backbone)
+    assert torch.allclose(theirs.get_output_embeddings()(found), expected, rtol=0, atol=1e-12)
     assert backbone.feature_size == backbone.embedding_size == OWN_SIZES.get(model_type, {}).get("embedding_size", 32)
 
 
@@ -86,6 +90,24 @@ def test_an_input_can_be_as_long_as_max_positions_says_and_no_longer(model_type,
         else:
             with pytest.raises((IndexError, RuntimeError)):
                 backbone.hidden_states(embeddings, torch.ones(1, n))
+
+
+def test_an_electra_discriminator_is_read_as_a_plain_encoder(tmp_path):
+    config = transformers.ElectraConfig.from_pretrained(tiny_folder(tmp_path, "electra"))
+    transformers.ElectraForPreTraining(config).save_pretrained(tmp_path)
+    assert Backbone.load(tmp_path).head is None
+
+
+@pytest.mark.parametrize("model_type", ["deberta", "deberta-v2"])
+def test_a_deberta_head_of_the_newer_kind_is_read_too(model_type, tmp_path):
+    config_class, _, head_class = MODELS[model_type]
+    config = config_class.from_pretrained(tiny_folder(tmp_path, model_type))
+    config.legacy = False
+    head_class(config).save_pretrained(tmp_path)
+    theirs = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path, dtype=torch.float64).eval()
+    expected, found = logits_at_mask(theirs, Backbone.load(tmp_path, dtype="float64"))
+    decoded = found @ theirs.get_input_embeddings().weight.T + theirs.lm_predictions.lm_head.bias
+    assert torch.allclose(decoded, expected, rtol=0, atol=1e-12)
 
 
 # Frozen, once -------------------------------------------------------------------------------------------------

@@ -93,4 +93,7 @@ def _generator_head(model: Any) -> Head:
     return model.generator_predictions
 
 
-ELECTRA = Family("electra", _embed_projected, layers, n_layers, all_positions, _generator_head, _last_at)
+# What "ForPreTraining" says of ELECTRA is that it is a discriminator.
+ELECTRA = Family(
+    "electra", _embed_projected, layers, n_layers, all_positions, _generator_head, _last_at, headed=("ForMaskedLM",)
+)

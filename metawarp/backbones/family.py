@@ -36,6 +36,7 @@ class Family:
         head: takes the masked-LM model.
         last_at: takes the encoder, what enters the last layer (B, n, h), attention mask (B, n) and one position of each
             text (B,); what leaves the layer there, (B, h), without the other positions. None: not known.
+        headed: endings of the class names in a config that say that the checkpoint has the masked-LM head.
     """
 
     encoder: str
@@ -45,6 +46,7 @@ class Family:
     max_positions: Callable[[Any], int]
     head: Callable[[Any], Head]
     last_at: Callable[[Any, Tensor, Tensor, Tensor], Tensor] | None = None
+    headed: tuple[str, ...] = ("ForMaskedLM", "ForPreTraining")
 
 
 def positions_from(first: int, embeddings: Tensor) -> Tensor:

@@ -35,13 +35,13 @@ def load_pretrained(name: str, device: str | torch.device, dtype: str | torch.dt
     local = Path(source).is_dir() or refusal is not None  # the local cache may have what the Hub does not hand out
     try:
         config = AutoConfig.from_pretrained(source, local_files_only=local)
-        family = ARCHITECTURES.get(config.model_type)
-        if family is None:
+        if config.model_type not in ARCHITECTURES:
             known = ", ".join(sorted(ARCHITECTURES))
             raise InputError(
                 f"backbone {name!r} is of type {config.model_type!r}, {_why_not(config)}; use one of {known}."
             )
-        with_head = any(a.endswith(("ForMaskedLM", "ForPreTraining")) for a in config.architectures or ())
+        family = ARCHITECTURES[config.model_type].family
+        with_head = any(name.endswith(family.headed) for name in config.architectures or ())
         auto = AutoModelForMaskedLM if with_head else AutoModel
         # The checkpoint's own dtype first, so that the fingerprint is that of the file, not of a cast.
         with _without_progress_bar():
