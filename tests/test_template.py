@@ -3,7 +3,7 @@
 import pytest
 import torch
 from running import refused
-from tiny import NO_STEPS, tiny_model, weights_of
+from tiny import NO_STEPS, tiny_model, tiny_tokenizer, weights_of
 
 from metawarp import Init, Warp, WarpConfig
 from metawarp.model.template import Template, TextEncoder
@@ -31,10 +31,10 @@ def readable(tiny, batch, row=0):
         ("{text}", [("text", "")]),
         ("{ text } {mask}", [("text", ""), ("mask", "")]),
         ("{prompt:4}{text}{prompt: 12}", [("soft", 4), ("text", ""), ("soft", 12)]),
-        ("""{prompt:'a b'} {text} {prompt:"it's"}""", [("soft words", "a b"), ("text", ""), ("soft words", "it's")]),
+        ("""{prompt:'a b'}{text} {prompt:"it's"}""", [("soft words", "a b"), ("text", ""), ("soft words", " it's")]),
         (
             "Topic: {text} It was about {mask}.",
-            [("words", "Topic:"), ("text", ""), ("words", " It was about"), ("mask", ""), ("words", ".")],
+            [("words", "Topic:"), ("text", " "), ("words", " It was about"), ("mask", ""), ("words", ".")],
         ),
     ],
 )
@@ -89,6 +89,36 @@ def test_a_prompt_that_still_is_its_words_is_the_same_as_fixed_words(tiny):
     fixed_features = fixed.features(state["prompt"][None, :0], None, fixed.encoder(text), task)
     # fp32 once, in the init
     assert torch.allclose(soft_features, fixed_features, atol=1e-5)
+
+
+@pytest.mark.parametrize("model_type", ["bert", "roberta", "xlm-roberta"])
+def test_words_are_the_tokens_that_they_are_in_one_string(model_type):
+    tokenizer = tiny_tokenizer(model_type)
+    encode = TextEncoder(Template("it is about {text} and {prompt:'the topic'} so{mask}"), tokenizer, 64)
+    batch = encode(["music today"])
+    one_string = tokenizer(f"it is about music today and the topic so{tokenizer.mask_token}")["input_ids"]
+    soft = batch.prompt_index[0] >= 0
+    ids = batch.input_ids[0].clone()
+    ids[soft] = torch.tensor(encode.prompt_words)
+    assert ids.tolist() == one_string
+    text = tokenizer(" music today" if model_type == "roberta" else "music today")["input_ids"]
+    assert batch.input_ids[batch.text_mask].tolist() == text
+
+
+def test_a_text_behind_soft_tokens_is_the_one_that_a_sentence_encoder_reads():
+    tokenizer = tiny_tokenizer("roberta")
+    batch = TextEncoder(Template("{prompt:2} {text} {mask}"), tokenizer, 64)(["music today"])
+    assert batch.input_ids[batch.text_mask].tolist() == tokenizer("music today")["input_ids"]
+
+
+@pytest.mark.parametrize("model_type", ["bert", "xlm-roberta"])
+def test_names_that_a_tokenizer_knows_no_part_of_are_refused(model_type):
+    encode = TextEncoder(Template("{text} {mask}"), tiny_tokenizer(model_type), 64)
+    with refused(
+        "the backbone's tokenizer knows no part of these class names: '天気', '音'; "
+        "name the classes in words that it knows."
+    ):
+        encode.require_known(["music", "天気", "音"])
 
 
 # What is truncated --------------------------------------------------------------------------------------------

@@ -1,13 +1,15 @@
 """Tiny random backbones, built on the spot: every model type that metawarp knows, small enough for float64."""
 
 import string
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 import transformers
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
-from tokenizers.models import WordPiece
+from tokenizers.models import BPE, Unigram, WordPiece
+from tokenizers.trainers import BpeTrainer, UnigramTrainer
 
 from episodes import Corpus, EpisodeSampler
 from metawarp.adaptation.adapt import read, task_logits, task_losses, trajectory
@@ -57,18 +59,61 @@ OWN_SIZES = {
 """What makes a type what it is: factorized embeddings, relative positions, layers that see a window."""
 
 
-def tiny_tokenizer(specials=None):
-    """A lower-casing WordPiece tokenizer: some words, and every printable ASCII character on its own."""
-    specials = specials or BERT_SPECIALS
-    characters = sorted(set(string.printable.lower()) - set(string.whitespace))
-    pieces = [*characters, *(f"##{c}" for c in characters), *(word for word in WORDS if len(word) > 1)]
+CHARACTERS = sorted(set(string.printable.lower()) - set(string.whitespace))
+
+
+def word_pieces(specials):
+    """Lower-cased WordPiece, BERT's: some words, and every printable ASCII character on its own."""
+    pieces = [*CHARACTERS, *(f"##{c}" for c in CHARACTERS), *(word for word in WORDS if len(word) > 1)]
     vocabulary = {piece: i for i, piece in enumerate([*specials.values(), *dict.fromkeys(pieces)])}
     tokenizer = Tokenizer(WordPiece(vocabulary, unk_token=specials["unk"]))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
+
+
+def byte_pairs(specials):
+    """Byte-level BPE, RoBERTa's: a word behind a space is another token than the same word at the start."""
+    tokenizer = Tokenizer(BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = BpeTrainer(
+        vocab_size=500, special_tokens=list(specials.values()), initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator([*WORDS, *(f" {word}" for word in WORDS)], trainer)
+    return tokenizer
+
+
+def unigrams(specials):
+    """Unigram over what SentencePiece makes of white space, XLM-RoBERTa's."""
+    tokenizer = Tokenizer(Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = UnigramTrainer(
+        vocab_size=300,
+        special_tokens=list(specials.values()),
+        unk_token=specials["unk"],
+        initial_alphabet=CHARACTERS,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([" ".join(WORDS), *WORDS], trainer)
+    return tokenizer
+
+
+TOKENIZERS = dict.fromkeys(("roberta", "deberta", "modernbert"), byte_pairs) | dict.fromkeys(
+    ("albert", "camembert", "deberta-v2", "xlm-roberta"), unigrams
+)
+"""The kind of tokenizer that a type comes with; WordPiece where it is not named."""
+
+
+@cache
+def tiny_tokenizer(model_type="bert"):
+    """A tokenizer of the kind that a model type comes with, of a few hundred tokens."""
+    specials = ROBERTA_SPECIALS if model_type in BEHIND_PADDING else BERT_SPECIALS
+    tokenizer = TOKENIZERS.get(model_type, word_pieces)(specials)
     first, last = specials["cls"], specials["sep"]
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{first} $A {last}", special_tokens=[(token, vocabulary[token]) for token in (first, last)]
+        single=f"{first} $A {last}", special_tokens=[(token, tokenizer.token_to_id(token)) for token in (first, last)]
     )
     named = {f"{name}_token": token for name, token in specials.items()}
     return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named)
@@ -77,7 +122,7 @@ def tiny_tokenizer(specials=None):
 def tiny_folder(folder, model_type="bert", *, head=False, seed=0, hidden=32, layers=3, positions=160):
     """Config, random weights and tokenizer of a tiny model, as `Backbone.load` takes them; returns the folder."""
     config_class, encoder_class, head_class = MODELS[model_type]
-    tokenizer = tiny_tokenizer(ROBERTA_SPECIALS if model_type in BEHIND_PADDING else BERT_SPECIALS)
+    tokenizer = tiny_tokenizer(model_type)
     if model_type == "distilbert":
         sizes = {"dim": hidden, "hidden_dim": 2 * hidden, "n_layers": layers, "n_heads": 2}
     else:

@@ -28,6 +28,10 @@ class Template:
     - `{prompt:'the topic is'}`: soft tokens that start from these words, one for each of their tokens.
     - anything else: fixed words, such as `It was about {mask}.`
 
+    White space before words counts where the tokenizer tells " it" from "it" (byte-level BPE), as it would in one
+    string; before the text it counts where words stand there, and not behind soft tokens alone: they are no words, and
+    the text is to be what a sentence encoder reads.
+
     Args:
         source: the string.
 
@@ -46,13 +50,22 @@ class Template:
 
     @property
     def parts(self) -> list[tuple[str, str | int]]:
-        """(kind, value) from left to right; kind is text, mask, soft (a number), soft words or words."""
+        """(kind, value) from left to right; kind is text, mask, soft (a number), soft words or words.
+
+        The value of the text is a space where white space parts it from words before it, otherwise nothing.
+        """
         parts: list[tuple[str, str | int]] = []
         position = 0
         for match in _FIELD.finditer(self.source):
             if words := self.source[position : match.start()].rstrip():
                 parts.append(("words", words))
-            parts.append(self._field(match[1].strip()))
+            kind, value = self._field(match[1].strip())
+            if parts and self.source[: match.start()][-1].isspace():
+                if kind == "soft words":
+                    value = f" {value}"
+                elif kind == "text" and "words" in parts[-1][0]:
+                    value = " "
+            parts.append((kind, value))
             position = match.end()
         if words := self.source[position:].rstrip():
             parts.append(("words", words))
@@ -100,7 +113,7 @@ class TextEncoder:
         side = prefix
         for kind, value in template.parts:
             if kind == "text":
-                side = suffix
+                side, self._space = suffix, value
             elif kind == "mask":
                 side.append((tokenizer.mask_token_id, -1, False))
             elif kind == "words":
@@ -130,11 +143,14 @@ class TextEncoder:
         """Token ids of bare texts, nothing around them."""
         return self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
 
+    def _ids_in_place(self, texts: Sequence[str]) -> list[list[int]]:
+        return self.token_ids([f"{self._space}{text}" for text in texts])
+
     def remember(self, texts: Sequence[str]) -> None:
         """Tokenize the texts of a corpus once, for all the episodes that will hold them."""
         new = [text for text in dict.fromkeys(texts) if text not in self._remembered]
         if new:
-            self._remembered.update(zip(new, self.token_ids(new), strict=True))
+            self._remembered.update(zip(new, self._ids_in_place(new), strict=True))
 
     def too_long(self, texts: Sequence[str]) -> int:
         """How many of remembered texts lose their end."""
@@ -146,7 +162,7 @@ class TextEncoder:
         Raises:
             InputError: lists the names of which every token is unknown.
         """
-        unknown = {self.tokenizer.unk_token_id}
+        unknown = {self.tokenizer.unk_token_id, *self.token_ids([" "])[0]}
         lost = [name for name, ids in zip(names, self.token_ids(names), strict=True) if set(ids) <= unknown]
         if lost:
             raise InputError(
@@ -157,7 +173,7 @@ class TextEncoder:
     def __call__(self, texts: Sequence[str]) -> EncodedBatch:
         """Encode B texts; a text without any known character is an empty text inside its template."""
         new = [text for text in texts if text not in self._remembered]
-        found = dict(zip(new, self.token_ids(new), strict=True)) if new else {}
+        found = dict(zip(new, self._ids_in_place(new), strict=True)) if new else {}
         ids = [self._remembered[text] if text in self._remembered else found[text] for text in texts]
         rows = [self._prefix + [(t, -1, True) for t in some[: self.room]] + self._suffix for some in ids]
         width = max(map(len, rows))
