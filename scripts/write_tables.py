@@ -15,6 +15,7 @@ from typing import Any
 
 from engine_cases import HALF, LATE, PEER
 
+from metawarp.backbones.architectures import described
 from metawarp.benchmark.report import calibrations_of, markdown, tables_of
 from metawarp.benchmark.report_plots import PLOTS
 from metawarp.evaluation.cost import COSTS
@@ -45,6 +46,7 @@ def main() -> None:
                 put(file, mark, joined((calibrations_of if kind else tables_of)(field[table])))
         for table, plot in (found for found in re.findall(PICTURE, text) if found[0] in field):
             PLOTS[plot](field[table]).savefig(f"docs/{table}-{plot}.png", dpi=90)
+    put("docs/backbones.md", "backbones", backbone_table())
     put("docs/engine.md", "engines", engine_table(engines))
     put("docs/engine.md", "figures", figures_table(engines))
     put("docs/engine.md", "lines", lines_table(engines))
@@ -75,6 +77,13 @@ def take(results: Path) -> None:
 def joined(tables: Iterable[list[list[str]]]) -> str:
     """Tables below one another, a part for each corpus."""
     return "\n\n".join(markdown(header, rows) for header, *rows in tables)
+
+
+def backbone_table() -> str:
+    """Model type, how it is read, examples, what is known."""
+    found = described()
+    header = ["model type", *next(iter(found.values()))]
+    return markdown(header, [[f"`{model_type}`", *facts.values()] for model_type, facts in found.items()])
 
 
 def engine_table(found: dict[str, Any]) -> str:

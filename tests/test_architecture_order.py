@@ -58,11 +58,11 @@ FOLDERS = {
     ],
     "reuse": ["labels", "classifier", "files"],
     "benchmark": ["report_plots", "report", "plan", "plan_file", "keys", "cells", "results", "run"],
+    "commands": ["options", "experiments", "tasks", "listings"],
 }
 METAWARP = [
     "processes",
     *(f"{folder}.{module}" for folder, modules in FOLDERS.items() for module in modules),
-    "cli_options",
     "cli",
 ]
 CONTENTS_PAGE = ["__init__", "__main__"]

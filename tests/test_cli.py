@@ -12,6 +12,7 @@ import yaml
 from running import SMALL, failure, process
 
 from metawarp import Init, WarpClassifier
+from metawarp.backbones.architectures import ARCHITECTURES
 from metawarp.cli import main
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
@@ -319,3 +320,10 @@ INNER = {
 def test_settings_of_the_inner_loop_that_would_do_nothing_are_refused(capsys, made, tmp_path, options):
     corpus, output = f"--corpus={made}/tiny.jsonl", f"--output={tmp_path}/run"
     assert failure(capsys, "train", corpus, output, *SMALL, *options.split()) == INNER[options]
+
+
+def test_backbones_are_listed_as_the_loader_knows_them(capsys):
+    main(["backbones"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if not line.startswith(" ")] == list(ARCHITECTURES)
+    assert "  such as: roberta-base, roberta-large" in lines

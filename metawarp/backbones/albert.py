@@ -37,4 +37,4 @@ def _features(head: Any, hidden: Tensor) -> Tensor:
     return head.LayerNorm(head.activation(head.dense(hidden)))
 
 
-ALBERT = Family("albert", _embed, _layers, _n_layers, all_positions, _head)
+ALBERT = Family("ALBERT", "albert", _embed, _layers, _n_layers, all_positions, _head)

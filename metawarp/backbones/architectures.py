@@ -23,64 +23,58 @@ class Architecture:
     Attributes:
         family: how it is read.
         examples: ids of the Hub, or what comes with metawarp.
-        head: what of its masked-LM head is read at [MASK]; without that head it is the hidden state there.
         known: what its user should know.
     """
 
     family: Family
     examples: str
-    head: str
     known: str
 
-    @property
-    def last_layer(self) -> str:
-        """What the last layer computes where a feature at [MASK] alone is asked for."""
-        return "every position" if self.family.last_at is None else "one position"
-
-
-_DENSE = "dense, activation, norm"
 
 ARCHITECTURES: dict[str, Architecture] = {
     "albert": Architecture(
         ALBERT,
         "albert-base-v2",
-        _DENSE,
-        "word embeddings, and so soft tokens and rows at [MASK], are narrower than hidden states (128 of 768)",
+        "layers share weights; soft tokens, and rows at [MASK], are as narrow as its word embeddings (128 of 768)",
     ),
     "bert": Architecture(
-        BERT, "minilm, bert-base-uncased, BAAI/bge-small-en-v1.5", _DENSE, "most sentence encoders are of this type"
+        BERT, "minilm, bert-base-uncased, BAAI/bge-small-en-v1.5", "most sentence encoders are of this type"
     ),
-    "camembert": Architecture(ROBERTA, "almanach/camembert-base", _DENSE, "French; positions behind the padding id"),
+    "camembert": Architecture(ROBERTA, "almanach/camembert-base", "French; positions behind the padding id"),
     "deberta": Architecture(
         DEBERTA,
         "microsoft/deberta-base",
-        _DENSE,
         "distances instead of positions; the enhanced mask decoder is not read",
     ),
     "deberta-v2": Architecture(
         DEBERTA,
         "microsoft/deberta-v3-base, microsoft/mdeberta-v3-base",
-        _DENSE,
-        "version 3 is a discriminator without such a head: read as a plain encoder",
+        "as deberta; version 3 is a discriminator without masked-LM head: read as a plain encoder",
     ),
-    "distilbert": Architecture(DISTILBERT, "distilbert-base-uncased", _DENSE, "half of BERT's layers, no token types"),
+    "distilbert": Architecture(DISTILBERT, "distilbert-base-uncased", "half of BERT's layers, no token types"),
     "electra": Architecture(
         ELECTRA,
         "google/electra-base-generator, google/electra-base-discriminator",
-        _DENSE + " (generator)",
-        "a discriminator is read as a plain encoder",
+        "the generator has the masked-LM head; the discriminator is read as a plain encoder",
     ),
     "modernbert": Architecture(
-        MODERNBERT, "answerdotai/ModernBERT-base", _DENSE, "8,192 tokens; two layers in three see a window"
+        MODERNBERT, "answerdotai/ModernBERT-base", "8,192 tokens; two layers in three see a window"
     ),
     "mpnet": Architecture(
-        MPNET, "sentence-transformers/all-mpnet-base-v2", _DENSE, "positions behind the padding id, and distances"
+        MPNET, "sentence-transformers/all-mpnet-base-v2", "positions behind the padding id, and distances"
     ),
-    "roberta": Architecture(ROBERTA, "roberta-base, roberta-large", _DENSE, "positions behind the padding id"),
+    "roberta": Architecture(ROBERTA, "roberta-base, roberta-large", "positions behind the padding id"),
     "xlm-roberta": Architecture(
         ROBERTA,
         "xlm-roberta-base, intfloat/multilingual-e5-small",
-        _DENSE,
         "a hundred languages; positions behind the padding id",
     ),
 }
+
+
+def described() -> dict[str, dict[str, str]]:
+    """By model type, the other columns of the table of backbones."""
+    return {
+        model_type: {"read as": of.family.name, "such as": of.examples, "known": of.known}
+        for model_type, of in ARCHITECTURES.items()
+    }

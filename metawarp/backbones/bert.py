@@ -52,7 +52,7 @@ def _head(model: Any) -> Head:
     return model.cls.predictions.transform
 
 
-BERT = Family("bert", _embed, layers, n_layers, all_positions, _head, _last_at)
+BERT = Family("BERT", "bert", _embed, layers, n_layers, all_positions, _head, _last_at)
 
 
 def first_position(encoder: Any) -> int:
@@ -81,7 +81,9 @@ def _lm_features(head: Any, hidden: Tensor) -> Tensor:
     return head.layer_norm(nn.functional.gelu(head.dense(hidden)))
 
 
-ROBERTA = Family("roberta", _embed_behind_padding, layers, n_layers, positions_behind_padding, lm_head, _last_at)
+ROBERTA = Family(
+    "RoBERTa", "roberta", _embed_behind_padding, layers, n_layers, positions_behind_padding, lm_head, _last_at
+)
 
 
 def _embed_projected(encoder: Any, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
@@ -95,5 +97,13 @@ def _generator_head(model: Any) -> Head:
 
 # What "ForPreTraining" says of ELECTRA is that it is a discriminator.
 ELECTRA = Family(
-    "electra", _embed_projected, layers, n_layers, all_positions, _generator_head, _last_at, headed=("ForMaskedLM",)
+    "ELECTRA",
+    "electra",
+    _embed_projected,
+    layers,
+    n_layers,
+    all_positions,
+    _generator_head,
+    _last_at,
+    headed=("ForMaskedLM",),
 )

@@ -26,6 +26,7 @@ class Family:
     """Named functions only, so that a backbone can be pickled. Inputs are padded on the right.
 
     Attributes:
+        name: of the family.
         encoder: attribute of the masked-LM model that holds the encoder without its head.
         embed: takes the encoder, word embeddings (B, n, d) and attention mask (B, n); what enters the first layer,
             (B, n, h), positions and types added.
@@ -39,6 +40,7 @@ class Family:
         headed: endings of the class names in a config that say that the checkpoint has the masked-LM head.
     """
 
+    name: str
     encoder: str
     embed: Callable[[Any, Tensor, Tensor], Tensor]
     layers: Callable[[Any, Tensor, Tensor], list[Layer]]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 from episodes.sampler import Range
 from metawarp.backbones.backbone import Backbone
@@ -28,6 +28,11 @@ def fail(message: str) -> NoReturn:
     """One line on stderr and exit code 2."""
     print(f"metawarp: error: {message}", file=sys.stderr)
     raise SystemExit(2)
+
+
+def given(options: Namespace) -> dict[str, Any]:
+    """The arguments of a command as those of the function that does it."""
+    return {name: value for name, value in vars(options).items() if name not in ("config", "subcommand")}
 
 
 def corpus_options(description: str, *, several: bool = False) -> ArgumentParser:

@@ -1,0 +1,60 @@
+"""Commands for new tasks: fit, predict."""
+
+from __future__ import annotations
+
+import json
+
+from jsonargparse import ArgumentParser, Namespace
+
+from metawarp.commands.options import Parser, backbone_options, column_options, given
+from metawarp.reuse import files
+
+
+def fit_parser() -> ArgumentParser:
+    """adapt an init to a new task from a few labelled texts"""
+    parser = Parser(description="Adapt an init to a task and save the task.")
+    parser.add_argument("--config", action="config", help="read options from a YAML file")
+    of_init = 'folder of the init, a shipped one, or "untrained" (null: general, on another backbone untrained)'
+    parser.add_argument("--init", type=str | None, help=of_init)
+    parser.add_argument("--data", type=str | None, help="few labelled texts: .csv .tsv .json .jsonl .parquet")
+    parser.add_argument("--class-name", action="append", default=[], help="a class without texts; may be repeated")
+    parser.add_argument("--output", type=str, required=True, help="folder for the task")
+    column_options(parser)
+    backbone_options(parser, of="init")
+    parser.add_argument("--overwrite", action="store_true", help="write over a task in the output folder")
+    return parser
+
+
+def run_fit(options: Namespace) -> None:
+    """Adapt, and name the classes."""
+    model = files.fit(**given(options))
+    print(f"{options.output}: {len(model.classes_)} classes: {', '.join(model.class_names_)}")
+
+
+def predict_parser() -> ArgumentParser:
+    """classify texts with an adapted task"""
+    parser = Parser(description="Classify texts; one JSON object a line: text, label, probabilities.")
+    parser.add_argument("--config", action="config", help="read options from a YAML file")
+    parser.add_argument("--task", type=str, required=True, help="folder of the task, from metawarp fit")
+    parser.add_argument("--text", action="append", default=[], help="a text; may be repeated")
+    parser.add_argument("--data", type=str | None, help="file of texts: .csv .tsv .json .jsonl .parquet")
+    parser.add_argument("--text-column", type=str, default="text", help="column of the texts")
+    parser.add_argument("--output", type=str | None, help="file for the predictions (null: print them)")
+    backbone_options(parser, of="task")
+    parser.add_argument("--overwrite", action="store_true", help="write over the output file")
+    return parser
+
+
+def run_predict(options: Namespace) -> None:
+    """Print predictions, or write them."""
+    arguments = given(options)
+    arguments["texts"] = arguments.pop("text")
+    output, overwrite = arguments.pop("output"), arguments.pop("overwrite")
+    if output is not None:
+        files.write_predictions(output, files.predict(**arguments), overwrite=overwrite)
+        return
+    for prediction in files.predict(**arguments):
+        print(json.dumps(prediction, ensure_ascii=False))
+
+
+COMMANDS = {"fit": (fit_parser, run_fit), "predict": (predict_parser, run_predict)}
