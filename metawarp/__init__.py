@@ -4,7 +4,8 @@ from metawarp.adaptation.inner_loop import InnerRates
 from metawarp.backbones.backbone import Backbone
 from metawarp.evaluation.evaluate import evaluate
 from metawarp.inits.init import Init
-from metawarp.model.warp import Warp, WarpConfig
+from metawarp.model.config import WarpConfig
+from metawarp.model.warp import Warp
 from metawarp.reuse.classifier import WarpClassifier
 from metawarp.training.config import TrainingConfig
 from metawarp.training.train import train

@@ -23,7 +23,7 @@ FOLDERS = {
         "pretrained",
         "backbone",
     ],
-    "model": ["encoded", "template", "held", "lower_layers", "text_features", "prompted_features", "warp"],
+    "model": ["encoded", "template", "config", "held", "lower_layers", "text_features", "prompted_features", "warp"],
     "adaptation": [
         "randomness",
         "conjugate_gradients",

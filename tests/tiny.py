@@ -17,7 +17,8 @@ from metawarp.adaptation.inner_loop import InnerLoop
 from metawarp.adaptation.tasks import TaskBatch
 from metawarp.backbones.backbone import Backbone
 from metawarp.inits.init import Init
-from metawarp.model.warp import Warp, WarpConfig
+from metawarp.model.config import WarpConfig
+from metawarp.model.warp import Warp
 
 NO_STEPS = InnerLoop(0, ())
 

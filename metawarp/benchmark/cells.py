@@ -110,7 +110,7 @@ def _reader(cell: Cell, data: str, trainings: Path) -> tuple[Init, Warp, Sentenc
     else:
         init = ready_init(cell) or _fresh(backbone, cell)
     warp = init.bind(backbone)
-    encode = SentenceEncoder(backbone, init.warp.max_length)
+    encode = SentenceEncoder(backbone, init.warp.max_length, init.warp.stride)
     for encoder in (warp.encoder, encode.warp.encoder):
         encoder.remember([*split.test.texts, *split.test.class_names])
     return init, warp, encode

@@ -50,8 +50,9 @@ def reader_key(cell: Cell, data: str) -> str:
     """What a cell reads texts with, as a key: cells that share it are measured together, and a text is read once."""
     training, ready = cell.contender.training, ready_init(cell)
     read: Any = [backbone_name(cell), training["dtype"]]
-    if not has_model(cell):  # baselines without a prompt know no more of an init than the length of its inputs
-        read.append((ready.warp if ready else training["warp"]).max_length)
+    if not has_model(cell):  # baselines without a prompt know no more of an init than how its inputs are cut
+        like = ready.warp if ready else training["warp"]
+        read += [like.max_length, like.stride]
     elif ready:
         read += [ready.fingerprint, asdict(ready.warp), asdict(ready.inner), asdict(ready.temperature)]
     else:

@@ -14,7 +14,7 @@ from episodes import InputError
 from episodes.errors import first_line, listing
 from metawarp.adaptation.inner_loop import InnerRates
 from metawarp.benchmark.plan import Contender, Plan, Setting, Table
-from metawarp.model.warp import WarpConfig
+from metawarp.model.config import WarpConfig
 from metawarp.training.config import TrainingConfig
 from metawarp.training.train import train
 

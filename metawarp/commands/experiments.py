@@ -27,7 +27,7 @@ from metawarp.evaluation.plots import plots_available
 from metawarp.evaluation.scores import format_results
 from metawarp.meta_learning.engines import ENGINES
 from metawarp.meta_learning.meta_gradients import DEFAULT, METHODS
-from metawarp.model.warp import WarpConfig
+from metawarp.model.config import WarpConfig
 from metawarp.training.config import TrainingConfig
 from metawarp.training.learning_curve import draw_learning_curve
 from metawarp.training.train import train

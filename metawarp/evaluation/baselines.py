@@ -30,10 +30,11 @@ class SentenceEncoder:
     Args:
         backbone: the frozen model.
         max_length: tokens of a text, specials included.
+        stride: of windows that a longer text is read in; see `WarpConfig`.
     """
 
-    def __init__(self, backbone: Backbone, max_length: int) -> None:
-        self.warp = Warp(backbone, replace(untrained(backbone).warp, max_length=max_length))
+    def __init__(self, backbone: Backbone, max_length: int, stride: int = 0) -> None:
+        self.warp = Warp(backbone, replace(untrained(backbone).warp, max_length=max_length, stride=stride))
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings (B, d) in float32."""

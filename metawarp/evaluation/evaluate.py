@@ -97,7 +97,7 @@ def evaluate(
         started,
         range(low, high + 1),
         parts and functools.cache(lambda shots: validation_sampler(parts, n_way, shots, n_query, seed)),
-        SentenceEncoder(backbone, started.warp.max_length),
+        SentenceEncoder(backbone, started.warp.max_length, started.warp.stride),
         seed=seed,
     )
     others, chosen = baseline_table.build(

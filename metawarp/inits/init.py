@@ -19,7 +19,8 @@ from metawarp.backbones.backbone import Backbone
 from metawarp.inits import storage
 from metawarp.inits.model_card import model_card
 from metawarp.inits.shipped import shipped
-from metawarp.model.warp import State, Warp, WarpConfig
+from metawarp.model.config import WarpConfig
+from metawarp.model.warp import State, Warp
 
 LOGIT_SCALE = 10.0
 NAME_WEIGHT = -1.2

@@ -40,7 +40,7 @@ def unrolled_bytes(warp: Warp, tasks: TaskBatch, inner: InnerLoop) -> int:
     if not (inner.moves_prompt and tasks.support.batch is not None):
         return 0
     config = warp.backbone.model.config
-    lengths = tasks.support.batch.lengths.double()
+    lengths = warp.encoder.windows(tasks.support.batch)[0].lengths.double()
     vectors = HIDDEN_VECTORS * float(lengths.sum()) * config.hidden_size  # pyright: ignore
     maps = ATTENTION_MAPS * float((lengths**2).sum()) * config.num_attention_heads  # pyright: ignore
     width = torch.finfo(warp.backbone.dtype).bits // 8

@@ -76,6 +76,47 @@ class EncodedBatch:
             torch.where(with_mask, self.mask_position - before.sum(1), -1),
         )
 
+    def windows(self, before: int, after: int, room: int, stride: int) -> tuple[EncodedBatch, Tensor]:
+        """Texts that are longer than a window as several windows, each inside the template.
+
+        Windows start every `stride` tokens, but that the last one ends where the text does.
+
+        Args:
+            before: tokens of the template before the text.
+            after: tokens of the template after it.
+            room: tokens of text in a window.
+            stride: at most `room`, so that no token is left out.
+
+        Returns:
+            W windows, and (W,) the text that each is of; the batch itself where no text is longer.
+        """
+        hidden = (self.lengths - before - room - after).clamp(min=0)  # tokens that a single window would not show
+        number = 1 + (hidden + stride - 1) // stride
+        text = torch.repeat_interleave(torch.arange(len(self)), number)
+        if len(text) == len(self):
+            return self, text
+        nth = torch.arange(len(text)) - (number.cumsum(0) - number)[text]
+        start = torch.minimum(nth * stride, hidden[text])[:, None]
+        lengths = (self.lengths - hidden)[text][:, None]
+        place = torch.arange(int(lengths.max()))
+        attention = place < lengths
+        behind = place >= lengths - after
+        column = place + torch.where(behind, hidden[text][:, None], torch.where(place < before, 0, start))
+        column = column.clamp(max=self.input_ids.shape[1] - 1)
+
+        def moved(part: Tensor, padding: int) -> Tensor:
+            return part[text].gather(1, column).masked_fill(~attention, padding)
+
+        position = self.mask_position[text]
+        windows = EncodedBatch(
+            moved(self.input_ids, 0),
+            moved(self.prompt_index, -1),
+            attention,
+            moved(self.text_mask, 0),
+            torch.where(position < before, position, position - hidden[text]),
+        )
+        return windows, text
+
     def keys(self) -> list[bytes]:
         """The token ids of each text as bytes: what a frozen model makes of it depends on nothing else."""
         ids = self.input_ids.numpy()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from episodes import InputError
 from episodes.errors import listing
@@ -98,13 +99,14 @@ class TextEncoder:
         template: what stands around the text.
         tokenizer: of the backbone.
         max_length: tokens of a whole input, specials and prompt included. The text alone is truncated to fit.
+        stride: where it is not 0, texts keep all their tokens, for `windows` to cut.
 
     Raises:
-        InputError: the template alone leaves no room for a single token of text.
+        InputError: the template alone leaves no room for a single token of text; windows would leave tokens out.
     """
 
-    def __init__(self, template: Template, tokenizer: Any, max_length: int) -> None:
-        self.tokenizer, self.max_length = tokenizer, max_length
+    def __init__(self, template: Template, tokenizer: Any, max_length: int, stride: int = 0) -> None:
+        self.tokenizer, self.max_length, self.stride = tokenizer, max_length, stride
         before, after = _special_tokens(tokenizer)
         self.prompt_words: list[int | None] = []
         """For each soft token: the ids of the word token it starts from, or None."""
@@ -133,6 +135,11 @@ class TextEncoder:
                 f"template {template.source!r} takes {max_length - self.room} tokens and leaves no room for text; "
                 f"an input has {max_length} tokens at most: use a shorter prompt."
             )
+        if not 0 <= stride <= self.room:
+            raise InputError(
+                f"stride is {stride}; with 0 a long text loses its end, with 1 to {self.room}, the tokens of text that "
+                "an input has room for, it is read in windows."
+            )
 
     @property
     def prompt_length(self) -> int:
@@ -153,8 +160,14 @@ class TextEncoder:
             self._remembered.update(zip(new, self._ids_in_place(new), strict=True))
 
     def too_long(self, texts: Sequence[str]) -> int:
-        """How many of remembered texts lose their end."""
+        """How many of remembered texts are longer than an input has room for."""
         return sum(len(self._remembered[text]) > self.room for text in texts)
+
+    def windows(self, batch: EncodedBatch) -> tuple[EncodedBatch, Tensor]:
+        """Inputs of at most `max_length` tokens (W), and which text each is of (W,)."""
+        if not self.stride:
+            return batch, torch.arange(len(batch))
+        return batch.windows(len(self._prefix), len(self._suffix), self.room, self.stride)
 
     def require_known(self, names: Sequence[str]) -> None:
         """Refuse class names that the tokenizer knows nothing of: their rows would all be the same.
@@ -175,7 +188,8 @@ class TextEncoder:
         new = [text for text in texts if text not in self._remembered]
         found = dict(zip(new, self._ids_in_place(new), strict=True)) if new else {}
         ids = [self._remembered[text] if text in self._remembered else found[text] for text in texts]
-        rows = [self._prefix + [(t, -1, True) for t in some[: self.room]] + self._suffix for some in ids]
+        shown = None if self.stride else self.room
+        rows = [self._prefix + [(t, -1, True) for t in some[:shown]] + self._suffix for some in ids]
         width = max(map(len, rows))
         padding = [(self.tokenizer.pad_token_id, -1, False)]
         table = np.array([row + padding * (width - len(row)) for row in rows], dtype=np.int64)

@@ -8,9 +8,8 @@ References:
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from torch.nn.functional import normalize, pad
 
 from episodes import InputError
 from metawarp.backbones.backbone import Backbone
+from metawarp.model.config import WarpConfig
 from metawarp.model.encoded import EncodedBatch
 from metawarp.model.lower_layers import LowerLayers
 from metawarp.model.prompted_features import PromptedFeatures
@@ -28,73 +28,8 @@ from metawarp.model.text_features import TextFeatures
 
 logger = logging.getLogger(__name__)
 
-CHOICES = {
-    "rows": ("names", "support", "mix", "regression", "random"),
-    "name_source": ("template", "embeddings"),
-    "similarity": ("cosine", "dot"),
-    "prompt_start": ("mask", "vocabulary", "normal"),
-}
-
 State = dict[str, Tensor]
 """Learned numbers by name; every function of this package that takes one leaves it as it was."""
-
-
-@dataclass(frozen=True)
-class WarpConfig:
-    """What a WARP model is made of, beside its numbers.
-
-    Args:
-        template: what stands around a text (see `Template`).
-        read_out: f(x), one part or several with + between: "mask", the feature at [MASK] (WARP); "mean", the mean over
-            the text's hidden states under the prompt; "text", the same of the text alone, the backbone's own sentence
-            embedding; "text-1", "text-2", …, the same so many layers below the last. Several stand side by side with
-            learned weights, so that the similarity of two texts is the weighted mean of those of their parts.
-        rows: where verbalizer rows come from: "names" of the classes, means of the "support" features,
-            "mix", w·name + (1 - w)·mean with w falling with the shots, "regression", logistic regression on the support
-            texts and the names, each name counting as a learned number of texts, or "random".
-        name_source: how a name becomes a row: read through the same "template" as the texts, or the mean of
-            its word "embeddings" (needs a masked-LM head).
-        similarity: "cosine" or "dot" product of feature and row, times a learned scale.
-        prompt_start: soft tokens start from "mask" (WARP), random words of the "vocabulary", or "normal" noise.
-        prompt_layer: layer that the soft tokens enter at; the layers below see the text and the template's words
-            alone, so that what they make of a text can be kept. 0 is WARP.
-        max_length: tokens of one input, template included; longer texts lose their end.
-    """
-
-    template: str = "{prompt:8} {text} {prompt:4} {mask}"
-    read_out: str = "text+text-2+mean+mask"
-    rows: str = "regression"
-    name_source: str = "template"
-    similarity: str = "cosine"
-    prompt_start: str = "mask"
-    prompt_layer: int = 0
-    max_length: int = 128
-
-    def __post_init__(self) -> None:
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise InputError(f"{name} is {getattr(self, name)!r}; it can be {', '.join(choices)}.")
-        unknown = [part for part in self.parts if not re.fullmatch(r"mask|mean|text(-[1-9][0-9]*)?", part)]
-        if unknown or len(set(self.parts)) < len(self.parts):
-            raise InputError(
-                f"read_out is {self.read_out!r}; it can be mask, mean, text, text-1, text-2, …, "
-                "or several of them, each once, with + between."
-            )
-        if "mask" in self.parts and not Template(self.template).has_mask:
-            raise InputError(
-                f"template {self.template!r} has no {{mask}}, which read-out {self.read_out!r} needs; "
-                "add {mask}, or use the read-out mean."
-            )
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The P parts of the read-out."""
-        return tuple(self.read_out.split("+"))
-
-    @property
-    def layers_below(self) -> tuple[int, ...]:
-        """How many layers below the last the texts alone are read at."""
-        return tuple(int(part.partition("-")[2] or 0) for part in self.parts if part.startswith("text"))
 
 
 class Warp:
@@ -117,7 +52,7 @@ class Warp:
             )
         self.backbone, self.config = backbone, config
         length = min(config.max_length, backbone.max_positions)
-        self.encoder = TextEncoder(Template(config.template), backbone.tokenizer, length)
+        self.encoder = TextEncoder(Template(config.template), backbone.tokenizer, length, config.stride)
         if not 0 <= config.prompt_layer < backbone.n_layers:
             raise InputError(
                 f"prompt_layer is {config.prompt_layer}; backbone {backbone.name!r} has the layers 0 to "
@@ -171,9 +106,10 @@ class Warp:
             InputError: the folder cannot be used, or the prompt enters at layer 0.
         """
         self.encoder.remember(texts)
-        if cut := self.encoder.too_long(texts):
+        if (cut := self.encoder.too_long(texts)) and not self.config.stride:
             logger.warning(
-                "%d of %d texts are longer than %d tokens and lose their end (max_length is %d, template included)",
+                "%d of %d texts are longer than %d tokens and lose their end (max_length is %d, template included); "
+                "with a stride they are read in windows",
                 cut,
                 len(texts),
                 self.encoder.room,
@@ -183,7 +119,7 @@ class Warp:
             return
         if self.lower is None:
             raise InputError("a cache is for what lies below the prompt, and nothing lies below layer 0; leave it out.")
-        self.lower.remember(self.encoder(list(dict.fromkeys(texts))), Path(cache))
+        self.lower.remember(self.encoder.windows(self.encoder(list(dict.fromkeys(texts))))[0], Path(cache))
 
     def seen_by(self, prompt: Tensor) -> Tensor:
         """Soft tokens (K, d) as the layers below the prompt's leave them around an empty text, (K, h)."""
@@ -214,10 +150,14 @@ class Warp:
             _, copies = torch.unique(batch.input_ids, dim=0, return_inverse=True)
             first = torch.zeros(int(copies.max()) + 1, dtype=torch.long).scatter_(0, copies, torch.arange(len(batch)))
             batch, task = batch.select(first), torch.zeros_like(task[first])
-        found = self.prompted(prompts, batch, task)
+        number = len(batch)
+        batch, text = self.encoder.windows(batch)
+        found = self.prompted(prompts, batch, task[text.to(task.device)])
         if self.text is not None:
             alone = self.text(batch).to(prompts.dtype).unbind(1)
             found |= dict(zip((part for part in self.config.parts if part.startswith("text")), alone, strict=True))
+        if len(batch) > number:
+            found = {part: _mean_by(text.to(windows.device), number, windows) for part, windows in found.items()}
         parts = [self.unit(found[part]) for part in self.config.parts]
         if weights is not None:
             parts = [weight.sqrt() * part for weight, part in zip(weights, parts, strict=True)]
@@ -235,6 +175,12 @@ class Warp:
         if self.config.rows == "regression":
             return scale * torch.einsum("...d,...cd->...c", with_bias(features), rows)
         return scale * torch.einsum("...d,...cd->...c", features, self.unit(rows))
+
+
+def _mean_by(text: Tensor, number: int, windows: Tensor) -> Tensor:
+    # Means (B, d) of windows (W, d) over those of each text (W,).
+    total = windows.new_zeros(number, windows.shape[1]).index_add(0, text, windows)
+    return total / torch.bincount(text, minlength=number)[:, None]
 
 
 def with_bias(features: Tensor) -> Tensor:

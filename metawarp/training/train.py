@@ -15,7 +15,8 @@ from metawarp.evaluation.protocol import Names
 from metawarp.inits import storage
 from metawarp.inits.init import Init
 from metawarp.meta_learning.meta_gradients import DEFAULT, inner_loop
-from metawarp.model.warp import Warp, WarpConfig
+from metawarp.model.config import WarpConfig
+from metawarp.model.warp import Warp
 from metawarp.training.config import TrainingConfig
 from metawarp.training.data import Source, TrainingData, split_files
 from metawarp.training.learning_curve import CURVE

@@ -1,0 +1,120 @@
+"""Long texts read in windows: nothing is left out, short texts are as they were, read-outs are means."""
+
+import pytest
+import torch
+from running import refused
+from tiny import NO_STEPS, tiny_episodes, tiny_model, weights_of
+
+from episodes import Episode
+from metawarp.adaptation.adapt import trajectory
+from metawarp.adaptation.inner_loop import InnerLoop
+from metawarp.adaptation.tasks import TaskBatch
+from metawarp.evaluation.baselines import SentenceEncoder
+from metawarp.model.template import Template, TextEncoder
+
+SHORT = ["set the alarm", "pay my bill please"]
+LONG = "what is the weather today in the market and where do you play the news when it is cold"  # 19 words, 19 tokens
+TEMPLATE = "{prompt:2} so: {text} {prompt:1} {mask} ."
+
+
+def reader(backbone, stride, room=5, template=TEMPLATE, inner=NO_STEPS, **config):
+    around = 99 - TextEncoder(Template(template), backbone.tokenizer, 99).room
+    settings = {"read_out": "text+mean+mask", "max_length": around + room, "stride": stride} | config
+    return tiny_model(backbone, inner, template=template, **settings)
+
+
+def windows_of(warp, text):
+    """The words that each window shows."""
+    windows, of = warp.encoder.windows(warp.encoder([text]))
+    special = set(warp.backbone.tokenizer.all_special_ids)
+    ids = [row[mask].tolist() for row, mask in zip(windows.input_ids, windows.text_mask, strict=True)]
+    assert of.tolist() == [0] * len(ids)
+    return [warp.backbone.tokenizer.decode([i for i in row if i not in special]).split() for row in ids]
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 5])
+def test_windows_show_every_token_and_the_last_ends_where_the_text_does(tiny, stride):
+    warp, _ = reader(tiny, stride)
+    words, shown = LONG.split(), windows_of(warp, LONG)
+    starts = [*range(0, len(words) - 5, stride), len(words) - 5]
+    assert shown == [words[start : start + 5] for start in starts]
+
+
+@pytest.mark.parametrize("template", [TEMPLATE, "{mask} {prompt:2} {text}", "{text} {prompt:3} {mask}"])
+def test_a_window_is_what_its_words_alone_would_be(tiny, template):
+    warp, _ = reader(tiny, 5, template=template)
+    windows, _ = warp.encoder.windows(warp.encoder([LONG, SHORT[0]]))
+    assert windows.lengths.max() <= warp.encoder.max_length
+    alone = warp.encoder([*(" ".join(words) for words in windows_of(warp, LONG)), SHORT[0]])
+    assert torch.equal(windows.attention_mask, alone.attention_mask)
+    for name in ("input_ids", "prompt_index", "text_mask"):
+        there = alone.attention_mask
+        assert torch.equal(getattr(windows, name)[there], getattr(alone, name)[there]), name
+    assert torch.equal(windows.mask_position, alone.mask_position)
+    assert (windows.prompt_index[~windows.attention_mask] == -1).all()
+
+
+@pytest.mark.parametrize("prompt_layer", [0, 1])
+def test_read_outs_are_the_means_over_windows(tiny, prompt_layer):
+    warp, state = reader(tiny, 3, similarity="dot", prompt_layer=prompt_layer)
+    prompts, weights = state["prompt"][None], weights_of(state)
+    texts = [SHORT[0], LONG, SHORT[1], LONG]
+    found = warp.features(prompts, weights, warp.encoder(texts), torch.zeros(4, dtype=torch.long))
+    pieces = [" ".join(words) for words in windows_of(warp, LONG)]
+    alone = warp.features(prompts, weights, warp.encoder(pieces), torch.zeros(len(pieces), dtype=torch.long))
+    assert torch.allclose(found[1], alone.mean(0), rtol=0, atol=1e-10)
+    assert torch.equal(found[1], found[3])
+    short = warp.features(prompts, weights, warp.encoder(SHORT), torch.zeros(2, dtype=torch.long))
+    assert torch.allclose(found[[0, 2]], short, rtol=0, atol=1e-10)
+
+
+def test_short_texts_are_as_without_a_stride(tiny):
+    (windowed, state), (plain, _) = reader(tiny, 3), reader(tiny, 0)
+    task = torch.zeros(2, dtype=torch.long)
+    one, other = (
+        warp.features(state["prompt"][None], weights_of(state), warp.encoder(SHORT), task) for warp in (windowed, plain)
+    )
+    assert torch.equal(one, other)
+
+
+def test_each_task_reads_its_own_windows(tiny):
+    inner = InnerLoop(2, ("prompt", "rows"))
+    warp, state = reader(tiny, 3, inner=inner, read_out="mean+mask")
+    episodes = [
+        Episode.from_texts(
+            of.class_names,
+            [f"{text} {LONG}" for text in of.support_texts],
+            of.support_labels,
+            of.query_texts,
+            of.query_labels,
+        )
+        for of in tiny_episodes(2)
+    ]
+    together = trajectory(warp, state, TaskBatch.encode(episodes, warp.encoder), inner)[-1]
+    for i, episode in enumerate(episodes):
+        alone = trajectory(warp, state, TaskBatch.encode([episode], warp.encoder), inner)[-1]
+        for name in ("prompt", "rows"):
+            assert torch.allclose(together[name][i], alone[name][0], rtol=0, atol=1e-8), name
+
+
+def test_baselines_read_the_same_windows(tiny):
+    encode = SentenceEncoder(tiny, 7, stride=5)
+    pieces = [" ".join(LONG.split()[start : start + 5]) for start in (0, 5, 10, 14)]
+    mean = encode.warp.text(encode.warp.encoder(pieces))[:, 0].mean(0)
+    assert torch.allclose(torch.from_numpy(encode([LONG])[0]), (mean / mean.norm()).float(), atol=1e-6)
+
+
+@pytest.mark.parametrize("stride", [-1, 6])
+def test_a_stride_that_leaves_tokens_out_is_refused(tiny, stride):
+    with refused(
+        f"stride is {stride}; with 0 a long text loses its end, with 1 to 5, the tokens of text that an input has room "
+        "for, it is read in windows."
+    ):
+        reader(tiny, stride)
+
+
+def test_a_warning_of_lost_ends_is_given_without_a_stride_alone(tiny, caplog):
+    for stride in (0, 5):
+        caplog.clear()
+        reader(tiny, stride)[0].remember([LONG, *SHORT])
+        assert ("1 of 3 texts are longer than 5 tokens" in caplog.text) == (stride == 0)
