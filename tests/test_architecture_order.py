@@ -23,7 +23,8 @@ FOLDERS = {
         "pretrained",
         "backbone",
     ],
-    "model": ["encoded", "template", "config", "held", "lower_layers", "text_features", "prompted_features", "warp"],
+    "texts": ["encoded", "template", "held", "lower_layers", "text_features"],
+    "model": ["config", "prompted_features", "warp"],
     "adaptation": [
         "randomness",
         "conjugate_gradients",

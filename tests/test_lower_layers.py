@@ -15,7 +15,7 @@ from metawarp import Backbone, Init, Warp, WarpConfig
 from metawarp.adaptation.inner_loop import GROUPS, InnerLoop
 from metawarp.adaptation.tasks import TaskBatch
 from metawarp.meta_learning.meta_gradients import maml
-from metawarp.model.lower_layers import LowerLayers
+from metawarp.texts.lower_layers import LowerLayers
 
 BOTH = InnerLoop(2, GROUPS)
 LATE = {"prompt_layer": 1}

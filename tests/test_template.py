@@ -6,7 +6,7 @@ from running import refused
 from tiny import NO_STEPS, tiny_model, tiny_tokenizer, weights_of
 
 from metawarp import Init, Warp, WarpConfig
-from metawarp.model.template import Template, TextEncoder
+from metawarp.texts.template import Template, TextEncoder
 
 EVERYTHING = "{prompt:2} so: {text} {prompt:'the topic is'} it was about {mask} ."
 

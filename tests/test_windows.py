@@ -10,7 +10,7 @@ from metawarp.adaptation.adapt import trajectory
 from metawarp.adaptation.inner_loop import InnerLoop
 from metawarp.adaptation.tasks import TaskBatch
 from metawarp.evaluation.baselines import SentenceEncoder
-from metawarp.model.template import Template, TextEncoder
+from metawarp.texts.template import Template, TextEncoder
 
 SHORT = ["set the alarm", "pay my bill please"]
 LONG = "what is the weather today in the market and where do you play the news when it is cold"  # 19 words, 19 tokens

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from episodes import Episode
-from metawarp.model.encoded import EncodedBatch
-from metawarp.model.template import TextEncoder
+from metawarp.texts.encoded import EncodedBatch
+from metawarp.texts.template import TextEncoder
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from metawarp.adaptation.verbalizer import name_weight
 from metawarp.backbones.backbone import Backbone
 from metawarp.evaluation.scores import Predictor, metawarp_predictor
 from metawarp.inits.init import NAME_WEIGHT, Init, untrained
-from metawarp.model.template import Template
 from metawarp.model.warp import Warp
+from metawarp.texts.template import Template
 
 
 class SentenceEncoder:

@@ -15,8 +15,8 @@ import torch
 from episodes import Episode
 from metawarp.adaptation.inner_loop import InnerLoop
 from metawarp.evaluation.scores import Predictor
-from metawarp.model.held import as_if_unread
 from metawarp.model.warp import Warp
+from metawarp.texts.held import as_if_unread
 
 COSTS = ("seconds_a_task", "peak_megabytes", "numbers_a_task")
 """What is said of a task's cost."""

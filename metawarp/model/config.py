@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from episodes import InputError
-from metawarp.model.template import Template
+from metawarp.texts.template import Template
 
 CHOICES = {
     "rows": ("names", "support", "mix", "regression", "random"),

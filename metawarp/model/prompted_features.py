@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from metawarp.backbones.backbone import Backbone
-from metawarp.model.encoded import EncodedBatch
-from metawarp.model.held import Held
-from metawarp.model.lower_layers import LowerLayers
-from metawarp.model.text_features import mean_over
+from metawarp.texts.encoded import EncodedBatch
+from metawarp.texts.held import Held
+from metawarp.texts.lower_layers import LowerLayers
+from metawarp.texts.text_features import mean_over
 
 LIMIT = 2**28
 """Bytes of features that are held in memory."""

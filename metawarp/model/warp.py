@@ -20,11 +20,11 @@ from torch.nn.functional import normalize, pad
 from episodes import InputError
 from metawarp.backbones.backbone import Backbone
 from metawarp.model.config import WarpConfig
-from metawarp.model.encoded import EncodedBatch
-from metawarp.model.lower_layers import LowerLayers
 from metawarp.model.prompted_features import PromptedFeatures
-from metawarp.model.template import Template, TextEncoder
-from metawarp.model.text_features import TextFeatures
+from metawarp.texts.encoded import EncodedBatch
+from metawarp.texts.lower_layers import LowerLayers
+from metawarp.texts.template import Template, TextEncoder
+from metawarp.texts.text_features import TextFeatures
 
 logger = logging.getLogger(__name__)
 

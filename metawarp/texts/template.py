@@ -13,7 +13,7 @@ from torch import Tensor
 
 from episodes import InputError
 from episodes.errors import listing
-from metawarp.model.encoded import EncodedBatch
+from metawarp.texts.encoded import EncodedBatch
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _PROMPT = re.compile(r"prompt:\s*(?:(0*[1-9]\d*)|'([^']*\S[^']*)'|\"([^\"]*\S[^\"]*)\")")

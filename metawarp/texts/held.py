@@ -10,7 +10,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
-from metawarp.model.encoded import EncodedBatch
+from metawarp.texts.encoded import EncodedBatch
 
 _UNREAD = ContextVar("unread", default=False)
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from metawarp.backbones.backbone import Backbone
-from metawarp.model.encoded import EncodedBatch
-from metawarp.model.held import Held
+from metawarp.texts.encoded import EncodedBatch
+from metawarp.texts.held import Held
 
 LIMIT = 2**28
 """Bytes of embeddings that are held in memory."""

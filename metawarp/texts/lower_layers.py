@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from episodes import InputError
 from metawarp.backbones.backbone import Backbone
-from metawarp.model.encoded import EncodedBatch
-from metawarp.model.held import Held
+from metawarp.texts.encoded import EncodedBatch
+from metawarp.texts.held import Held
 
 logger = logging.getLogger(__name__)
 
