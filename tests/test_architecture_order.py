@@ -24,6 +24,7 @@ FOLDERS = {
         "backbone",
     ],
     "texts": ["encoded", "template", "held", "lower_layers", "text_features"],
+    "forms": ["form", "input_prompt", "deep_prompt", "prefix", "prompt_pool", "weights", "low_rank", "forms"],
     "model": ["config", "prompted_features", "warp"],
     "adaptation": [
         "randomness",

@@ -569,5 +569,6 @@ def test_a_warning_says_how_many_texts_lose_their_end(tiny, caplog):
     WarpClassifier("untrained", tiny).fit(texts, ["weather", "money", "weather"])
     room = 128 - 2
     assert caplog.messages == [
-        f"2 of 3 texts are longer than {room} tokens and lose their end (max_length is 128, template included)"
+        f"2 of 3 texts are longer than {room} tokens and lose their end (max_length is 128, template included); "
+        "with a stride they are read in windows"
     ]

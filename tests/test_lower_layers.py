@@ -37,10 +37,10 @@ def counted(tiny, monkeypatch):
     texts = []
     real = type(tiny).through
 
-    def through(self, entering, mask, first, end):
+    def through(self, entering, mask, first, end, **named):
         if first == 0:
             texts.append(len(entering))
-        return real(self, entering, mask, first, end)
+        return real(self, entering, mask, first, end, **named)
 
     monkeypatch.setattr(type(tiny), "through", through)
     return texts

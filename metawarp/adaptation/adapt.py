@@ -41,7 +41,7 @@ def trajectory(
         batches: texts that the steps take in turn; default the support texts alone.
 
     Returns:
-        S + 1 states with "prompt" (T, K, d), or (1, K, d) where no step moves it, "rows" (T, C, d), "scale" and
+        S + 1 states with "prompt" (T, …), or (1, …) where no step moves it, "rows" (T, C, d), "scale" and
         "read_out" (P,). Gradients run from each of them to the tensors of `state`.
     """
     batches = [batch for batch in batches or (tasks.support,) if len(batch)]
@@ -137,7 +137,7 @@ def inner_gradients(warp: Warp, current: State, texts: LabelledTexts, tasks: Tas
 
 
 def shared(state: State) -> State:
-    """What all tasks start with: "prompt" (1, K, d), "scale", and "read_out" (P,) where that has P > 1 parts."""
+    """What all tasks start with: "prompt" (1, …), "scale", and "read_out" (P,) where that has P > 1 parts."""
     current = {"prompt": state["prompt"][None], "scale": state["log_scale"].exp()}
     if "read_out" in state:
         current["read_out"] = state["read_out"].softmax(0)
@@ -155,7 +155,8 @@ def start(warp: Warp, state: State, tasks: TaskBatch, groups: Sequence[str] = ()
     """
     current = shared(state)
     if "prompt" in groups:
-        current["prompt"] = _differentiable(current["prompt"].repeat(len(tasks), 1, 1))
+        prompt = current["prompt"]
+        current["prompt"] = _differentiable(prompt.expand(len(tasks), *prompt.shape[1:]).clone())
     support = read(warp, current, tasks.support) if len(tasks.support) else None
     named = warp.config.rows in ("names", "mix", "regression") and len(tasks.names)
     names = _name_features(warp, current, tasks) if named else None

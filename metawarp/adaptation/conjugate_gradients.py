@@ -17,7 +17,7 @@ def conjugate_gradients(times: Callable[[State], State], right: State, steps: in
     one minimum. If that is the first direction, x is the right side itself, as if A were the identity.
 
     Args:
-        times: vectors to A times them, each (T, …, …) as those of `right`.
+        times: vectors to A times them, each (T, …) as those of `right`.
         right: the right side, by name.
         steps: at most.
         tolerance: a task stops where its residual is this fraction of the right side.
@@ -46,8 +46,8 @@ def conjugate_gradients(times: Callable[[State], State], right: State, steps: in
 
 def _dots(one: State, other: State) -> Tensor:
     """Inner product of each task's part, (T,)."""
-    return torch.stack([(one[name] * other[name]).sum((1, 2)) for name in one]).sum(0)
+    return torch.stack([(one[name] * other[name]).sum(tuple(range(1, one[name].dim()))) for name in one]).sum(0)
 
 
 def _by_task(factors: Tensor, vectors: Tensor) -> Tensor:
-    return factors[:, None, None] * vectors
+    return factors.view(-1, *[1] * (vectors.dim() - 1)) * vectors

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from metawarp.backbones.bert import QUERY_VALUE
 from metawarp.backbones.family import Family, Head, Layer, all_positions, bidirectional_mask
 
 
@@ -37,4 +38,4 @@ def _features(head: Any, hidden: Tensor) -> Tensor:
     return head.LayerNorm(head.activation(head.dense(hidden)))
 
 
-ALBERT = Family("ALBERT", "albert", _embed, _layers, _n_layers, all_positions, _head)
+ALBERT = Family("ALBERT", "albert", _embed, _layers, _n_layers, all_positions, _head, query_value=QUERY_VALUE)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from episodes import InputError
-from metawarp.backbones.family import Family, Head
+from metawarp.backbones.family import Around, Family, Head
 from metawarp.backbones.pretrained import load_pretrained
 
 
@@ -116,7 +116,9 @@ class Backbone:
         """Of weights and activations."""
         return self.word_embeddings.dtype
 
-    def through(self, entering: Tensor, attention_mask: Tensor, first: int, end: int) -> Tensor:
+    def through(
+        self, entering: Tensor, attention_mask: Tensor, first: int, end: int, *, around: Around | None = None
+    ) -> Tensor:
         """Hidden states (B, n, h) that leave layers `first` … `end` - 1.
 
         Args:
@@ -125,39 +127,39 @@ class Backbone:
             attention_mask: (B, n), true where there is a token.
             first: 0 is the first.
             end: the layer that they would enter next.
+            around: makes of a layer's number, and the layer, what is done in its place.
         """
         hidden = entering.to(self.dtype)
         if first == 0:
             hidden = self.family.embed(self.model, hidden, attention_mask)
-        for layer in self.family.layers(self.model, hidden, attention_mask)[first:end]:
-            hidden = layer(hidden)
+        for number, layer in enumerate(self.family.layers(self.model, hidden, attention_mask)[first:end], first):
+            hidden = (layer if around is None else around(number, layer))(hidden)
         return hidden
 
-    def hidden_states(self, entering: Tensor, attention_mask: Tensor, layer: int = 0) -> Tensor:
-        """Last hidden states (B, n, h).
+    def hidden_states(
+        self,
+        entering: Tensor,
+        attention_mask: Tensor,
+        layer: int = 0,
+        *,
+        at: Tensor | None = None,
+        around: Around | None = None,
+    ) -> Tensor:
+        """Last hidden states (B, n, h), or (B, h) at one position of each text.
 
         Args:
             entering: the input embeddings (B, n, d) with the prompt in its place, positions and types being added
                 inside; for a later layer, the hidden states (B, n, h) that enter it. Padded on the right.
             attention_mask: (B, n), true where there is a token.
             layer: where they enter.
+            at: (B,) where alone they are wanted; the last layer is computed there alone where it can be.
+            around: as in `through`.
         """
-        return self.through(entering, attention_mask, layer, self.n_layers)
-
-    def hidden_at(self, entering: Tensor, attention_mask: Tensor, positions: Tensor, layer: int = 0) -> Tensor:
-        """Last hidden states (B, h) at one position of each text, the last layer computed there alone where it can be.
-
-        Args:
-            entering: as `hidden_states` takes them.
-            attention_mask: (B, n), true where there is a token.
-            positions: (B,) where.
-            layer: where they enter.
-        """
-        if self.family.last_at is None:
-            hidden = self.hidden_states(entering, attention_mask, layer)
-            return hidden[torch.arange(len(hidden), device=hidden.device), positions]
-        hidden = self.through(entering, attention_mask, layer, self.n_layers - 1)
-        return self.family.last_at(self.model, hidden, attention_mask, positions)
+        if at is not None and around is None and self.family.last_at is not None:
+            hidden = self.through(entering, attention_mask, layer, self.n_layers - 1)
+            return self.family.last_at(self.model, hidden, attention_mask, at)
+        hidden = self.through(entering, attention_mask, layer, self.n_layers, around=around)
+        return hidden if at is None else hidden[torch.arange(len(hidden), device=hidden.device), at]
 
     def mask_features(self, hidden: Tensor) -> Tensor:
         """Features of WARP at [MASK]: the head before its decoder, or the hidden state itself; (B, h) → (B, d)."""

@@ -30,29 +30,59 @@ def n_layers(encoder: Any) -> int:
     return len(encoder.encoder.layer)
 
 
-def _last_at(encoder: Any, hidden: Tensor, attention_mask: Tensor, positions: Tensor) -> Tensor:
-    last = encoder.encoder.layer[-1]
-    here = hidden[torch.arange(len(hidden), device=hidden.device), positions][:, None]
-    attention = last.attention.self
+def _from(layer: Any, here: Tensor, hidden: Tensor, mask: Tensor, pairs: Tensor | None = None) -> Tensor:
+    """What a layer makes of some positions (B, m, h) that see all (B, n, h) where the mask (B, n) is true.
+
+    Keys and values `pairs` (B, 2, K, h) stand in front of those of the positions.
+    """
+    attention = layer.attention.self
+    keys, values = attention.key(hidden), attention.value(hidden)
+    if pairs is not None:
+        keys, values = (torch.cat(both, dim=1) for both in ((pairs[:, 0], keys), (pairs[:, 1], values)))
+        mask = nn.functional.pad(mask, (pairs.shape[2], 0), value=True)
 
     def heads(vectors: Tensor) -> Tensor:
         return vectors.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
 
     mixed = nn.functional.scaled_dot_product_attention(
         heads(attention.query(here)),
-        heads(attention.key(hidden)),
-        heads(attention.value(hidden)),
-        attn_mask=attention_mask[:, None, None, :].bool(),
+        heads(keys),
+        heads(values),
+        attn_mask=mask[:, None, None, :].bool(),
         scale=attention.scaling,
     )
-    return last.feed_forward_chunk(last.attention.output(mixed.transpose(1, 2).flatten(2), here))[:, 0]
+    return layer.feed_forward_chunk(layer.attention.output(mixed.transpose(1, 2).flatten(2), here))
+
+
+def _last_at(encoder: Any, hidden: Tensor, attention_mask: Tensor, positions: Tensor) -> Tensor:
+    here = hidden[torch.arange(len(hidden), device=hidden.device), positions][:, None]
+    return _from(encoder.encoder.layer[-1], here, hidden, attention_mask)[:, 0]
+
+
+def _with_prefix(encoder: Any, number: int, attention_mask: Tensor, pairs: Tensor, hidden: Tensor) -> Tensor:
+    return _from(encoder.encoder.layer[number], hidden, hidden, attention_mask, pairs)
+
+
+def _keys_values(encoder: Any, number: int, vectors: Tensor) -> Tensor:
+    attention = encoder.encoder.layer[number].attention.self
+    return torch.stack([attention.key(vectors), attention.value(vectors)])
 
 
 def _head(model: Any) -> Head:
     return model.cls.predictions.transform
 
 
-BERT = Family("BERT", "bert", _embed, layers, n_layers, all_positions, _head, _last_at)
+QUERY_VALUE = ("query", "value")
+
+_BY_CONTENT: dict[str, Any] = {
+    "query_value": QUERY_VALUE,
+    "last_at": _last_at,
+    "keys_values": _keys_values,
+    "with_prefix": _with_prefix,
+}
+"""What attention by content alone allows."""
+
+BERT = Family("BERT", "bert", _embed, layers, n_layers, all_positions, _head, **_BY_CONTENT)
 
 
 def first_position(encoder: Any) -> int:
@@ -82,7 +112,7 @@ def _lm_features(head: Any, hidden: Tensor) -> Tensor:
 
 
 ROBERTA = Family(
-    "RoBERTa", "roberta", _embed_behind_padding, layers, n_layers, positions_behind_padding, lm_head, _last_at
+    "RoBERTa", "roberta", _embed_behind_padding, layers, n_layers, positions_behind_padding, lm_head, **_BY_CONTENT
 )
 
 
@@ -104,6 +134,6 @@ ELECTRA = Family(
     n_layers,
     all_positions,
     _generator_head,
-    _last_at,
+    **_BY_CONTENT,
     headed=("ForMaskedLM",),
 )

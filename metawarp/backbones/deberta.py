@@ -47,4 +47,13 @@ def _features(head: Any, hidden: Tensor) -> Tensor:
     return head.LayerNorm(head.transform_act_fn(head.dense(hidden)))
 
 
-DEBERTA = Family("DeBERTa", "deberta", _embed, _layers, n_layers, all_positions, _head)
+DEBERTA = Family(
+    "DeBERTa",
+    "deberta",
+    _embed,
+    _layers,
+    n_layers,
+    all_positions,
+    _head,
+    query_value=("query_proj", "value_proj", "in_proj"),
+)

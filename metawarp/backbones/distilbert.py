@@ -35,4 +35,6 @@ def _features(model: Any, hidden: Tensor) -> Tensor:
     return model.vocab_layer_norm(model.activation(model.vocab_transform(hidden)))
 
 
-DISTILBERT = Family("DistilBERT", "distilbert", _embed, _layers, _n_layers, all_positions, _head)
+DISTILBERT = Family(
+    "DistilBERT", "distilbert", _embed, _layers, _n_layers, all_positions, _head, query_value=("q_lin", "v_lin")
+)

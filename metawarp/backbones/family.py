@@ -17,6 +17,9 @@ from torch import Tensor
 Layer = Callable[[Tensor], Tensor]
 """Hidden states (B, n, h) to those that leave it."""
 
+Around = Callable[[int, Layer], Layer]
+"""From a layer's number, and the layer, to what is done in its place."""
+
 Head = Callable[[Tensor], Tensor]
 """Hidden states (…, h) to features (…, d), d the width of the word embeddings: a masked-LM head before its decoder."""
 
@@ -37,6 +40,11 @@ class Family:
         head: takes the masked-LM model.
         last_at: takes the encoder, what enters the last layer (B, n, h), attention mask (B, n) and one position of each
             text (B,); what leaves the layer there, (B, h), without the other positions. None: not known.
+        query_value: names of the linear layers that make queries and values, as they end.
+        keys_values: takes the encoder, number of a layer and vectors (K, h) that enter it; the keys and values
+            (2, K, h) that it makes of them. None, as `with_prefix`: attention is not by content alone.
+        with_prefix: takes the encoder, number of a layer, attention mask (B, n), keys and values (B, 2, K, h) and
+            hidden states (B, n, h); what leaves the layer, with these in front of its own.
         headed: endings of the class names in a config that say that the checkpoint has the masked-LM head.
     """
 
@@ -47,7 +55,10 @@ class Family:
     n_layers: Callable[[Any], int]
     max_positions: Callable[[Any], int]
     head: Callable[[Any], Head]
+    query_value: tuple[str, ...]
     last_at: Callable[[Any, Tensor, Tensor, Tensor], Tensor] | None = None
+    keys_values: Callable[[Any, int, Tensor], Tensor] | None = None
+    with_prefix: Callable[[Any, int, Tensor, Tensor, Tensor], Tensor] | None = None
     headed: tuple[str, ...] = ("ForMaskedLM", "ForPreTraining")
 
 

@@ -49,4 +49,4 @@ def _head(model: Any) -> Head:
     return model.head
 
 
-MODERNBERT = Family("ModernBERT", "model", _embed, _layers, _n_layers, all_positions, _head)
+MODERNBERT = Family("ModernBERT", "model", _embed, _layers, _n_layers, all_positions, _head, query_value=("Wqkv",))

@@ -27,4 +27,6 @@ def _through(layer: Any, mask: Tensor | None, bias: Tensor, hidden: Tensor) -> T
     return layer(hidden, mask, bias)[0]
 
 
-MPNET = Family("MPNet", "mpnet", _embed, _layers, n_layers, positions_behind_padding, lm_head)
+MPNET = Family(
+    "MPNet", "mpnet", _embed, _layers, n_layers, positions_behind_padding, lm_head, query_value=("attn.q", "attn.v")
+)

@@ -37,9 +37,10 @@ class Init:
     """A learned (or fresh) initialization.
 
     Attributes:
-        tensors: "prompt" (K, d); "log_scale" of the logits; "log_inner_lr.<group>" (S,) natural logarithms of the
-            inner learning rates; "name_weight" where rows are mixed; "log_strength" and "log_name_count" where
-            they are fitted by regression; "read_out" (P,), logits of the weights of a read-out of several parts.
+        tensors: "prompt", of its form's shape, (K, d) for soft tokens at the input; "log_scale" of the logits;
+            "log_inner_lr.<group>" (S,) natural logarithms of the inner learning rates; "name_weight" where rows are
+            mixed; "log_strength" and "log_name_count" where they are fitted by regression; "read_out" (P,), logits of
+            the weights of a read-out of several parts.
         warp: template, read-out and recipe.
         inner: how a task is adapted from here.
         method: what learned it ("none" for a fresh one).
@@ -154,11 +155,11 @@ class Init:
                 f"init.safetensors in {str(folder)!r} holds {sorted(tensors)}; its config needs {sorted(expected)}."
             )
         for name, tensor in tensors.items():
+            if name == "prompt":
+                continue  # its shape is the backbone's to know: see `bind`
             shape = (inner.steps,) if name.startswith(RATES) else ()
             if name == "read_out":
                 shape = (len(init.warp.parts),)
-            if name == "prompt":
-                shape = (len(tensor), init.backbone.get("embedding_size")) if tensor.dim() else ("K", "d")
             if tuple(tensor.shape) != shape:
                 raise InputError(
                     f"{name} in {str(folder)!r} has the shape {tuple(tensor.shape)}; its config needs {shape}."
@@ -189,10 +190,11 @@ class Init:
                 "(any_backbone=True)."
             )
         warp = Warp(backbone, self.warp)
-        if len(self.tensors["prompt"]) != warp.encoder.prompt_length:
+        shape = tuple(self.tensors["prompt"].shape)
+        if shape != warp.form.shape:
             raise InputError(
-                f"this init has {len(self.tensors['prompt'])} prompt tokens; its template "
-                f"{self.warp.template!r} has {warp.encoder.prompt_length} with this tokenizer."
+                f"this init's prompt has the shape {shape}; with form {self.warp.form!r} and template "
+                f"{self.warp.template!r} it is {warp.form.shape} on this backbone."
             )
         return warp
 
@@ -234,4 +236,5 @@ def _start_prompt(warp: Warp, seed: int, with_words: bool) -> Tensor:
     for row, word in enumerate(words if with_words else ()):
         if word is not None:
             prompt[row] = embeddings[word]
-    return warp.seen_by(prompt.to(backbone.device)).cpu()
+    form = warp.form
+    return form.joined(form.start(prompt.to(backbone.device), generator_of(seed, "form"))).cpu()

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from episodes import InputError
+from metawarp.forms.forms import form_of
 from metawarp.texts.template import Template
 
 CHOICES = {
@@ -35,6 +36,10 @@ class WarpConfig:
         prompt_start: soft tokens start from "mask" (WARP), random words of the "vocabulary", or "normal" noise.
         prompt_layer: layer that the soft tokens enter at; the layers below see the text and the template's words
             alone, so that what they make of a text can be kept. 0 is WARP.
+        form: what a task has for itself, and how it enters: "input", soft tokens (WARP); "deep", soft tokens of its own
+            before every layer from `prompt_layer` on; "prefix", keys and values there; "pool:8", eight prompts that
+            each text mixes; "lora:8", weights of rank 8 beside those of the attention; "weights", those of the layers
+            themselves. All but prefix take the template's soft tokens along.
         max_length: tokens of one input, template included; longer texts lose their end.
         stride: unless 0, a longer text is read in windows instead, which start so many of its tokens apart, and its
             read-outs are the means of theirs.
@@ -47,6 +52,7 @@ class WarpConfig:
     similarity: str = "cosine"
     prompt_start: str = "mask"
     prompt_layer: int = 0
+    form: str = "input"
     max_length: int = 128
     stride: int = 0
 
@@ -54,6 +60,7 @@ class WarpConfig:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} is {getattr(self, name)!r}; it can be {', '.join(choices)}.")
+        form_of(self.form)
         unknown = [part for part in self.parts if not re.fullmatch(r"mask|mean|text(-[1-9][0-9]*)?", part)]
         if unknown or len(set(self.parts)) < len(self.parts):
             raise InputError(

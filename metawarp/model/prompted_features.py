@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from metawarp.backbones.backbone import Backbone
+from metawarp.forms.form import Form
 from metawarp.texts.encoded import EncodedBatch
 from metawarp.texts.held import Held
-from metawarp.texts.lower_layers import LowerLayers
 from metawarp.texts.text_features import mean_over
 
 LIMIT = 2**28
@@ -23,12 +23,11 @@ class PromptedFeatures:
     Args:
         backbone: frozen.
         parts: of the read-out; others are not this one's.
-        layer: where the prompt enters.
-        lower: the layers below it; None where it enters the first.
+        form: of the prompt.
     """
 
-    def __init__(self, backbone: Backbone, parts: Sequence[str], layer: int, lower: LowerLayers | None) -> None:
-        self.backbone, self.layer, self.lower = backbone, layer, lower
+    def __init__(self, backbone: Backbone, parts: Sequence[str], form: Form) -> None:
+        self.backbone, self.form = backbone, form
         sizes = {"mean": backbone.hidden_size, "mask": backbone.feature_size}
         self.sizes = {part: sizes[part] for part in parts if part in sizes}
         self._prompt, self._held = torch.empty(0), Held(LIMIT)
@@ -37,7 +36,7 @@ class PromptedFeatures:
         """By part, the features (B, h) of each text under its task's prompt.
 
         Args:
-            prompts: (T, K, d).
+            prompts: (T, …) of the form's shape.
             batch: B encoded texts.
             task: (B,) which task each belongs to.
         """
@@ -61,19 +60,14 @@ class PromptedFeatures:
         return batch.in_passes(self.backbone.max_tokens, lambda some, rows: self._pass(prompt, some, first[rows]).cpu())
 
     def _pass(self, prompts: Tensor, batch: EncodedBatch, task: Tensor) -> Tensor:
-        encoded, batch = batch, batch.to(self.backbone.device)
-        entering = self.backbone.word_embeddings[batch.input_ids] if self.lower is None else self.lower(encoded)
-        entering = entering.to(prompts.dtype)
-        if prompts.shape[1]:
-            soft = prompts[task[:, None], batch.prompt_index.clamp(min=0)]
-            entering = torch.where(batch.prompt_index[..., None] >= 0, soft, entering)
-        found = {}
+        batch = self.form.shown(batch).to(self.backbone.device)
+        parts, found = self.form.parted(prompts), {}
         if "mean" in self.sizes:
-            hidden = self.backbone.hidden_states(entering, batch.attention_mask, self.layer)
+            hidden = self.form.hidden(parts, batch, task)
             found["mean"] = mean_over(hidden, batch.text_mask)
             at_mask = hidden[torch.arange(len(batch), device=hidden.device), batch.mask_position]
         else:
-            at_mask = self.backbone.hidden_at(entering, batch.attention_mask, batch.mask_position, self.layer)
+            at_mask = self.form.hidden(parts, batch, task, batch.mask_position)
         if "mask" in self.sizes:
             found["mask"] = self.backbone.mask_features(at_mask)
         return torch.cat([found[part].to(prompts.dtype) for part in self.sizes], dim=-1)

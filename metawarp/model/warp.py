@@ -19,6 +19,7 @@ from torch.nn.functional import normalize, pad
 
 from episodes import InputError
 from metawarp.backbones.backbone import Backbone
+from metawarp.forms.forms import form_of
 from metawarp.model.config import WarpConfig
 from metawarp.model.prompted_features import PromptedFeatures
 from metawarp.texts.encoded import EncodedBatch
@@ -66,12 +67,14 @@ class Warp:
                 f"{backbone.n_layers}."
             )
         self.text = TextFeatures(backbone, layers) if layers else None
-        self.prompted = PromptedFeatures(backbone, config.parts, config.prompt_layer, self.lower)
+        form, number = form_of(config.form)
+        self.form = form(backbone, self.encoder([""]), config.prompt_layer, self.lower, number)
+        self.prompted = PromptedFeatures(backbone, config.parts, self.form)
 
     def changed(self, **settings: str) -> Warp:
         """The same model with other settings of its config; what is remembered of texts is shared."""
         fresh = Warp(self.backbone, replace(self.config, **settings))
-        fresh.encoder, fresh.lower, fresh.prompted.lower = self.encoder, self.lower, self.lower
+        fresh.encoder, fresh.lower, fresh.form.lower = self.encoder, self.lower, self.lower
         if fresh.config.layers_below == self.config.layers_below:
             fresh.text = self.text
         return fresh
@@ -121,23 +124,12 @@ class Warp:
             raise InputError("a cache is for what lies below the prompt, and nothing lies below layer 0; leave it out.")
         self.lower.remember(self.encoder.windows(self.encoder(list(dict.fromkeys(texts))))[0], Path(cache))
 
-    def seen_by(self, prompt: Tensor) -> Tensor:
-        """Soft tokens (K, d) as the layers below the prompt's leave them around an empty text, (K, h)."""
-        if self.lower is None:
-            return prompt
-        batch = self.encoder([""]).to(self.backbone.device)
-        embeddings = self.backbone.word_embeddings[batch.input_ids]
-        soft = batch.prompt_index >= 0
-        embeddings[soft] = prompt[batch.prompt_index[soft]].to(embeddings)
-        entering = self.backbone.through(embeddings, batch.attention_mask, 0, self.config.prompt_layer)
-        return entering[soft].to(prompt)
-
     def features(self, prompts: Tensor, weights: Tensor | None, batch: EncodedBatch, task: Tensor) -> Tensor:
         """Read-out f(x) of each text under its own task's prompt.
 
         Args:
-            prompts: (T, K, d), one prompt a task; or (1, K, d), the same for all, and a text that several tasks hold is
-                read once.
+            prompts: (T, …), one prompt a task, of the form's shape; or (1, …), the same for all, and a text that
+                several tasks hold is read once.
             weights: (P,) of the read-out's parts, their sum 1; None where there is one part.
             batch: B encoded texts.
             task: (B,) which task each text belongs to.

@@ -1,0 +1,61 @@
+"""Keys and values in front of those of the tokens, at every layer.
+
+References:
+    Li, Liang (2021), "Prefix-Tuning: Optimizing Continuous Prompts for Generation", ACL, sec. 4.
+    Liu et al. (2022), "P-Tuning v2", ACL.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from episodes import InputError
+from metawarp.backbones.family import Layer
+from metawarp.forms.form import Form, Parts
+from metawarp.texts.encoded import EncodedBatch
+
+
+class Prefix(Form):
+    """As many pairs for each layer as the template has soft tokens, whose places do not matter and are left out."""
+
+    def __post_init__(self) -> None:
+        """Refuse a family whose attention cannot be given more keys than there are tokens."""
+        if self.backbone.family.with_prefix is None:
+            raise InputError(
+                f"form prefix is not known for backbones of type {self.backbone.family.name}; use form deep, or a "
+                "backbone of type BERT, RoBERTa or ELECTRA."
+            )
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Keys and values (L, 2, K, h)."""
+        return {"prompt": (self.backbone.n_layers - self.layer, 2, self.n_soft, self.backbone.hidden_size)}
+
+    def start(self, soft: Tensor, generator: torch.Generator) -> Parts:
+        """What each layer makes of soft tokens at the input."""
+        family, model = self.backbone.family, self.backbone.model
+        assert family.keys_values is not None
+        each = [
+            family.keys_values(model, layer, self.left_by(soft, layer).to(self.backbone.dtype)).to(soft)
+            for layer in range(self.layer, self.backbone.n_layers)
+        ]
+        return {"prompt": torch.stack(each)}
+
+    def shown(self, batch: EncodedBatch) -> EncodedBatch:
+        """Without soft tokens."""
+        return batch.without_prompt()
+
+    def hidden(self, parts: Parts, batch: EncodedBatch, task: Tensor, at: Tensor | None = None) -> Tensor:
+        """The tokens alone, each layer with its keys and values in front."""
+        family, model = self.backbone.family, self.backbone.model
+        assert family.with_prefix is not None
+
+        def around(number: int, layer: Layer) -> Layer:
+            pairs = parts["prompt"][task, number - self.layer].to(self.backbone.dtype)
+            return partial(family.with_prefix, model, number, batch.attention_mask, pairs)  # pyright: ignore
+
+        entering = self.entering(batch, parts["prompt"].dtype)
+        return self.backbone.hidden_states(entering, batch.attention_mask, self.layer, at=at, around=around)
