@@ -1,26 +1,39 @@
 """Forms of a prompt: their numbers, how each enters the forward pass, and that all methods learn all of them."""
 
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
-from running import refused
+from running import SMALL, refused
 from tiny import (
     MODELS,
     central_differences,
     query_logits,
     tiny_backbone,
+    tiny_corpus,
     tiny_episodes,
     tiny_model,
     weights_of,
 )
 
-from metawarp import Init, Warp, WarpConfig
+from metawarp import Init, Warp, WarpConfig, train
 from metawarp.adaptation.adapt import trajectory
 from metawarp.adaptation.inner_loop import InnerLoop, InnerRates
 from metawarp.adaptation.tasks import TaskBatch
+from metawarp.cli import main
+from metawarp.forms import forms
 from metawarp.forms.forms import FORMS
+from metawarp.meta_learning import memory
+from metawarp.meta_learning.memory import MemoryLimitError, require_room_for_copies
 from metawarp.meta_learning.meta_gradients import METHODS
 from metawarp.meta_learning.second_order import recompute, unroll
+from metawarp.training.config import TrainingConfig
 
+ROOT = Path(__file__).parent.parent
 EACH = ["input", "deep", "prefix", "pool:3", "lora:2", "weights"]
 BOTH = InnerLoop(2, ("prompt", "rows"))
 RATES = InnerRates(prompt=0.05, rows=0.2)
@@ -219,6 +232,67 @@ def test_starts_from_chance_are_those_of_the_seed(tiny):
     for form in ("pool:3", "lora:2"):
         one, two, other = (Init.start(model(tiny, form)[0], BOTH, seed=seed).tensors["prompt"] for seed in (0, 0, 1))
         assert torch.equal(one, two) and not torch.equal(one, other)
+
+
+def test_a_form_that_contributing_shows_is_learned_like_the_others(tiny, tmp_path, monkeypatch):
+    (code,) = re.findall(r"```python\n(.+?)```", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.setattr(forms, "FORMS", dict(FORMS))
+    exec(code, {"__name__": "a_form"})
+    init = train(
+        tiny_corpus(),
+        tmp_path,
+        backbone=tiny,
+        method="maml",
+        n_way=2,
+        k_shot=2,
+        n_query=3,
+        warp=WarpConfig(template="{text} {mask}", read_out="mean+mask", form="shift"),
+        training=TrainingConfig(steps=30, meta_batch=2, lr=0.03, validate_every=30, validation_episodes=2),
+    )
+    assert init.tensors["prompt"].shape == (32,) and init.tensors["prompt"].any()
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert np.mean(losses[-10:]) < np.mean(losses[:10])
+    assert "shift" not in FORMS
+
+
+@pytest.mark.parametrize("form", EACH)
+def test_from_the_command_line_to_a_prediction(made, tmp_path, capsys, form):
+    data = [f"--corpus={made}/tiny.jsonl", f"--backbone={made}/backbone"]
+    main(["train", *data, *SMALL, "--method=fomaml", f"--warp.form={form}", f"--output={tmp_path}/init"])
+    main(
+        ["evaluate", *data, f"--init={tmp_path}/init", f"--splits={tmp_path}/init/splits.json", "--n-way=2"]
+        + ["--n-query=2", "--episodes=2", "--baselines=none"]
+    )
+    (tmp_path / "few.csv").write_text("text,label\nplay some music,music\nrain today,weather\n")
+    main(["fit", f"--init={tmp_path}/init", f"--data={tmp_path}/few.csv", f"--output={tmp_path}/task", data[1]])
+    capsys.readouterr()
+    main(["predict", f"--task={tmp_path}/task", "--text=music please", data[1]])
+    assert json.loads(capsys.readouterr().out)["label"] in ("music", "weather")
+
+
+def test_memory_of_large_forms_is_told_before_it_is_taken(tiny, monkeypatch, caplog):
+    warp, _ = model(tiny, "weights")
+    caplog.set_level("INFO")
+    require_room_for_copies(warp, 4, BOTH)
+    assert not caplog.messages
+    monkeypatch.setattr(memory, "LARGE", 10**6)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 10**8)
+    require_room_for_copies(warp, 4, BOTH)
+    size = warp.form.size
+    told = f"24 copies of the {size:,} numbers of form 'weights' take 0.0 GB of 0.1 GB free"
+    assert caplog.messages == [f"memory: {told}"]
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 10**6)
+    with refused(
+        f"tasks do not fit: {told.replace('0.1', '0.0')}; lower --training.meta_batch or --inner-steps.",
+        MemoryLimitError,
+    ):
+        require_room_for_copies(warp, 4, BOTH)
+
+
+def test_low_rank_weights_without_peft_name_the_extra(tiny, monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ImportError, match=r'^form lora is made of PEFT\'s layers: pip install "metawarp\[peft\]"$'):
+        model(tiny, "lora:2")
 
 
 # What is refused ---------------------------------------------------------------------------------------------

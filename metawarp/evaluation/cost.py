@@ -45,8 +45,7 @@ def cost_of(predictor: Predictor, episodes: Sequence[Episode]) -> dict[str, floa
 
 def numbers_a_task(warp: Warp, inner: InnerLoop, ways: int) -> int:
     """Numbers that an adapted task of so many classes keeps beside the init: rows, and its prompt where that moves."""
-    prompt = warp.encoder.prompt_length * warp.backbone.embedding_size if inner.moves_prompt else 0
-    return ways * warp.row_size + prompt
+    return ways * warp.row_size + (warp.form.size if inner.moves_prompt else 0)
 
 
 def peak_megabytes(work: Callable[[], object], device: str = "cpu") -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import psutil
@@ -11,6 +12,8 @@ from episodes import InputError
 from metawarp.adaptation.inner_loop import InnerLoop
 from metawarp.adaptation.tasks import TaskBatch
 from metawarp.model.warp import Warp
+
+logger = logging.getLogger(__name__)
 
 
 class MemoryLimitError(InputError):
@@ -46,6 +49,38 @@ def unrolled_bytes(warp: Warp, tasks: TaskBatch, inner: InnerLoop) -> int:
     width = torch.finfo(warp.backbone.dtype).bits // 8
     layers = warp.backbone.n_layers - warp.config.prompt_layer
     return int(inner.steps * layers * (vectors + maps) * width)  # pyright: ignore
+
+
+LARGE = 2**27
+"""Bytes of tasks' own numbers that are worth a word: what a quarter of a small model's weights come to."""
+
+OUTER_COPIES = 8
+"""Tensors of the init's size that an outer loop holds: start, offset, mean, two moments, best, state, gradient."""
+
+
+def require_room_for_copies(warp: Warp, n_tasks: int, inner: InnerLoop) -> None:
+    """Say how much memory the tasks' own numbers take, where it is much, before anything is allocated.
+
+    Args:
+        warp: the model; its form has the numbers.
+        n_tasks: T tasks that are adapted at the same time.
+        inner: S + 1 states of each, and a gradient, are held where it moves the prompt.
+
+    Raises:
+        MemoryLimitError: they would not fit.
+    """
+    copies = OUTER_COPIES + (n_tasks * (inner.steps + 2) if inner.moves_prompt else 0)
+    width = torch.finfo(torch.promote_types(torch.float32, warp.backbone.dtype)).bits // 8
+    needed, free = copies * warp.form.size * width, free_bytes(warp.backbone.device)
+    if needed < LARGE:
+        return
+    sizes = (
+        f"{copies} copies of the {warp.form.size:,} numbers of form {warp.config.form!r} take {needed / 1e9:.1f} GB of "
+        f"{free / 1e9:.1f} GB free"
+    )
+    if needed > free:
+        raise MemoryLimitError(f"tasks do not fit: {sizes}; lower --training.meta_batch or --inner-steps.")
+    logger.info("memory: %s", sizes)
 
 
 def free_bytes(device: torch.device) -> int:

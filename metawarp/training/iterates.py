@@ -20,6 +20,8 @@ from metawarp.training.config import TrainingConfig
 from metawarp.training.run_folder import Groups
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+MANY = ("prompt", "class_rows")
+"""Tensors that `lr` is for."""
 
 
 class Iterates:
@@ -28,7 +30,8 @@ class Iterates:
     Args:
         start: by name.
         fixed: names of those that stay there.
-        config: learning rates, one for tensors of two dimensions and one for others; decay; largest gradient.
+        config: learning rates, one for prompt and rows, which have many numbers, and one for others; decay; largest
+            gradient.
     """
 
     def __init__(self, start: State, fixed: Collection[str], config: TrainingConfig) -> None:
@@ -37,8 +40,8 @@ class Iterates:
         self.offset: State = {name: torch.zeros_like(tensor) for name, tensor in start.items()}
         self._sum: State = {name: torch.zeros_like(tensor) for name, tensor in start.items()}
         self._steps = torch.zeros(())  # that the sum is of; beside it in a checkpoint
-        vectors = [offset for offset in self.offset.values() if offset.dim() > 1]
-        scalars = [offset for offset in self.offset.values() if offset.dim() <= 1]
+        vectors = [offset for name, offset in self.offset.items() if name in MANY]
+        scalars = [offset for name, offset in self.offset.items() if name not in MANY]
         self._optimizer = torch.optim.AdamW(
             [{"params": vectors, "base": config.lr}, {"params": scalars, "base": config.scalar_lr}],
             weight_decay=config.weight_decay,

@@ -24,6 +24,7 @@ from metawarp.adaptation.tasks import TaskBatch
 from metawarp.evaluation.scores import metawarp_predictor, score
 from metawarp.inits.init import Init
 from metawarp.meta_learning.engines import gradient_by, has_modes, require_engine
+from metawarp.meta_learning.memory import require_room_for_copies
 from metawarp.meta_learning.meta_gradients import METHODS
 from metawarp.meta_learning.outer_loss import MetaGradient, multi_step_weights
 from metawarp.meta_learning.second_order import exact_mode
@@ -108,6 +109,8 @@ class Trainer:
             DivergenceError: loss or meta-gradient not finite; the last checkpoint stays as it is.
             InputError: the checkpoint is of a run with other settings.
         """
+        own_tasks = len(processes.share(self.config.meta_batch))
+        require_room_for_copies(self.warp, own_tasks if self.engine == "metawarp" else 1, self.init.inner)
         if resume:
             self._restore()
         else:
