@@ -40,6 +40,7 @@ FOLDERS = {
         "memory",
         "outer_loss",
         "sharing",
+        "regularizers",
         "second_order",
         "learn2learn_engine",
         "implicit",

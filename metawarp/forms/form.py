@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -115,8 +115,10 @@ class Form(ABC):
     def entering(self, batch: EncodedBatch, dtype: torch.dtype) -> Tensor:
         """What enters the form's first layer of the texts alone: word embeddings (B, n, d), or hidden states."""
         if self.lower is None:
-            return self.backbone.word_embeddings[batch.input_ids].to(dtype)
-        return self.lower(batch.to(torch.device("cpu"))).to(dtype)
+            found = self.backbone.word_embeddings[batch.input_ids].to(dtype)
+        else:
+            found = self.lower(replace(batch, shift=None).to(torch.device("cpu"))).to(dtype)
+        return found if batch.shift is None else found + batch.shift * found.norm(dim=-1, keepdim=True)
 
     def left_by(self, soft: Tensor, layer: int) -> Tensor:
         """Soft tokens (K, d) as the layers below the given one leave them around an empty text, (K, h)."""

@@ -7,6 +7,8 @@ References:
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -47,7 +49,10 @@ class PromptPool(Form):
     def hidden(self, parts: Parts, batch: EncodedBatch, task: Tensor, at: Tensor | None = None) -> Tensor:
         """Each text under its own mixture, in the places of the soft tokens."""
         size = self.backbone.hidden_size
-        query = normalize(self.queries(batch.to(torch.device("cpu")))[:, 0].to(parts["keys"]), dim=-1) * size**0.5
+        query = (
+            normalize(self.queries(replace(batch, shift=None).to(torch.device("cpu")))[:, 0].to(parts["keys"]), dim=-1)
+            * size**0.5
+        )
         weights = (torch.einsum("bh,bmh->bm", query, parts["keys"][task]) / size**0.5).softmax(-1)
         soft = torch.einsum("bm,bmkd->bkd", weights, parts["prompts"][task])
         each = torch.arange(len(batch), device=soft.device)

@@ -32,6 +32,8 @@ class WarpConfig:
             texts and the names, each name counting as a learned number of texts, or "random".
         name_source: how a name becomes a row: read through the same "template" as the texts, or the mean of
             its word "embeddings" (needs a masked-LM head).
+        debias: whether what [MASK] gives in the template without any text is taken off what it gives with one:
+            f(x) - f("") (PromptBERT: Jiang et al., 2022, EMNLP, sec. 3.2).
         similarity: "cosine" or "dot" product of feature and row, times a learned scale.
         prompt_start: soft tokens start from "mask" (WARP), random words of the "vocabulary", or "normal" noise.
         prompt_layer: layer that the soft tokens enter at; the layers below see the text and the template's words
@@ -49,6 +51,7 @@ class WarpConfig:
     read_out: str = "text+text-2+mean+mask"
     rows: str = "regression"
     name_source: str = "template"
+    debias: bool = False
     similarity: str = "cosine"
     prompt_start: str = "mask"
     prompt_layer: int = 0
@@ -61,6 +64,8 @@ class WarpConfig:
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} is {getattr(self, name)!r}; it can be {', '.join(choices)}.")
         form_of(self.form)
+        if self.debias and "mask" not in self.parts:
+            raise InputError(f"debias is of what [MASK] gives, and read_out {self.read_out!r} has no mask; drop it.")
         unknown = [part for part in self.parts if not re.fullmatch(r"mask|mean|text(-[1-9][0-9]*)?", part)]
         if unknown or len(set(self.parts)) < len(self.parts):
             raise InputError(

@@ -24,10 +24,11 @@ class PromptedFeatures:
         backbone: frozen.
         parts: of the read-out; others are not this one's.
         form: of the prompt.
+        bias: an empty text in its template, whose part "mask" is taken off that of the others; None: nothing is.
     """
 
-    def __init__(self, backbone: Backbone, parts: Sequence[str], form: Form) -> None:
-        self.backbone, self.form = backbone, form
+    def __init__(self, backbone: Backbone, parts: Sequence[str], form: Form, bias: EncodedBatch | None = None) -> None:
+        self.backbone, self.form, self.bias = backbone, form, bias
         sizes = {"mean": backbone.hidden_size, "mask": backbone.feature_size}
         self.sizes = {part: sizes[part] for part in parts if part in sizes}
         self._prompt, self._held = torch.empty(0), Held(LIMIT)
@@ -42,7 +43,15 @@ class PromptedFeatures:
         """
         if not self.sizes:
             return {}
-        if len(prompts) > 1 or prompts.requires_grad:
+        found = self._found(prompts, batch, task)
+        if self.bias is not None:
+            tasks = torch.arange(len(prompts), device=task.device)
+            bias = self._found(prompts, self.bias.select(torch.zeros(len(prompts), dtype=torch.long)), tasks)
+            found["mask"] = found["mask"] - bias["mask"][task]
+        return found
+
+    def _found(self, prompts: Tensor, batch: EncodedBatch, task: Tensor) -> dict[str, Tensor]:
+        if len(prompts) > 1 or prompts.requires_grad or batch.shift is not None:
             found = batch.in_passes(self.backbone.max_tokens, lambda some, rows: self._pass(prompts, some, task[rows]))
         else:
             found = self._held_for(prompts).of(batch, lambda new: self._alone(prompts, new)).to(prompts.device)

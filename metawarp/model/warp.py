@@ -69,7 +69,9 @@ class Warp:
         self.text = TextFeatures(backbone, layers) if layers else None
         form, number = form_of(config.form)
         self.form = form(backbone, self.encoder([""]), config.prompt_layer, self.lower, number)
-        self.prompted = PromptedFeatures(backbone, config.parts, self.form)
+        self.prompted = PromptedFeatures(
+            backbone, config.parts, self.form, self.encoder([""]) if config.debias else None
+        )
 
     def changed(self, **settings: str) -> Warp:
         """The same model with other settings of its config; what is remembered of texts is shared."""
@@ -139,14 +141,16 @@ class Warp:
         """
         copies = slice(None)
         if len(prompts) == 1:
-            _, copies = torch.unique(batch.input_ids, dim=0, return_inverse=True)
-            first = torch.zeros(int(copies.max()) + 1, dtype=torch.long).scatter_(0, copies, torch.arange(len(batch)))
-            batch, task = batch.select(first), torch.zeros_like(task[first])
+            if batch.shift is None:
+                _, copies = torch.unique(batch.input_ids, dim=0, return_inverse=True)
+                first = torch.zeros(int(copies.max()) + 1, dtype=torch.long)
+                batch = batch.select(first.scatter_(0, copies, torch.arange(len(batch))))
+            task = torch.zeros(len(batch), dtype=torch.long, device=task.device)
         number = len(batch)
         batch, text = self.encoder.windows(batch)
         found = self.prompted(prompts, batch, task[text.to(task.device)])
         if self.text is not None:
-            alone = self.text(batch).to(prompts.dtype).unbind(1)
+            alone = self.text(replace(batch, shift=None)).to(prompts.dtype).unbind(1)
             found |= dict(zip((part for part in self.config.parts if part.startswith("text")), alone, strict=True))
         if len(batch) > number:
             found = {part: _mean_by(text.to(windows.device), number, windows) for part, windows in found.items()}

@@ -25,6 +25,8 @@ class EncodedBatch:
         text_mask: (B, n) true at the tokens of the text and the model's own special tokens around the
             whole: what a sentence encoder averages.
         mask_position: (B,) where [MASK] stands; -1 in a template without it.
+        shift: (B, n, w) by how much of its own length each token is shifted as it enters the prompt's layer; None: by
+            nothing.
     """
 
     input_ids: Tensor
@@ -32,6 +34,7 @@ class EncodedBatch:
     attention_mask: Tensor
     text_mask: Tensor
     mask_position: Tensor
+    shift: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -44,12 +47,15 @@ class EncodedBatch:
     def select(self, rows: Tensor) -> EncodedBatch:
         """The given rows, (R,) indices, without the padding that they do not need."""
         width = int(self.lengths[rows].max())
-        parts = {f.name: getattr(self, f.name)[rows] for f in fields(self)}
-        return EncodedBatch(**{name: part[:, :width] if part.dim() == 2 else part for name, part in parts.items()})
+        parts = {name: part[rows] for name, part in self._parts().items()}
+        return EncodedBatch(**{name: part[:, :width] if part.dim() > 1 else part for name, part in parts.items()})
 
     def to(self, device: torch.device) -> EncodedBatch:
         """The same batch on another device."""
-        return EncodedBatch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        return EncodedBatch(**{name: part.to(device) for name, part in self._parts().items()})
+
+    def _parts(self) -> dict[str, Tensor]:
+        return {f.name: part for f in fields(self) if (part := getattr(self, f.name)) is not None}
 
     def without_prompt(self) -> EncodedBatch:
         """The same texts as if the template had no soft tokens."""
@@ -74,6 +80,7 @@ class EncodedBatch:
             attention,
             moved(self.text_mask, 0),
             torch.where(with_mask, self.mask_position - before.sum(1), -1),
+            self.shift if self.shift is None else _put(self.shift[kept], attention),
         )
 
     def windows(self, before: int, after: int, room: int, stride: int) -> tuple[EncodedBatch, Tensor]:
@@ -114,6 +121,7 @@ class EncodedBatch:
             attention,
             moved(self.text_mask, 0),
             torch.where(position < before, position, position - hidden[text]),
+            self.shift if self.shift is None else _put(self.shift[text[:, None], column][attention], attention),
         )
         return windows, text
 
@@ -148,3 +156,8 @@ class EncodedBatch:
                 tokens = 0
             tokens += length
         return [order[start:end] for start, end in pairwise([*cuts, len(order)])]
+
+
+def _put(vectors: Tensor, places: Tensor) -> Tensor:
+    """Vectors where places (B, n) are true, zero elsewhere, (B, n, w)."""
+    return vectors.new_zeros(*places.shape, vectors.shape[-1]).index_put((places,), vectors)

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 
 from episodes import InputError
+from episodes.errors import listing
+from metawarp.meta_learning.regularizers import REGULARIZERS
 
 RECIPE = 2
 """Raised whenever the same settings, corpora and seeds would give another init, or the same init other predictions."""
@@ -27,6 +29,9 @@ class TrainingConfig:
         second_order: how `maml` is exact: "unroll" the inner loop, "recompute" it step by step in memory that does not
             grow with the steps, or "auto".
         multi_step_loss: MAML++'s loss over all inner steps, annealed to the last over the first half of the steps.
+        regularizer: added to the outer loss, of `REGULARIZERS`: "sift" or "scal"; "none".
+        regularizer_weight: of it.
+        regularizer_size: ε, by how much of its length a token is shifted for it.
         validate_every: steps between two validations; each is of the mean of the inits after these steps.
         validation_episodes: episodes of each validation, always the same ones.
         patience: validations without a better one after which training stops.
@@ -42,6 +47,9 @@ class TrainingConfig:
     clip: float = 1.0
     second_order: str = "auto"
     multi_step_loss: bool = False
+    regularizer: str = "none"
+    regularizer_weight: float = 1.0
+    regularizer_size: float = 0.05
     validate_every: int = 20
     validation_episodes: int = 60
     patience: int = 5
@@ -58,7 +66,9 @@ class TrainingConfig:
         ):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be 1 at least.")
-        for name in ("scalar_lr", "clip"):
+        if self.regularizer not in ("none", *REGULARIZERS):
+            raise InputError(f"regularizer is {self.regularizer!r}; it can be none, {listing(REGULARIZERS)}.")
+        for name in ("scalar_lr", "clip", "regularizer_weight", "regularizer_size"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise InputError(f"{name} is {value}; it must be a positive number.")

@@ -26,7 +26,8 @@ from metawarp.inits.init import Init
 from metawarp.meta_learning.engines import gradient_by, has_modes, require_engine
 from metawarp.meta_learning.memory import require_room_for_copies
 from metawarp.meta_learning.meta_gradients import METHODS
-from metawarp.meta_learning.outer_loss import MetaGradient, multi_step_weights
+from metawarp.meta_learning.outer_loss import MetaGradient, gradients_of, multi_step_weights
+from metawarp.meta_learning.regularizers import REGULARIZERS
 from metawarp.meta_learning.second_order import exact_mode
 from metawarp.meta_learning.sharing import averaged, require_tasks
 from metawarp.model.warp import State, Warp
@@ -164,6 +165,8 @@ class Trainer:
             weights = multi_step_weights(self.init.inner.steps, 2 * self.step / config.steps)
         gradient = gradient_by(self.engine, self.init.method, self.mode)
         found = gradient(self.warp, self.iterates.state(), tasks, self.init.inner, weights)
+        if config.regularizer != "none":
+            found = self._regularized(found, tasks)
         found = averaged(found, len(tasks.query), config.meta_batch)
         norm = self.iterates.take(found.gradients)
         if not (torch.isfinite(found.losses).all() and torch.isfinite(norm)):
@@ -176,6 +179,12 @@ class Trainer:
         self.iterates.step(config.rate(self.step))
         self.step += 1
         return found
+
+    def _regularized(self, found: MetaGradient, tasks: TaskBatch) -> MetaGradient:
+        config, state = self.config, self.iterates.state()
+        loss = REGULARIZERS[config.regularizer](self.warp, state, tasks, config.regularizer_size)
+        slope = gradients_of(config.regularizer_weight * loss, state)
+        return replace(found, gradients={name: own + slope[name] for name, own in found.gradients.items()})
 
     def _validate(self) -> float:
         """Accuracy of the mean state since the validation before, on the validation episodes; the best one is kept."""
