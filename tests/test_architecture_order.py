@@ -52,6 +52,7 @@ FOLDERS = {
     "training": [
         "run_folder",
         "trackers",
+        "reparameterization",
         "config",
         "iterates",
         "outer_loop",

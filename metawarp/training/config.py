@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from episodes import InputError
 from episodes.errors import listing
 from metawarp.meta_learning.regularizers import REGULARIZERS
+from metawarp.training.reparameterization import NETWORKS
 
 RECIPE = 2
 """Raised whenever the same settings, corpora and seeds would give another init, or the same init other predictions."""
@@ -29,6 +30,7 @@ class TrainingConfig:
         second_order: how `maml` is exact: "unroll" the inner loop, "recompute" it step by step in memory that does not
             grow with the steps, or "auto".
         multi_step_loss: MAML++'s loss over all inner steps, annealed to the last over the first half of the steps.
+        reparameterization: network that the prompt is trained through, and that is folded away: "mlp", "lstm", "none".
         regularizer: added to the outer loss, of `REGULARIZERS`: "sift" or "scal"; "none".
         regularizer_weight: of it.
         regularizer_size: ε, by how much of its length a token is shifted for it.
@@ -47,6 +49,7 @@ class TrainingConfig:
     clip: float = 1.0
     second_order: str = "auto"
     multi_step_loss: bool = False
+    reparameterization: str = "none"
     regularizer: str = "none"
     regularizer_weight: float = 1.0
     regularizer_size: float = 0.05
@@ -66,8 +69,9 @@ class TrainingConfig:
         ):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be 1 at least.")
-        if self.regularizer not in ("none", *REGULARIZERS):
-            raise InputError(f"regularizer is {self.regularizer!r}; it can be none, {listing(REGULARIZERS)}.")
+        for name, known in (("reparameterization", NETWORKS), ("regularizer", REGULARIZERS)):
+            if getattr(self, name) not in ("none", *known):
+                raise InputError(f"{name} is {getattr(self, name)!r}; it can be none, {listing(known)}.")
         for name in ("scalar_lr", "clip", "regularizer_weight", "regularizer_size"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):

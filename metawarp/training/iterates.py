@@ -17,6 +17,7 @@ from torch import Tensor
 
 from metawarp.model.warp import State
 from metawarp.training.config import TrainingConfig
+from metawarp.training.reparameterization import OWN
 from metawarp.training.run_folder import Groups
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -41,9 +42,16 @@ class Iterates:
         self._sum: State = {name: torch.zeros_like(tensor) for name, tensor in start.items()}
         self._steps = torch.zeros(())  # that the sum is of; beside it in a checkpoint
         vectors = [offset for name, offset in self.offset.items() if name in MANY]
-        scalars = [offset for name, offset in self.offset.items() if name not in MANY]
+        network = [name for name in self.offset if name.startswith(OWN)]
+        scalars = [offset for name, offset in self.offset.items() if name not in (*MANY, *network)]
         self._optimizer = torch.optim.AdamW(
-            [{"params": vectors, "base": config.lr}, {"params": scalars, "base": config.scalar_lr}],
+            [
+                {"params": vectors, "base": config.lr},
+                {"params": scalars, "base": config.scalar_lr},
+                # A step of a weight moves what comes out by as much as there are numbers coming in (Yang et al., 2022,
+                # "Tensor Programs V", table 8).
+                *({"params": [self.offset[name]], "base": config.lr / start[name].shape[-1]} for name in network),
+            ],
             weight_decay=config.weight_decay,
         )
 

@@ -33,6 +33,7 @@ from metawarp.meta_learning.sharing import averaged, require_tasks
 from metawarp.model.warp import State, Warp
 from metawarp.training.config import RECIPE, TrainingConfig
 from metawarp.training.iterates import Iterates
+from metawarp.training.reparameterization import Reparameterization
 from metawarp.training.run_folder import RunFolder
 from metawarp.training.trackers import Report, silent
 
@@ -90,9 +91,11 @@ class Trainer:
             generator = generator_of(seed, "class rows")
             rows = torch.randn(len(classes), warp.row_size, generator=generator)
             start["class_rows"] = warp.unit(rows).to(start["prompt"])
+        self.best: State = {name: tensor.clone() for name, tensor in start.items()}
+        self.reparameterization = Reparameterization(config.reparameterization, start["prompt"], seed)
+        start |= self.reparameterization.start()
         fixed = [name for name in start if name.startswith(RATES) and not learn_rates]
         self.iterates = Iterates(start, fixed if config.lr else [*fixed, "prompt"], config)
-        self.best: State = {name: tensor.clone() for name, tensor in start.items()}
         self.step, self.best_step, self.best_accuracy, self.start_accuracy = 0, 0, -1.0, -1.0
         self.settings = {**asdict(config), "recipe": RECIPE, "method": init.method, **(description or {})}
 
@@ -164,9 +167,12 @@ class Trainer:
         if config.multi_step_loss:
             weights = multi_step_weights(self.init.inner.steps, 2 * self.step / config.steps)
         gradient = gradient_by(self.engine, self.init.method, self.mode)
-        found = gradient(self.warp, self.iterates.state(), tasks, self.init.inner, weights)
+        learned = self.iterates.state()
+        state = self._init_of(learned)
+        found = gradient(self.warp, state, tasks, self.init.inner, weights)
         if config.regularizer != "none":
-            found = self._regularized(found, tasks)
+            found = self._regularized(found, state, tasks)
+        found = replace(found, gradients=self.reparameterization.pulled_back(found.gradients, learned))
         found = averaged(found, len(tasks.query), config.meta_batch)
         norm = self.iterates.take(found.gradients)
         if not (torch.isfinite(found.losses).all() and torch.isfinite(norm)):
@@ -180,15 +186,21 @@ class Trainer:
         self.step += 1
         return found
 
-    def _regularized(self, found: MetaGradient, tasks: TaskBatch) -> MetaGradient:
-        config, state = self.config, self.iterates.state()
+    def _init_of(self, learned: State) -> State:
+        """What the outer loop moves, as an init whose gradients are asked for."""
+        folded = self.reparameterization.folded(learned)
+        return {name: tensor.detach().requires_grad_(tensor.requires_grad) for name, tensor in folded.items()}
+
+    def _regularized(self, found: MetaGradient, state: State, tasks: TaskBatch) -> MetaGradient:
+        config = self.config
         loss = REGULARIZERS[config.regularizer](self.warp, state, tasks, config.regularizer_size)
         slope = gradients_of(config.regularizer_weight * loss, state)
         return replace(found, gradients={name: own + slope[name] for name, own in found.gradients.items()})
 
     def _validate(self) -> float:
         """Accuracy of the mean state since the validation before, on the validation episodes; the best one is kept."""
-        state = self.iterates.take_mean()
+        with torch.no_grad():
+            state = self.reparameterization.folded(self.iterates.take_mean())
         predictor = metawarp_predictor(self.warp, state, self.init.inner)
         accuracy = float(score(predictor, self.validation, self.config.validation_episodes).accuracy.mean())
         if accuracy > self.best_accuracy:

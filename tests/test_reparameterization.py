@@ -1,0 +1,109 @@
+"""Reparameterization: it starts where training would without, gradients run through it, and nothing is left of it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from running import refused
+from tiny import tiny_corpus
+
+from episodes import EpisodeSampler
+from metawarp import Init, Warp, WarpConfig
+from metawarp.meta_learning.meta_gradients import METHODS
+from metawarp.training.config import TrainingConfig
+from metawarp.training.outer_loop import Trainer
+from metawarp.training.reparameterization import NETWORKS, OWN, Reparameterization
+
+PROMPT = torch.randn(3, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def trainer(tiny, folder, name, method="prototypical", steps=30, form="input", **config):
+    folder.mkdir(exist_ok=True)
+    warp = Warp(tiny, WarpConfig(template="{prompt:2} {text} {mask}", read_out="mean+mask", form=form))
+    settings = TrainingConfig(
+        steps=steps, meta_batch=2, lr=0.03, validate_every=10, validation_episodes=2, checkpoint_every=5,
+        reparameterization=name, **config,
+    )  # fmt: skip
+    samplers = [EpisodeSampler(tiny_corpus(), 3, 2, 3, seed) for seed in (0, 1)]
+    init = Init.start(warp, METHODS[method].inner, method=method)
+    return Trainer(init, warp, *samplers, settings, folder, classes=tiny_corpus().class_names)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_it_starts_at_the_prompt_itself(name):
+    found = Reparameterization(name, PROMPT, 0)
+    state = {"prompt": PROMPT, "log_scale": torch.zeros(()), **found.start()}
+    folded = found.folded(state)
+    assert torch.equal(folded["prompt"], PROMPT)
+    assert folded.keys() == {"prompt", "log_scale"}
+    assert any(name.startswith(OWN) for name in state)
+
+
+@pytest.mark.parametrize("shape", [(3, 32), (2, 2, 3, 8)], ids=str)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_gradients_are_pulled_back_through_it(name, shape):
+    prompt = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = Reparameterization(name, prompt, 0)
+    generator = torch.Generator().manual_seed(1)
+    state = {
+        key: (tensor + 0.1 * torch.randn(tensor.shape, generator=generator, dtype=torch.float64)).requires_grad_()
+        for key, tensor in {"prompt": prompt, **found.start()}.items()
+    }
+    target = torch.randn(shape, generator=generator, dtype=torch.float64)
+    loss = ((found.folded(state)["prompt"] - target) ** 2).sum()
+    expected = dict(zip(state, torch.autograd.grad(loss, list(state.values()), retain_graph=True), strict=True))
+    at_prompt = {"prompt": 2 * (found.folded(state)["prompt"] - target).detach(), "log_scale": torch.ones(())}
+    pulled = found.pulled_back(at_prompt, state)
+    assert pulled.keys() == {*expected, "log_scale"}
+    assert all(torch.allclose(pulled[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize("form", ["input", "prefix"])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_method_is_trained_through_it_and_nothing_of_it_is_saved(tiny, tmp_path, name, method, form):
+    run = trainer(tiny, tmp_path / "run", name, method, steps=4, form=form)
+    learned = run.iterates
+    init = run.run()
+    assert not any(tensor.startswith(OWN) for tensor in init.tensors)
+    moved = {key for key, offset in learned.offset.items() if offset.any()}
+    assert {"prompt", f"{OWN}out.weight", f"{OWN}hidden.weight"} <= moved
+    init.save(tmp_path / "init")
+    assert Init.load(tmp_path / "init").bind(tiny).form.shape == tuple(init.tensors["prompt"].shape)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_loss_falls(tiny, tmp_path, name):
+    trainer(tiny, tmp_path / "run", name, steps=40).run()
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    assert np.mean(losses[-10:]) < np.mean(losses[:10]) - 0.05
+
+
+def test_a_killed_run_goes_on_to_the_same_init(tiny, tmp_path):
+    whole = trainer(tiny, tmp_path / "whole", "mlp", steps=20).run()
+    run = trainer(tiny, tmp_path / "killed", "mlp", steps=20)
+    real, run.sampler = run.sampler, _Ends(run.sampler, 24)
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    run = trainer(tiny, tmp_path / "killed", "mlp", steps=20)
+    run.sampler = real
+    resumed = run.run(resume=True)
+    assert all(torch.allclose(tensor, resumed.tensors[name]) for name, tensor in whole.tensors.items())
+
+
+class _Ends:
+    def __init__(self, sampler, last):
+        self.sampler, self.last = sampler, last
+
+    def __getitem__(self, i):
+        if i >= self.last:
+            raise KeyboardInterrupt
+        return self.sampler[i]
+
+
+def test_what_is_no_network_or_no_sequence_of_vectors_is_refused(tiny, tmp_path):
+    with refused("reparameterization is 'gru'; it can be none, mlp, lstm."):
+        TrainingConfig(reparameterization="gru")
+    with refused("a reparameterization is of a prompt of vectors, form input or prefix; leave it out."):
+        trainer(tiny, tmp_path / "run", "mlp", form="deep")
