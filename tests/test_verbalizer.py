@@ -15,7 +15,8 @@ from metawarp.adaptation.adapt import start
 from metawarp.adaptation.tasks import TaskBatch
 from metawarp.evaluation.baselines import SentenceEncoder, prototypes, prototypes_and_names
 from metawarp.evaluation.scores import metawarp_predictor
-from metawarp.inits.init import NAME_WEIGHT, Init, untrained
+from metawarp.inits.init import Init, untrained
+from metawarp.inits.start import NAME_WEIGHT
 
 
 def rows_of(warp, state, episodes):

@@ -88,7 +88,7 @@ def backbone_name(cell: Cell) -> str:
 
 @lru_cache(maxsize=8)
 def _loaded(init: str) -> Init:
-    return Init.load(init)
+    return Init.from_pretrained(init)
 
 
 def _fingerprints(name: str, data: str) -> list[str]:

@@ -19,7 +19,8 @@ from metawarp.adaptation.inner_loop import InnerLoop, InnerRates
 from metawarp.adaptation.verbalizer import name_weight
 from metawarp.backbones.backbone import Backbone
 from metawarp.evaluation.scores import Predictor, metawarp_predictor
-from metawarp.inits.init import NAME_WEIGHT, Init, untrained
+from metawarp.inits.init import Init, untrained
+from metawarp.inits.start import NAME_WEIGHT
 from metawarp.model.warp import Warp
 from metawarp.texts.template import Template
 

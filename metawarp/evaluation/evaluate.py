@@ -80,7 +80,7 @@ def evaluate(
     file, device = None if output is None else Path(output), processes.connect(device)
     if file is not None:
         processes.by_main(lambda: storage.claim_file(file, overwrite=overwrite))
-    started = init if isinstance(init, Init) else Init.load(init)
+    started = init if isinstance(init, Init) else Init.from_pretrained(init)
     loaded = corpus if isinstance(corpus, Corpus) else Corpus.load(corpus)
     parts, tested = tested_classes(loaded, splits, split)
     sampler = EpisodeSampler(tested, n_way, k_shot, n_query, seed)

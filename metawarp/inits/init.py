@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from episodes import InputError
 from metawarp.adaptation.calibration import Temperature
 from metawarp.adaptation.inner_loop import RATES, InnerLoop, InnerRates
-from metawarp.adaptation.randomness import generator_of
 from metawarp.backbones.backbone import Backbone
 from metawarp.inits import storage
+from metawarp.inits.hub import downloaded, hub_header, is_hub_id, upload
 from metawarp.inits.model_card import model_card
 from metawarp.inits.shipped import shipped
+from metawarp.inits.start import fresh_tensors, tensor_names
 from metawarp.model.config import WarpConfig
 from metawarp.model.warp import State, Warp
-
-LOGIT_SCALE = 10.0
-NAME_WEIGHT = -1.2
-"""m of w = 1 / (1 + K·e^m): 0.77 at one shot, 0.40 at five, the weights found best untrained on HuffPost."""
-TEXT_WEIGHT = 0.5
-"""Logit of the read-out's part "text", the others' being 0: of four parts it has the weight 0.35 at first. Parts that
-the prompt does not reach begin with more than half of the whole, parts that it does with enough for a gradient."""
-REGRESSION = {"log_strength": math.log(5), "log_name_count": math.log(6), "log_scale": math.log(2)}
-"""Found best untrained, over four corpora, 1 to 10 shots, 5 to 66 classes; they differ little."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -80,19 +71,7 @@ class Init:
             rates: initial inner learning rate of each group.
             words: whether soft tokens that the template gives words start from them.
         """
-        rates = rates or InnerRates()
-        tensors = {
-            "prompt": _start_prompt(warp, seed, words),
-            "log_scale": torch.tensor(math.log(LOGIT_SCALE)),
-        }
-        if warp.config.rows == "mix":
-            tensors["name_weight"] = torch.tensor(NAME_WEIGHT)
-        if warp.config.rows == "regression":
-            tensors |= {name: torch.tensor(start) for name, start in REGRESSION.items()}
-        if len(parts := warp.config.parts) > 1:
-            tensors["read_out"] = torch.tensor([TEXT_WEIGHT if part == "text" else 0.0 for part in parts])
-        for group in inner.groups if inner.steps else ():
-            tensors[RATES + group] = torch.full((inner.steps,), math.log(getattr(rates, group)))
+        tensors = fresh_tensors(warp, inner, rates or InnerRates(), seed, words)
         return cls(tensors, warp.config, inner, method, identity(warp.backbone))
 
     def __repr__(self) -> str:
@@ -105,7 +84,10 @@ class Init:
         Raises:
             InputError: the folder cannot be written, or holds a config.json or README.md of something else.
         """
-        config = {
+        return storage.save(Path(folder), "init", self.tensors, self._config(), card=self._card())
+
+    def _config(self) -> dict[str, Any]:
+        return {
             "backbone": dict(self.backbone),
             "warp": asdict(self.warp),
             "inner": asdict(self.inner),
@@ -113,8 +95,49 @@ class Init:
             "training": dict(self.training),
             "temperature": asdict(self.temperature),
         }
-        numbers = sum(tensor.numel() for tensor in self.tensors.values())
-        return storage.save(Path(folder), "init", self.tensors, config, card=model_card(config, numbers))
+
+    def _card(self, results: Mapping[str, Any] | None = None) -> str:
+        return model_card(self._config(), sum(tensor.numel() for tensor in self.tensors.values()), results)
+
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        license: str = "apache-2.0",
+        results: Mapping[str, Any] | None = None,
+        private: bool = False,
+        token: str | None = None,
+    ) -> str:
+        """Put the init into a repository of the Hub, with a card that says what it is; returns the address.
+
+        Args:
+            name: "owner/name"; made where it is missing.
+            license: that the init is given away under, as the Hub abbreviates it.
+            results: what `evaluate` returned of it, for the card.
+            private: whether a new repository is.
+            token: of the Hub; None: that of `hf auth login`.
+
+        Raises:
+            InputError: the name is no Hub id, or the Hub refuses.
+        """
+        with TemporaryDirectory() as folder:
+            card = hub_header(self._config(), license) + self._card(results)
+            storage.save(Path(folder), "init", self.tensors, self._config(), card=card)
+            return upload(Path(folder), name, private=private, token=token)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> Init:
+        """An init from a folder, by the name of one that ships with the package, or from the Hub ("owner/name").
+
+        Args:
+            name: a folder and a shipped one come before the Hub.
+            revision: of the Hub: branch, tag or commit.
+
+        Raises:
+            InputError: see `load`; the Hub does not hand it out.
+        """
+        there = Path(name).exists() or str(name) in shipped() or not is_hub_id(str(name))
+        return cls.load(name if there else downloaded(str(name), revision))
 
     @classmethod
     def load(cls, folder: str | Path) -> Init:
@@ -145,11 +168,7 @@ class Init:
             raise
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"config.json in {str(folder)!r} does not describe an init ({error}).") from error
-        expected = {"prompt", "log_scale"}
-        expected |= {"name_weight"} if init.warp.rows == "mix" else set()
-        expected |= set(REGRESSION) if init.warp.rows == "regression" else set()
-        expected |= {"read_out"} if len(init.warp.parts) > 1 else set()
-        expected |= {RATES + group for group in inner.groups} if inner.steps else set()
+        expected = tensor_names(init.warp, inner)
         if set(tensors) != expected:
             raise InputError(
                 f"init.safetensors in {str(folder)!r} holds {sorted(tensors)}; its config needs {sorted(expected)}."
@@ -218,23 +237,3 @@ def untrained(backbone: Backbone) -> Init:
     """The strongest start without meta-training: sentence embeddings, rows mixed from names and support means."""
     config = WarpConfig(template="{text}", read_out="text", rows="mix")
     return Init.start(Warp(backbone, config), InnerLoop(0, ()))
-
-
-def _start_prompt(warp: Warp, seed: int, with_words: bool) -> Tensor:
-    """(K, d): words where the template gives them, the configured start elsewhere."""
-    backbone, words = warp.backbone, warp.encoder.prompt_words
-    embeddings = backbone.word_embeddings.float().cpu()
-    generator = generator_of(seed, "prompt")
-    size = (len(words), backbone.embedding_size)
-    if warp.config.prompt_start == "normal":
-        # As wide as the model's own embeddings, so that layer norm sees nothing out of the ordinary.
-        prompt = torch.randn(size, generator=generator) * embeddings.std()
-    elif warp.config.prompt_start == "vocabulary":
-        prompt = embeddings[torch.randint(len(embeddings), size[:1], generator=generator)]
-    else:
-        prompt = embeddings[backbone.tokenizer.mask_token_id].expand(size).clone()
-    for row, word in enumerate(words if with_words else ()):
-        if word is not None:
-            prompt[row] = embeddings[word]
-    form = warp.form
-    return form.joined(form.start(prompt.to(backbone.device), generator_of(seed, "form"))).cpu()

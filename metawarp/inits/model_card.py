@@ -10,12 +10,13 @@ LONG = ("class_names",)
 """Entries of the training's description that config.json has and a card for people does without."""
 
 
-def model_card(config: Mapping[str, Any], numbers: int) -> str:
+def model_card(config: Mapping[str, Any], numbers: int, results: Mapping[str, Any] | None = None) -> str:
     """A model card in Markdown.
 
     Args:
         config: as config.json holds it: "backbone", "warp", "inner", "method" and "training".
         numbers: how many numbers it has.
+        results: what `evaluate` returned, or wrote, of it.
     """
     backbone, warp, inner = config["backbone"], config["warp"], config["inner"]
     adapts = "adapts without gradient steps"
@@ -46,7 +47,22 @@ classifier = WarpClassifier("FOLDER").fit(texts, labels)  # the folder of this f
 | training | |
 |---|---|
 {facts}
-"""
+{_measured(results) if results else ""}"""
+
+
+def _measured(results: Mapping[str, Any]) -> str:
+    protocol, methods = results["protocol"], results["methods"]
+    header = "".join(f"| {key} | {_plain(value)} |\n" for key, value in protocol.items() if key not in LONG)
+    rows = "".join(
+        f"| {name} | {100 * found['accuracy']:.1f} ± {100 * found['ci95']:.1f} |\n" for name, found in methods.items()
+    )
+    return f"""
+| protocol | |
+|---|---|
+{header}
+| accuracy in percent, mean ± 95 % interval over episodes | |
+|---|---|
+{rows}"""
 
 
 def _plain(value: Any) -> str:

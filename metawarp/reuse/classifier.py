@@ -204,7 +204,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
             backbone = self._backbone("minilm")
             return untrained(backbone), backbone
         else:
-            init = Init.load(shipped()[GENERAL] if self.init is None else self.init)
+            init = Init.from_pretrained(shipped()[GENERAL] if self.init is None else self.init)
         backbone = self._backbone(init.backbone["name"])
         if self.init is None and not self.any_backbone and backbone.fingerprint != init.backbone["fingerprint"]:
             return untrained(backbone), backbone
