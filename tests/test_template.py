@@ -105,6 +105,12 @@ def test_words_are_the_tokens_that_they_are_in_one_string(model_type):
     assert batch.input_ids[batch.text_mask].tolist() == text
 
 
+@pytest.mark.parametrize("model_type", ["bert", "roberta", "xlm-roberta"])
+def test_an_empty_text_has_no_tokens(model_type):
+    encode = TextEncoder(Template("it is about {text} {mask}"), tiny_tokenizer(model_type), 64)
+    assert encode([""]).text_mask.sum() == 2
+
+
 def test_a_text_behind_soft_tokens_is_the_one_that_a_sentence_encoder_reads():
     tokenizer = tiny_tokenizer("roberta")
     batch = TextEncoder(Template("{prompt:2} {text} {mask}"), tokenizer, 64)(["music today"])

@@ -57,4 +57,25 @@ def run_predict(options: Namespace) -> None:
         print(json.dumps(prediction, ensure_ascii=False))
 
 
-COMMANDS = {"fit": (fit_parser, run_fit), "predict": (predict_parser, run_predict)}
+def export_parser() -> ArgumentParser:
+    """write an adapted task as an ONNX graph"""
+    parser = Parser(description="Write a task, backbone included, as one ONNX graph: token ids in, probabilities out.")
+    parser.add_argument("--task", type=str, required=True, help="folder of the task, from metawarp fit")
+    parser.add_argument("--output", type=str, required=True, help="file of the graph, such as task.onnx")
+    parser.add_argument("--backbone", type=str | None, help="where the task's own is found, if not by its name")
+    parser.add_argument("--any-backbone", action="store_true", help="allow another one of the same widths")
+    parser.add_argument("--overwrite", action="store_true", help="write over the output file")
+    return parser
+
+
+def run_export(options: Namespace) -> None:
+    """Write the graph, and name the classes."""
+    model = files.export(**given(options))
+    print(f"{options.output}: probabilities of {', '.join(map(str, model.classes_))}")
+
+
+COMMANDS = {
+    "fit": (fit_parser, run_fit),
+    "predict": (predict_parser, run_predict),
+    "export": (export_parser, run_export),
+}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -46,7 +47,7 @@ class Form(ABC):
     def __post_init__(self) -> None:  # noqa: B027
         """What a form prepares, or refuses, before it is used."""
 
-    @property
+    @cached_property
     def n_soft(self) -> int:
         """K, the number of soft tokens of the template."""
         return int(self.empty.prompt_index.max()) + 1

@@ -56,20 +56,23 @@ class Weights(Form):
         entering = self.entering(batch, dtype)
         if "prompt" in parts:
             entering = placed(parts["prompt"], entering, batch, task)
-        weights = {name: tensor for name, tensor in parts.items() if name != "prompt"}
-        backbone = replace(self.backbone, model=self.encoder)
-        found, order = [], []
-        for one in task.unique().tolist():
-            (rows,) = torch.where(task == one)
-            with_own = {f"encoder.{name}": tensor[one].to(self.backbone.dtype) for name, tensor in weights.items()}
-            here = None if at is None else at[rows]
+        weights = {f"encoder.{name}": tensor for name, tensor in parts.items() if name != "prompt"}
+        holder, backbone = _Holder(self.encoder), replace(self.backbone, model=self.encoder)
 
-            def run(rows: Tensor = rows, here: Tensor | None = here) -> Tensor:
-                return backbone.hidden_states(entering[rows], batch.attention_mask[rows], self.layer, at=here)
+        def through(one: int, entering: Tensor, mask: Tensor, at: Tensor | None) -> Tensor:
+            own = {name: tensor[one].to(self.backbone.dtype) for name, tensor in weights.items()}
+            return functional_call(holder, own, (lambda: backbone.hidden_states(entering, mask, self.layer, at=at),))
 
-            found.append(functional_call(_Holder(self.encoder), with_own, (run,)))
-            order.append(rows)
-        return torch.cat(found)[torch.argsort(torch.cat(order))]
+        n_tasks = len(next(iter(parts.values())))
+        if n_tasks == 1:
+            return through(0, entering, batch.attention_mask, at)
+        rows = [torch.where(task == one)[0] for one in range(n_tasks)]
+        found = [
+            through(one, entering[own], batch.attention_mask[own], None if at is None else at[own])
+            for one, own in enumerate(rows)
+            if len(own)
+        ]
+        return torch.cat(found)[torch.argsort(torch.cat(rows))]
 
 
 class _Holder(nn.Module):

@@ -154,10 +154,14 @@ class Warp:
             found |= dict(zip((part for part in self.config.parts if part.startswith("text")), alone, strict=True))
         if len(batch) > number:
             found = {part: _mean_by(text.to(windows.device), number, windows) for part, windows in found.items()}
+        return self.joined(found, weights)[copies]
+
+    def joined(self, found: dict[str, Tensor], weights: Tensor | None) -> Tensor:
+        """The read-out (B, d) of its parts by name, each as long as its weight (P,) says."""
         parts = [self.unit(found[part]) for part in self.config.parts]
         if weights is not None:
             parts = [weight.sqrt() * part for weight, part in zip(weights, parts, strict=True)]
-        return torch.cat(parts, dim=-1)[copies]
+        return torch.cat(parts, dim=-1)
 
     def unit(self, vectors: Tensor) -> Tensor:
         """Vectors (…, d) as the similarity compares them: of unit length for cosine, unchanged for dot."""

@@ -22,6 +22,7 @@ from metawarp.inits.init import Init, identity, untrained
 from metawarp.inits.shipped import GENERAL, shipped
 from metawarp.model.warp import State
 from metawarp.reuse.labels import classes_and_names, label_list, text_list
+from metawarp.reuse.onnx_export import export_onnx
 
 INIT = "fitted_from"
 """Folder, in that of a saved task, of the init that it was fitted from."""
@@ -156,6 +157,19 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
             "steps": None if self.steps is None else int(self.steps),
         }
         storage.save(Path(folder), "task", self.task_, config)
+
+    def save_onnx(self, file: str | Path) -> None:
+        """Write the adapted task as one ONNX graph, the backbone in it: token ids in, probabilities out.
+
+        See `onnx_export`: inputs "input_ids" and "attention_mask" (texts, tokens) int64, as the tokenizer gives them
+        without special tokens; output "probabilities" (texts, classes).
+
+        Raises:
+            InputError: a form or backbone that torch cannot export; windows; the file cannot be written.
+            ImportError: onnx is not installed.
+        """
+        check_is_fitted(self, "task_")
+        export_onnx(self.warp_, self.task_, self.classes_.tolist(), Path(file))
 
     @classmethod
     def load(

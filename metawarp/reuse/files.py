@@ -113,6 +113,28 @@ def predict(
         yield {"text": text, "label": classes[int(row.argmax())], "probabilities": probabilities}
 
 
+def export(
+    task: str, output: str, *, backbone: str | None = None, any_backbone: bool = False, overwrite: bool = False
+) -> WarpClassifier:
+    """Write a saved task as an ONNX graph; the arguments are those of `metawarp export`.
+
+    Args:
+        task: folder of the task.
+        output: file of the graph.
+        backbone: what `Backbone.load` takes; None: the one that the task was fitted on.
+        any_backbone: allow another one, of the same widths.
+        overwrite: write over the file.
+
+    Raises:
+        InputError: the task cannot be used or exported, or the file not be written.
+        ImportError: onnx is not installed.
+    """
+    storage.claim_file(Path(output), overwrite=overwrite)
+    model = WarpClassifier.load(task, backbone, any_backbone=any_backbone)
+    model.save_onnx(output)
+    return model
+
+
 def write_predictions(output: str, predictions: Iterator[Mapping[str, Any]], *, overwrite: bool = False) -> None:
     """Write predictions into a file, one JSON object a line, the whole file or nothing.
 

@@ -115,7 +115,7 @@ class TextEncoder:
         side = prefix
         for kind, value in template.parts:
             if kind == "text":
-                side, self._space = suffix, value
+                side, self.space = suffix, value
             elif kind == "mask":
                 side.append((tokenizer.mask_token_id, -1, False))
             elif kind == "words":
@@ -128,6 +128,8 @@ class TextEncoder:
         self._remembered: dict[str, list[int]] = {}
         self._prefix = prefix
         self._suffix = suffix + [(token, -1, True) for token in after]
+        self.before = len(self._prefix)
+        """Tokens of the template before the text."""
         self.room = max_length - len(self._prefix) - len(self._suffix)
         """Tokens that a text may have; what is longer loses its end."""
         if self.room < 1:
@@ -151,7 +153,7 @@ class TextEncoder:
         return self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
 
     def _ids_in_place(self, texts: Sequence[str]) -> list[list[int]]:
-        return self.token_ids([f"{self._space}{text}" for text in texts])
+        return self.token_ids([f"{self.space}{text}" if text else "" for text in texts])
 
     def remember(self, texts: Sequence[str]) -> None:
         """Tokenize the texts of a corpus once, for all the episodes that will hold them."""
@@ -167,7 +169,7 @@ class TextEncoder:
         """Inputs of at most `max_length` tokens (W), and which text each is of (W,)."""
         if not self.stride:
             return batch, torch.arange(len(batch))
-        return batch.windows(len(self._prefix), len(self._suffix), self.room, self.stride)
+        return batch.windows(self.before, len(self._suffix), self.room, self.stride)
 
     def require_known(self, names: Sequence[str]) -> None:
         """Refuse class names that the tokenizer knows nothing of: their rows would all be the same.

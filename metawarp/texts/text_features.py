@@ -33,16 +33,17 @@ class TextFeatures:
 
     @torch.no_grad()
     def _computed(self, batch: EncodedBatch) -> Tensor:
-        return batch.in_passes(self.backbone.max_tokens, self._means)
+        return batch.in_passes(self.backbone.max_tokens, lambda some, rows: self.means(some).cpu())
 
-    def _means(self, batch: EncodedBatch, rows: Tensor) -> Tensor:
+    def means(self, batch: EncodedBatch) -> Tensor:
+        """The same (B, L, h) of texts without template, computed anew, on the backbone's device."""
         batch = batch.to(self.backbone.device)
         hidden, done, means = self.backbone.word_embeddings[batch.input_ids], 0, {}
         for layer in sorted(set(self.layers)):
             hidden = self.backbone.through(hidden, batch.attention_mask, done, layer)
             means[layer] = mean_over(hidden, batch.attention_mask)
             done = layer
-        return torch.stack([means[layer] for layer in self.layers], dim=1).cpu()
+        return torch.stack([means[layer] for layer in self.layers], dim=1)
 
 
 def mean_over(hidden: Tensor, places: Tensor) -> Tensor:

@@ -1,0 +1,163 @@
+"""An adapted task as one ONNX graph: token ids in, probabilities out; what serves it needs no torch.
+
+The graph puts the template around the ids itself: it takes what the tokenizer makes of texts without special tokens,
+padded on the right, and where they are.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from episodes import InputError
+from episodes.errors import first_line
+from metawarp.inits.storage import write_whole
+from metawarp.model.warp import State, Warp
+from metawarp.texts.encoded import EncodedBatch
+from metawarp.texts.text_features import mean_over
+
+_AROUND = ("input_ids", "prompt_index", "text_mask")
+
+
+class TaskGraph(nn.Module):
+    """What a task computes of B texts of up to n tokens, as a function of tensors alone.
+
+    Args:
+        warp: the model.
+        task: the adapted state: "prompt", "rows", "scale", "read_out".
+    """
+
+    def __init__(self, warp: Warp, task: State) -> None:
+        super().__init__()
+        self.warp, self.model, self.task = warp, warp.backbone.model, task
+        whole, self.before = warp.encoder([""]), warp.encoder.before
+        self.template = warp.form.shown(whole)
+        if len(self.template.input_ids[0]) < len(whole.input_ids[0]):  # soft tokens that have no place of their own
+            self.before -= int((whole.prompt_index[0, : self.before] >= 0).sum())
+        self.alone = self.template.only(self.template.text_mask)
+        self.specials_before = int(self.template.text_mask[0, : self.before].sum())
+        self.bias = 0.0
+        if warp.config.debias:
+            with torch.no_grad():
+                self.bias = self._under_prompt(self.template)["mask"]
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Probabilities (B, C) of ids (B, n) where the mask (B, n) is 1."""
+        found = self._under_prompt(_with_text(self.template, self.before, input_ids, attention_mask))
+        if "mask" in found:
+            found["mask"] = found["mask"] - self.bias
+        if self.warp.text is not None:
+            means = self.warp.text.means(_with_text(self.alone, self.specials_before, input_ids, attention_mask))
+            parts = [part for part in self.warp.config.parts if part.startswith("text")]
+            found |= dict(zip(parts, means.unbind(1), strict=True))
+        features = self.warp.joined(found, self.task.get("read_out"))
+        rows = self.task["rows"].expand(input_ids.shape[0], -1, -1)  # ONNX wants Einsum's sizes alike
+        return self.warp.logits(features, rows, self.task["scale"]).softmax(-1)
+
+    def _under_prompt(self, batch: EncodedBatch) -> dict[str, Tensor]:
+        form, prompted, found = self.warp.form, self.warp.prompted.sizes, {}
+        if not prompted:
+            return found
+        task = torch.zeros_like(batch.mask_position)
+        hidden = form.hidden(form.parted(self.task["prompt"][None]), batch, task)
+        if "mean" in prompted:
+            found["mean"] = mean_over(hidden, batch.text_mask)
+        if "mask" in prompted:
+            place = batch.mask_position[:, None, None].expand(-1, 1, hidden.shape[-1])
+            found["mask"] = self.warp.backbone.mask_features(hidden.gather(1, place)[:, 0])
+        return found
+
+
+def _with_text(template: EncodedBatch, before: int, input_ids: Tensor, attention_mask: Tensor) -> EncodedBatch:
+    """Texts (B, n) in a template that stands alone (1, m), of which `before` tokens come before them."""
+    around, lengths = template.input_ids.shape[1], attention_mask.long().sum(1, keepdim=True)
+    place = torch.arange(input_ids.shape[1] + around, device=input_ids.device)[None]
+    in_text = (place >= before) & (place < before + lengths)
+    attention = place < around + lengths
+    column = torch.where(place < before, place, place - lengths).clamp(0, around - 1)
+    in_ids = (place - before).clamp(0, input_ids.shape[1] - 1).expand(input_ids.shape[0], -1)
+    ids, index, text = (getattr(template, name)[0][column] for name in _AROUND)
+    position = template.mask_position.expand(input_ids.shape[0])
+    return EncodedBatch(
+        torch.where(in_text, input_ids.gather(1, in_ids), ids),
+        torch.where(in_text | ~attention, -1, index),
+        attention,
+        (in_text | text) & attention,
+        torch.where(position < before, position, position + lengths[:, 0]),
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch's exporter says of its own insides, and of packages that nobody needs here."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def export_onnx(warp: Warp, task: State, classes: list[Any], file: Path) -> None:
+    """Write the graph of a task; its metadata has the classes, the backbone, and how many tokens a text may have.
+
+    Args:
+        warp: the model, on the CPU.
+        task: the adapted state.
+        classes: what the columns of the probabilities are.
+        file: where to.
+
+    Raises:
+        InputError: long texts in windows; a form or backbone that torch cannot export; the file cannot be written.
+        ImportError: onnx or onnxscript is not installed.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  (what torch's exporter is made of)
+    except ImportError as error:
+        raise ImportError('an ONNX graph needs two packages: pip install "metawarp[onnx]"') from error
+    if warp.config.stride:
+        raise InputError("a graph reads no windows, and this init has a stride; fit one without.")
+    tokens = torch.export.Dim("tokens", min=1, max=warp.encoder.room)
+    shape = {0: torch.export.Dim("texts", min=1, max=2**16), 1: tokens}
+    ids = torch.ones(2, min(3, warp.encoder.room), dtype=torch.long)
+    try:
+        with torch.no_grad(), _quiet():
+            program = torch.onnx.export(
+                TaskGraph(warp, task).eval(),
+                (ids, torch.ones_like(ids)),
+                dynamo=True,
+                dynamic_shapes=[shape, shape],
+                input_names=["input_ids", "attention_mask"],
+                output_names=["probabilities"],
+                verbose=False,
+            )
+    except Exception as error:  # whatever torch's exporter makes of what it cannot follow
+        raise InputError(
+            f"a task of form {warp.config.form!r} on a backbone of type {warp.backbone.family.name} cannot be "
+            f"exported: {first_line(error)}"
+        ) from error
+    assert program is not None
+    model = program.model_proto
+    facts = {
+        "classes": json.dumps(classes, ensure_ascii=False),
+        "backbone": warp.backbone.name,
+        "max_tokens": str(warp.encoder.room),
+        "text_prefix": warp.encoder.space,
+    }
+    onnx.helper.set_model_props(model, facts)
+    try:
+        write_whole(file, model.SerializeToString())
+    except OSError as error:
+        raise InputError(f"graph {str(file)!r} cannot be written: {first_line(error)}.") from error

@@ -1,0 +1,108 @@
+"""Tasks as ONNX graphs: onnxruntime gives what the classifier gives, for any number and length of texts."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from running import refused
+from tiny import NO_STEPS, tiny_backbone
+
+from episodes import InputError
+from metawarp import Init, Warp, WarpClassifier, WarpConfig
+from metawarp.cli import main
+
+onnxruntime = pytest.importorskip("onnxruntime")
+
+FEW = ["play some music", "rain and cold weather", "set the alarm", "music please"]
+LABELS = ["music", "weather", "alarm", "music"]
+MANY = ["play", "what is the weather in the market today, and where do you play the news when it is cold", "rain now"]
+
+
+def fitted(backbone, **config):
+    settings = {"template": "{prompt:2} so: {text} {prompt:1} {mask}", "read_out": "text+text-1+mean+mask"}
+    init = Init.start(Warp(backbone, WarpConfig(**settings | config)), NO_STEPS, seed=1)
+    return WarpClassifier(init, backbone).fit(FEW, LABELS)
+
+
+def by_graph(file, tokenizer, texts):
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    facts = session.get_modelmeta().custom_metadata_map
+    encoded = tokenizer(
+        [facts["text_prefix"] + text for text in texts],
+        add_special_tokens=False, padding=True, truncation=True, max_length=int(facts["max_tokens"]),
+        return_tensors="np",
+    )  # fmt: skip
+    inputs = {name: encoded[name].astype(np.int64) for name in ("input_ids", "attention_mask")}
+    return session.run(["probabilities"], inputs)[0], facts
+
+
+def assert_same(model, file):
+    model.save_onnx(file)
+    for texts in (FEW, MANY, MANY[:1], MANY * 5):
+        found, facts = by_graph(file, model.warp_.backbone.tokenizer, texts)
+        assert found == pytest.approx(model.predict_proba(texts), abs=1e-4)
+        assert np.allclose(found.sum(1), 1, atol=1e-5)
+    assert json.loads(facts["classes"]) == model.classes_.tolist()
+    # Far from all alike, or the comparison would mean nothing.
+    assert model.predict_proba(FEW).std(0).min() > 1e-2
+
+
+SLOW = ["albert", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "xlm-roberta"]
+TYPES = ["bert", "roberta", *(pytest.param(model_type, marks=pytest.mark.slow) for model_type in SLOW)]
+
+
+@pytest.mark.parametrize("model_type", TYPES)
+def test_every_type_is_the_same_as_a_graph(tmp_path, model_type):
+    backbone = tiny_backbone(tmp_path, model_type, head=True, dtype="float32")
+    assert_same(fitted(backbone), tmp_path / "task.onnx")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param({"form": "deep"}, marks=pytest.mark.slow),
+        {"form": "prefix"},
+        {"form": "lora:2", "template": "{text} {mask}"},
+        pytest.param({"read_out": "text"}, marks=pytest.mark.slow),
+        {"read_out": "mask", "debias": True},
+        {"template": "{mask} {prompt:2} {text}"},
+        pytest.param({"rows": "mix", "similarity": "dot"}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_so_is_every_kind_of_model(tmp_path, config):
+    assert_same(fitted(tiny_backbone(tmp_path, head=True, dtype="float32"), **config), tmp_path / "task.onnx")
+
+
+def test_the_init_that_ships_gives_the_same_by_the_command_line(minilm, tmp_path, capsys):
+    model = WarpClassifier(backbone=minilm).fit(FEW, LABELS)
+    model.save(tmp_path / "task")
+    main(["export", f"--task={tmp_path}/task", f"--output={tmp_path}/task.onnx"])
+    assert capsys.readouterr().out == f"{tmp_path}/task.onnx: probabilities of alarm, music, weather\n"
+    found, facts = by_graph(tmp_path / "task.onnx", minilm.tokenizer, MANY)
+    assert found == pytest.approx(model.predict_proba(MANY), abs=1e-4)
+    assert facts["backbone"] == "minilm"
+    with pytest.raises(SystemExit):
+        main(["export", f"--task={tmp_path}/task", f"--output={tmp_path}/task.onnx"])
+    assert "exists already; choose another name, or --overwrite." in capsys.readouterr().err
+
+
+def test_what_cannot_be_exported_is_refused_in_one_sentence(tmp_path):
+    backbone = tiny_backbone(tmp_path, dtype="float32")
+    with refused("a graph reads no windows, and this init has a stride; fit one without."):
+        fitted(backbone, stride=4, read_out="text").save_onnx(tmp_path / "task.onnx")
+    for config in ({"form": "pool:2"}, {"prompt_layer": 1}):
+        form = config.get("form", "input")
+        with pytest.raises(
+            InputError, match=f"^a task of form '{form}' on a backbone of type BERT cannot be exported: "
+        ):
+            fitted(backbone, **config).save_onnx(tmp_path / "task.onnx")
+    assert not (tmp_path / "task.onnx").exists()
+
+
+def test_without_onnx_the_extra_is_named(tmp_path, monkeypatch):
+    model = fitted(tiny_backbone(tmp_path, dtype="float32"))
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ImportError, match=r'^an ONNX graph needs two packages: pip install "metawarp\[onnx\]"$'):
+        model.save_onnx(tmp_path / "task.onnx")
