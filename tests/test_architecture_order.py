@@ -47,7 +47,7 @@ FOLDERS = {
         "meta_gradients",
         "engines",
     ],
-    "inits": ["storage", "model_card", "shipped", "hub", "start", "init"],
+    "inits": ["storage", "model_card", "shipped", "hub", "start", "init", "peft_adapter"],
     "evaluation": ["scores", "baselines", "cost", "baseline_table", "protocol", "evaluate", "plots"],
     "training": [
         "run_folder",

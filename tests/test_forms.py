@@ -291,7 +291,7 @@ def test_memory_of_large_forms_is_told_before_it_is_taken(tiny, monkeypatch, cap
 
 def test_low_rank_weights_without_peft_name_the_extra(tiny, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(ImportError, match=r'^form lora is made of PEFT\'s layers: pip install "metawarp\[peft\]"$'):
+    with pytest.raises(ImportError, match=r'^low-rank forms and adapters are PEFT\'s: pip install "metawarp\[peft\]"$'):
         model(tiny, "lora:2")
 
 

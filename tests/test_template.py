@@ -207,7 +207,7 @@ def test_a_text_of_unknown_characters_keeps_one_unknown_token_a_word(tiny):
 
 # What is malformed --------------------------------------------------------------------------------------------
 
-FIELDS = "known: {text}, {mask}, {prompt:4} and {prompt:'words'}, a prompt being at least one token."
+FIELDS = "known: {text}, {mask}, {start}, {prompt:4} and {prompt:'words'}, a prompt being at least one token."
 
 
 @pytest.mark.parametrize(

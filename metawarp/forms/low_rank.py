@@ -25,7 +25,7 @@ class LowRank(Weights):
     @cached_property
     def encoder(self) -> nn.Module:
         """The modules of the backbone's model with PEFT's beside them, around the same weights."""
-        peft = _peft()
+        peft = require_peft()
         model = self.backbone.model
         shared: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
         assert self.number is not None
@@ -53,9 +53,10 @@ class LowRank(Weights):
         return parts
 
 
-def _peft() -> Any:
+def require_peft() -> Any:
+    """The package, or an ImportError that says how it is had."""
     try:
         import peft
     except ImportError as error:
-        raise ImportError('form lora is made of PEFT\'s layers: pip install "metawarp[peft]"') from error
+        raise ImportError('low-rank forms and adapters are PEFT\'s: pip install "metawarp[peft]"') from error
     return peft

@@ -25,6 +25,8 @@ class Template:
 
     - `{text}`: the text, once.
     - `{mask}`: [MASK], at most once (without it only the "mean" read-out works).
+    - `{start}`: the model's own first tokens, such as [CLS], at most once and before the text; at the very front where
+      it is left out. Soft tokens before it are what PEFT calls prompt tuning.
     - `{prompt:4}`: four soft tokens, anywhere and as often as wanted.
     - `{prompt:'the topic is'}`: soft tokens that start from these words, one for each of their tokens.
     - anything else: fixed words, such as `It was about {mask}.`
@@ -46,12 +48,16 @@ class Template:
         names = [name for name, _ in self.parts]
         if names.count("text") != 1:
             raise InputError(f"template {self.source!r} has {names.count('text')} {{text}}; it needs exactly one.")
+        if names.count("start") > 1 or "start" in names[names.index("text") :]:
+            raise InputError(
+                f"template {self.source!r} has {{start}} behind {{text}}, or twice; it can stand once before."
+            )
         if names.count("mask") > 1:
             raise InputError(f"template {self.source!r} has {names.count('mask')} {{mask}}; there can be one only.")
 
     @property
     def parts(self) -> list[tuple[str, str | int]]:
-        """(kind, value) from left to right; kind is text, mask, soft (a number), soft words or words.
+        """(kind, value) from left to right; kind is text, mask, start, soft (a number), soft words or words.
 
         The value of the text is a space where white space parts it from words before it, otherwise nothing.
         """
@@ -76,13 +82,13 @@ class Template:
         return parts
 
     def _field(self, field: str) -> tuple[str, str | int]:
-        if field in ("text", "mask"):
+        if field in ("text", "mask", "start"):
             return field, ""
         match = _PROMPT.fullmatch(field)
         if match is None or not any(match.groups()):
             raise InputError(
                 f"template {self.source!r} has the unknown field {{{field}}}; "
-                "known: {text}, {mask}, {prompt:4} and {prompt:'words'}, a prompt being at least one token."
+                "known: {text}, {mask}, {start}, {prompt:4} and {prompt:'words'}, a prompt being at least one token."
             )
         return ("soft", int(match[1])) if match[1] else ("soft words", match[2] or match[3])
 
@@ -110,12 +116,16 @@ class TextEncoder:
         before, after = _special_tokens(tokenizer)
         self.prompt_words: list[int | None] = []
         """For each soft token: the ids of the word token it starts from, or None."""
-        prefix = [(token, -1, True) for token in before]
+        first = [(token, -1, True) for token in before]
+        moved = any(kind == "start" for kind, _ in template.parts)
+        prefix: list[tuple[int, int, bool]] = [] if moved else first
         suffix: list[tuple[int, int, bool]] = []
         side = prefix
         for kind, value in template.parts:
             if kind == "text":
                 side, self.space = suffix, value
+            elif kind == "start":
+                side += first
             elif kind == "mask":
                 side.append((tokenizer.mask_token_id, -1, False))
             elif kind == "words":

@@ -1,0 +1,110 @@
+"""Prompts as adapters of PEFT, by PEFT itself: what it loads gives what we give, and what it trains we start from."""
+
+import json
+
+import pytest
+import torch
+from running import refused
+from tiny import MODELS, NO_STEPS, query_logits, tiny_backbone, tiny_episodes
+
+from episodes import InputError
+from metawarp import Init, Warp, WarpConfig
+from metawarp.inits.peft_adapter import load_adapter, save_adapter
+from metawarp.texts.template import Template
+
+peft = pytest.importorskip("peft")
+# PEFT asks transformers 5 for a property by its old name.
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+TEXTS = ["set the alarm", "what is the weather today in the market, and where?", "pay my bill please"]
+TEMPLATE = "{prompt:3} {start} {text} was {mask}"
+
+
+def fresh(backbone, **config):
+    settings = {"template": TEMPLATE, "read_out": "mean+mask", "prompt_start": "normal"} | config
+    return Init.start(Warp(backbone, WarpConfig(**settings)), NO_STEPS, seed=2)
+
+
+@pytest.mark.parametrize("model_type", sorted(MODELS))
+def test_peft_loads_it_and_gives_the_same(tmp_path, model_type):
+    backbone = tiny_backbone(tmp_path / "model", model_type)
+    init = fresh(backbone)
+    save_adapter(init, backbone, tmp_path / "adapter")
+    theirs = peft.PeftModel.from_pretrained(backbone.model, str(tmp_path / "adapter")).double().eval()
+    warp = init.bind(backbone)
+    batch = warp.encoder(TEXTS)
+    assert (batch.prompt_index[:, :3] == torch.arange(3)).all()
+    parts = warp.form.parted(init.to(backbone)["prompt"][None])
+    with torch.no_grad():
+        ours = warp.form.hidden(parts, batch, torch.zeros(3, dtype=torch.long))
+        found = theirs(input_ids=batch.input_ids[:, 3:], attention_mask=batch.attention_mask[:, 3:].long())
+    there = batch.attention_mask
+    assert torch.allclose(found.last_hidden_state[there], ours[there], rtol=0, atol=1e-6)
+
+
+def test_what_was_saved_comes_back(tiny, tmp_path):
+    init = fresh(tiny)
+    save_adapter(init, tiny, tmp_path)
+    back = load_adapter(tmp_path, tiny, template="{text} was {mask}", read_out="mean+mask", prompt_start="normal")
+    assert back.warp == init.warp
+    once, again = (query_logits(one.bind(tiny), one.to(tiny), tiny_episodes()) for one in (init, back))
+    assert all(torch.equal(one, other) for one, other in zip(once, again, strict=True))
+    with pytest.raises(InputError, match="holds another run .adapter_config.json.; choose another folder"):
+        save_adapter(init, tiny, tmp_path)
+
+
+def test_an_adapter_that_peft_made_is_a_start(tiny, tmp_path):
+    config = peft.PromptTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=4)
+    theirs = peft.get_peft_model(tiny.model, config)
+    prompt = theirs.get_prompt_embedding_to_save("default").clone()
+    theirs.save_pretrained(str(tmp_path))
+    init = load_adapter(tmp_path, tiny)
+    assert torch.allclose(init.tensors["prompt"], prompt.float())
+    assert init.warp.template == "{prompt:4} {start} {text} {mask}"
+    assert not any(weight.requires_grad for weight in tiny.model.parameters())
+
+
+def test_a_prompt_before_the_start_is_before_it(tiny):
+    warp = fresh(tiny).bind(tiny)
+    tokens = tiny.tokenizer.convert_ids_to_tokens(warp.encoder(["alarm"]).input_ids[0].tolist())
+    assert tokens == ["[PAD]"] * 3 + ["[CLS]", "alarm", "was", "[MASK]", "[SEP]"]
+    assert warp.encoder(["alarm"]).text_mask[0].int().tolist() == [0, 0, 0, 1, 1, 0, 0, 1]
+
+
+@pytest.mark.parametrize("source", ["{text} {start}", "{start} {start} {text}"])
+def test_a_start_that_is_none_is_refused(source):
+    with refused(f"template {source!r} has {{start}} behind {{text}}, or twice; it can stand once before."):
+        Template(source)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"template": "{prompt:3} {text} {mask}"},
+        {"template": "{prompt:3} {start} {text} {prompt:1} {mask}"},
+        {"template": "so {prompt:3} {start} {text} {mask}"},
+        {"template": "{start} {text} {mask}"},
+        {"form": "deep"},
+        {"prompt_layer": 1},
+    ],
+    ids=str,
+)
+def test_what_peft_cannot_express_is_refused(tiny, tmp_path, config):
+    with pytest.raises(
+        InputError, match="^PEFT's virtual tokens stand before the model's first token, at its first layer; "
+    ):
+        save_adapter(fresh(tiny, **config), tiny, tmp_path / "adapter")
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_what_is_no_adapter_is_refused(tiny, tmp_path):
+    with pytest.raises(InputError, match="holds no whole adapter of PEFT, adapter_config.json and adapter_model"):
+        load_adapter(tmp_path, tiny)
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
+    with refused(f"the adapter in {str(tmp_path)!r} is of type 'LORA'; PROMPT_TUNING is needed."):
+        load_adapter(tmp_path, tiny)
+    save_adapter(fresh(tiny), tiny, tmp_path / "fits")
+    other = tiny_backbone(tmp_path / "wide", hidden=48)
+    with refused(f"the prompt of the adapter has the shape (3, 32); on backbone {other.name!r} it is (3, 48)."):
+        load_adapter(tmp_path / "fits", other)
+    with refused("template '{prompt:2} {text}' has soft tokens or {start}; those of an adapter are put there."):
+        load_adapter(tmp_path / "fits", tiny, template="{prompt:2} {text}")
