@@ -237,6 +237,7 @@ def test_parameters_are_got_set_and_cloned(tiny, init):
         "init": init,
         "backbone": tiny,
         "steps": 3,
+        "average": False,
         "any_backbone": True,
         "device": "cpu",
         "dtype": "float32",

@@ -15,7 +15,8 @@ def fit_parser() -> ArgumentParser:
     parser = Parser(description="Adapt an init to a task and save the task.")
     parser.add_argument("--config", action="config", help="read options from a YAML file")
     of_init = 'folder of the init, a shipped one, or "untrained" (null: general, on another backbone untrained)'
-    parser.add_argument("--init", type=str | None, help=of_init)
+    parser.add_argument("--init", type=list[str] | str | None, help=f'{of_init}; "[A,B]" for the best of several')
+    parser.add_argument("--average", action="store_true", help="of several inits, start from their weighted mean")
     parser.add_argument("--data", type=str | None, help="few labelled texts: .csv .tsv .json .jsonl .parquet")
     parser.add_argument("--class-name", action="append", default=[], help="a class without texts; may be repeated")
     parser.add_argument("--output", type=str, required=True, help="folder for the task")
@@ -29,6 +30,24 @@ def run_fit(options: Namespace) -> None:
     """Adapt, and name the classes."""
     model = files.fit(**given(options))
     print(f"{options.output}: {len(model.classes_)} classes: {', '.join(model.class_names_)}")
+
+
+def similar_parser() -> ArgumentParser:
+    """rank inits by how they suit a few labelled texts"""
+    parser = Parser(description="Rank inits for a task: texts left out in turn, and the way that prompts have gone.")
+    parser.add_argument("--init", action="append", default=[], help="an init, as for metawarp fit; may be repeated")
+    parser.add_argument("--inits", type=str | None, help="a folder of folders of inits")
+    parser.add_argument("--data", type=str, required=True, help="few labelled texts: .csv .tsv .json .jsonl .parquet")
+    column_options(parser)
+    backbone_options(parser, of="init")
+    return parser
+
+
+def run_similar(options: Namespace) -> None:
+    """Print the ranking, the best first."""
+    print(f"{'log-likelihood':>14} {'accuracy':>9} {'prompt similarity':>18}   init")
+    for name, found in files.similar(**given(options)).items():
+        print(f"{found.log_likelihood:>14.3f} {found.accuracy:>9.1%} {found.prompt_similarity:>18.3f}   {name}")
 
 
 def predict_parser() -> ArgumentParser:
@@ -76,6 +95,7 @@ def run_export(options: Namespace) -> None:
 
 COMMANDS = {
     "fit": (fit_parser, run_fit),
+    "similar": (similar_parser, run_similar),
     "predict": (predict_parser, run_predict),
     "export": (export_parser, run_export),
 }

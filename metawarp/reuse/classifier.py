@@ -23,6 +23,7 @@ from metawarp.inits.shipped import GENERAL, shipped
 from metawarp.model.warp import State
 from metawarp.reuse.labels import classes_and_names, label_list, text_list
 from metawarp.reuse.onnx_export import export_onnx
+from metawarp.reuse.similar import Suitability, averaged, rank
 
 INIT = "fitted_from"
 """Folder, in that of a saved task, of the init that it was fitted from."""
@@ -33,10 +34,12 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
 
     Args:
         init: what it starts from: the folder of a learned init, an `Init`, the name of one that ships with the package,
-            or "untrained": no prompt, rows mixed from names and means of sentence embeddings. None: "general",
-            meta-trained on several domains, on the backbone that it belongs to; "untrained" on any other.
+            "owner/name" of the Hub, or "untrained": no prompt, rows mixed from names and means of sentence embeddings.
+            Several of these: the one that suits the task best (see `similar`). None: "general", meta-trained on several
+            domains, on the backbone that it belongs to; "untrained" on any other.
         backbone: a loaded `Backbone`, or what `Backbone.load` takes; None: the one that the init was trained on.
         steps: inner steps; None: as many as the init was trained with.
+        average: of several inits, start from their mean, weighted by how they suit the task, and not from the best.
         any_backbone: allow another backbone than the init's, of the same width.
         device: where a backbone that is loaded here runs.
         dtype: of its weights and activations; states and losses stay in float32 at least.
@@ -45,6 +48,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         classes_: (C,) labels, sorted, or in the order of `class_names` where that is a list.
         class_names_: their names, in the same order.
         init_: the init that it was fitted from.
+        suitability_: of several inits, how each suits the task, by name, the best first; empty for one.
         task_: the adapted state: "prompt" (K, d), "rows" (C, d), "scale", "read_out" (P,).
 
     Example:
@@ -57,10 +61,11 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        init: str | Path | Init | None = None,
+        init: str | Path | Init | Sequence[str | Path | Init] | None = None,
         backbone: str | Path | Backbone | None = None,
         *,
         steps: int | None = None,
+        average: bool = False,
         any_backbone: bool = False,
         device: str = "cpu",
         dtype: str = "float32",
@@ -68,6 +73,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         self.init = init
         self.backbone = backbone
         self.steps = steps
+        self.average = average
         self.any_backbone = any_backbone
         self.device = device
         self.dtype = dtype
@@ -96,16 +102,16 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         if len(texts) != len(labels):
             raise InputError(f"fit got {len(texts)} texts and {len(labels)} labels; it needs one label for each text.")
         classes, names = classes_and_names(labels, class_names)
-        init, backbone = self._resolve()
+        number = {label: i for i, label in enumerate(classes)}
+        episode = Episode.from_texts(
+            names or [str(label) for label in classes], texts, [number[label] for label in labels]
+        )
+        init, backbone = self._resolve(episode)
         if self.steps and not init.inner.groups:
             raise InputError(f"steps is {self.steps}, but this init ({init.method}) has no inner loop; leave it out.")
         warp = init.bind(backbone, any_backbone=self.any_backbone)
         inner = init.inner.with_steps(self.steps)
         state = init.to(backbone)
-        number = {label: i for i, label in enumerate(classes)}
-        episode = Episode.from_texts(
-            names or [str(label) for label in classes], texts, [number[label] for label in labels]
-        )
         if names is not None:
             warp.encoder.require_known(names)
         warp.remember(texts)
@@ -211,14 +217,28 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         model.task_ = {name: tensor.to(found.device) for name, tensor in tensors.items()}
         return model
 
-    def _resolve(self) -> tuple[Init, Backbone]:
-        if isinstance(self.init, Init):
-            init = self.init
-        elif str(self.init) == "untrained":
+    def _resolve(self, episode: Episode) -> tuple[Init, Backbone]:
+        self.suitability_: dict[str, Suitability] = {}
+        if self.init is None or isinstance(self.init, str | Path | Init):
+            return self._one(self.init)
+        if not self.init:
+            raise InputError("init is an empty list; name one init at least, or leave it out.")
+        names = (f"init {i}" if isinstance(one, Init) else str(one) for i, one in enumerate(self.init))
+        found = {name: self._one(one) for name, one in zip(names, self.init, strict=True)}
+        inits = {name: init for name, (init, _) in found.items()}
+        warps = {name: init.bind(on, any_backbone=self.any_backbone) for name, (init, on) in found.items()}
+        self.suitability_ = rank(inits, warps, episode)
+        best = next(iter(self.suitability_))
+        if self.average:
+            return averaged(inits, self.suitability_, len(episode.support_labels)), found[best][1]
+        return found[best]
+
+    def _one(self, init: str | Path | Init | None) -> tuple[Init, Backbone]:
+        if str(init) == "untrained":
             backbone = self._backbone("minilm")
             return untrained(backbone), backbone
-        else:
-            init = Init.from_pretrained(shipped()[GENERAL] if self.init is None else self.init)
+        if not isinstance(init, Init):
+            init = Init.from_pretrained(shipped()[GENERAL] if init is None else init)
         backbone = self._backbone(init.backbone["name"])
         if self.init is None and not self.any_backbone and backbone.fingerprint != init.backbone["fingerprint"]:
             return untrained(backbone), backbone

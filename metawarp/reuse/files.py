@@ -14,16 +14,18 @@ from episodes.reading import read_table
 from metawarp.inits import storage
 from metawarp.inits.init import Init
 from metawarp.reuse.classifier import WarpClassifier
+from metawarp.reuse.similar import Suitability
 
 
 def fit(
-    init: str | Init | None,
+    init: str | Init | Sequence[str] | None,
     output: str,
     *,
     data: str | None = None,
     class_name: Sequence[str] = (),
     text_column: str = "text",
     label_column: str = "label",
+    average: bool = False,
     backbone: str | None = None,
     any_backbone: bool = False,
     device: str = "cpu",
@@ -39,6 +41,7 @@ def fit(
         class_name: classes that may be without texts.
         text_column: the column of texts.
         label_column: the column of labels.
+        average: see `WarpClassifier`.
         backbone: what `Backbone.load` takes; None: the init's own.
         any_backbone: allow another backbone than the init's, of the same widths.
         device: where it runs.
@@ -56,18 +59,61 @@ def fit(
     texts: list[str] = []
     labels: list[str] = []
     if data is not None:
-        # Not a corpus: that has two classes at least, and here one of them may be a name alone.
-        table = read_table(data, text_column, label_column)
-        # Of a handful of texts none is dropped in silence: its class could be left without any.
-        found, kept = usable_rows(table.texts, table.labels, table.name, refuse_conflicts=True)
-        texts, labels = [table.texts[row] for row in kept], [found[row] for row in kept]
-        if len({*labels, *class_name}) < 2:
-            only = listing(map(repr, {*labels, *class_name}))
-            raise InputError(f"{table.name} needs at least 2 classes; its classes are: {only}.")
+        texts, labels = _few(data, text_column, label_column, class_name)
     names = sorted({*labels, *class_name}) if class_name else None
-    model = WarpClassifier(init, backbone, any_backbone=any_backbone, device=device, dtype=dtype)
+    model = WarpClassifier(init, backbone, average=average, any_backbone=any_backbone, device=device, dtype=dtype)
     model.fit(texts, labels, names).save(output)
     return model
+
+
+def _few(data: str, text_column: str, label_column: str, class_name: Sequence[str] = ()) -> tuple[list[str], list[str]]:
+    # Not a corpus: that has two classes at least, and here one of them may be a name alone.
+    table = read_table(data, text_column, label_column)
+    # Of a handful of texts none is dropped in silence: its class could be left without any.
+    found, kept = usable_rows(table.texts, table.labels, table.name, refuse_conflicts=True)
+    texts, labels = [table.texts[row] for row in kept], [found[row] for row in kept]
+    if len({*labels, *class_name}) < 2:
+        only = listing(map(repr, {*labels, *class_name}))
+        raise InputError(f"{table.name} needs at least 2 classes; its classes are: {only}.")
+    return texts, labels
+
+
+def similar(
+    init: Sequence[str],
+    data: str,
+    *,
+    inits: str | None = None,
+    text_column: str = "text",
+    label_column: str = "label",
+    backbone: str | None = None,
+    any_backbone: bool = False,
+    device: str = "cpu",
+    dtype: str = "float32",
+) -> dict[str, Suitability]:
+    """How several inits suit a task, the best first; the arguments are those of `metawarp similar`.
+
+    Args:
+        init: what `WarpClassifier` takes, each.
+        data: file of few labelled texts.
+        inits: a folder, each folder in which is an init too.
+        text_column: the column of texts.
+        label_column: the column of labels.
+        backbone: what `Backbone.load` takes; None: each init's own.
+        any_backbone: allow another backbone than an init's, of the same widths.
+        device: where it runs.
+        dtype: of its weights and activations.
+
+    Raises:
+        InputError: fewer than two inits; data or inits cannot be used.
+    """
+    found = list(init)
+    if inits is not None:
+        found += sorted(str(file.parent) for file in Path(inits).glob("*/init.safetensors"))
+    if len(found) < 2:
+        raise InputError(f"{len(found)} inits are named; give two at least, by --init or the folder they are in.")
+    texts, labels = _few(data, text_column, label_column)
+    model = WarpClassifier(found, backbone, any_backbone=any_backbone, device=device, dtype=dtype)
+    return model.fit(texts, labels).suitability_
 
 
 def predict(

@@ -1,0 +1,144 @@
+"""Which of several inits suits a task: by texts left out in turn, by the way of its prompt; the best, or their mean."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from running import refused
+from tiny import NO_STEPS, tiny_corpus, tiny_episodes
+
+from episodes import Episode, EpisodeSampler
+from metawarp import Init, Warp, WarpClassifier, WarpConfig, train
+from metawarp.cli import main
+from metawarp.reuse.similar import averaged, rank, suitability
+from metawarp.training.config import TrainingConfig
+
+CONFIG = WarpConfig(template="{prompt:2} {text} {mask}", read_out="mean+mask")
+TEXTS = ["play some music", "music please", "rain and cold weather", "is it warm today", "music you play"]
+LABELS = ["music", "music", "weather", "weather", "music"]
+
+
+@pytest.fixture(scope="module")
+def inits(tiny, tmp_path_factory):
+    """One that was trained on the tiny corpus, a fresh one, and one whose prompt is noise."""
+    folder = tmp_path_factory.mktemp("inits")
+    fresh = Init.start(Warp(tiny, CONFIG), NO_STEPS, method="prototypical")
+    noise = torch.randn(2, 32, generator=torch.Generator().manual_seed(0)) * 3
+    trained = train(
+        tiny_corpus(), str(folder / "trained"), backbone=tiny, n_way=2, k_shot=2, n_query=3, warp=CONFIG,
+        training=TrainingConfig(steps=60, meta_batch=2, lr=0.03, validate_every=60, validation_episodes=2),
+    )  # fmt: skip
+    noisy = replace(fresh, tensors={**fresh.tensors, "prompt": noise})
+    fresh.save(folder / "fresh")
+    noisy.save(folder / "noise")
+    return folder, {"fresh": fresh, "noise": noisy, "trained": trained}
+
+
+def warps_of(inits, tiny):
+    return {name: init.bind(tiny) for name, init in inits.items()}
+
+
+def test_the_score_is_that_of_texts_left_out_one_by_one(tiny, inits):
+    _, found = inits
+    init = found["trained"]
+    episode = tiny_episodes(1)[0]
+    scores, right = [], []
+    for i in range(len(episode.support_labels)):
+        texts, labels = list(episode.support_texts), episode.support_labels.tolist()
+        text, label = texts.pop(i), labels.pop(i)
+        model = WarpClassifier(init, tiny).fit(texts, labels, list(episode.class_names))
+        probabilities = model.predict_proba([text])[0]
+        scores.append(np.log(probabilities[label]))
+        right.append(probabilities.argmax() == label)
+    suits = suitability(init, init.bind(tiny), episode)
+    assert suits.log_likelihood == pytest.approx(np.mean(scores), abs=1e-5)
+    assert suits.accuracy == pytest.approx(np.mean(right))
+
+
+def test_the_ranking_is_by_that_score(tiny, inits):
+    _, found = inits
+    sampler = EpisodeSampler(tiny_corpus(), 3, 3, 2)
+    for i in range(3):
+        ranking = rank(found, warps_of(found, tiny), sampler[i])
+        scores = [suits.log_likelihood for suits in ranking.values()]
+        assert scores == sorted(scores, reverse=True) and set(ranking) == set(found)
+
+
+def test_a_prompt_that_went_the_way_that_tasks_ask_for_is_similar(tiny, inits):
+    _, found = inits
+    sampler = EpisodeSampler(tiny_corpus(), 3, 3, 2)
+    similarity = {
+        name: np.mean([suitability(init, init.bind(tiny), sampler[i]).prompt_similarity for i in range(8)])
+        for name, init in found.items()
+    }
+    assert similarity["fresh"] == 0
+    assert similarity["trained"] > abs(similarity["noise"])
+    assert abs(similarity["noise"]) < 0.3
+
+
+def test_a_classifier_picks_the_best(tiny, inits):
+    folder, found = inits
+    names = [str(folder / name) for name in found]
+    model = WarpClassifier(names, tiny).fit(TEXTS, LABELS)
+    best = next(iter(model.suitability_))
+    assert set(model.suitability_) == set(names)
+    assert model.init_.fingerprint == Init.load(best).fingerprint
+    alone = WarpClassifier(best, tiny).fit(TEXTS, LABELS)
+    assert model.predict_proba(TEXTS) == pytest.approx(alone.predict_proba(TEXTS))
+    assert not alone.suitability_
+
+
+def test_the_mean_is_weighted_by_the_likelihoods(tiny, inits, tmp_path):
+    _, found = inits
+    episode = Episode.from_texts(("music", "weather"), TEXTS, [int(label == "weather") for label in LABELS])
+    ranking = rank(found, warps_of(found, tiny), episode)
+    mean = averaged(found, ranking, len(TEXTS))
+    likelihood = {name: np.exp(len(TEXTS) * ranking[name].log_likelihood) for name in found}
+    total = sum(likelihood.values())
+    prompt = sum(likelihood[name] / total * found[name].tensors["prompt"] for name in found)
+    assert torch.allclose(mean.tensors["prompt"], prompt.float(), atol=1e-5)
+    model = WarpClassifier(list(found.values()), tiny, average=True).fit(TEXTS, LABELS)
+    model.save(tmp_path)
+    again = WarpClassifier.load(tmp_path, tiny)
+    assert again.predict_proba(TEXTS) == pytest.approx(model.predict_proba(TEXTS))
+
+
+def test_it_is_cloned_like_any_estimator(tiny, inits):
+    from sklearn.base import clone
+
+    folder, _ = inits
+    model = WarpClassifier([str(folder / "fresh"), "general"], tiny, average=True)
+    assert clone(model).get_params()["init"] == model.init
+    assert copy.deepcopy(model).average
+
+
+def test_the_command_ranks_a_folder(made, tmp_path, capsys):
+    for name in ("one", "two"):
+        Init.load(made / "init").save(tmp_path / "inits" / name)
+    (tmp_path / "few.csv").write_text(
+        "text,label\nplay some music,music\nmusic now,music\nrain today,weather\ncold rain,weather\n"
+    )
+    command = ["similar", f"--data={tmp_path}/few.csv", f"--backbone={made}/backbone"]
+    main([*command, f"--inits={tmp_path}/inits", f"--init={made}/init"])
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.split() == ["log-likelihood", "accuracy", "prompt", "similarity", "init"]
+    assert {line.split()[-1] for line in lines} == {f"{tmp_path}/inits/one", f"{tmp_path}/inits/two", f"{made}/init"}
+    main(["fit", f"--init=[{tmp_path}/inits/one,{made}/init]", *command[1:], f"--output={tmp_path}/task"])
+    assert "2 classes: music, weather" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([*command, f"--init={made}/init"])
+    assert "1 inits are named; give two at least, by --init or the folder they are in." in capsys.readouterr().err
+
+
+def test_what_cannot_be_told_apart_or_averaged_is_refused(tiny, inits):
+    _, found = inits
+    alone = Episode.from_texts(("music", "weather"), ["play"], [0])
+    with refused("inits are told apart by texts left out in turn; give two labelled texts at least."):
+        rank(found, warps_of(found, tiny), alone)
+    other = Init.start(Warp(tiny, replace(CONFIG, template="{prompt:3} {text} {mask}")), NO_STEPS)
+    with refused("inits of different backbones, templates, forms or inner loops have no mean; let the best be picked."):
+        WarpClassifier([found["fresh"], other], tiny, average=True).fit(TEXTS, LABELS)
+    with refused("init is an empty list; name one init at least, or leave it out."):
+        WarpClassifier([], tiny).fit(TEXTS, LABELS)
