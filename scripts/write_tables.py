@@ -2,6 +2,7 @@
 
 python scripts/write_tables.py
 python scripts/write_tables.py --take runs/field/results.json     # first keep what `metawarp benchmark` measured
+python scripts/write_tables.py --take runs/forms/results.json     # the table "forms" is kept in benchmarks/forms.json
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from engine_cases import HALF, LATE, PEER
+from safetensors.torch import load_file
 
 from metawarp.backbones.architectures import described
 from metawarp.benchmark.report import calibrations_of, markdown, tables_of
@@ -22,6 +25,8 @@ from metawarp.evaluation.cost import COSTS
 from metawarp.inits.storage import write_text
 
 FIELD, ENGINES = Path("benchmarks/field.json"), Path("benchmarks/engines.json")
+FORMS = Path("benchmarks/forms.json")
+SIMILAR = Path("benchmarks/similar.json")
 RESULTS = ("README.md", "docs/results.md")
 MARK = "<!-- {}: written by scripts/write_tables.py -->"
 PICTURE = r"\((?:docs/)?([a-z]+)-([a-z]+)\.png\)"
@@ -47,6 +52,8 @@ def main() -> None:
         for table, plot in (found for found in re.findall(PICTURE, text) if found[0] in field):
             PLOTS[plot](field[table]).savefig(f"docs/{table}-{plot}.png", dpi=90)
     put("docs/backbones.md", "backbones", backbone_table())
+    put("docs/forms.md", "forms", forms_table(json.loads(FORMS.read_text(encoding="utf-8"))["forms"]))
+    put("docs/forms.md", "similar", similar_table(json.loads(SIMILAR.read_text(encoding="utf-8"))))
     put("docs/engine.md", "engines", engine_table(engines))
     put("docs/engine.md", "figures", figures_table(engines))
     put("docs/engine.md", "lines", lines_table(engines))
@@ -62,16 +69,64 @@ def put(file: str, name: str, table: str) -> None:
 
 def take(results: Path) -> None:
     """Keep the figures of a benchmark's results, and of tables measured before that these do not have."""
-    kept = json.loads(FIELD.read_text(encoding="utf-8")) if FIELD.exists() else {}
-    for name, table in json.loads(results.read_text(encoding="utf-8"))["tables"].items():
+    trained, tables = trainings_beside(results), json.loads(results.read_text(encoding="utf-8"))["tables"]
+    file = FORMS if "forms" in tables else FIELD
+    kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    for name, table in tables.items():
         unused = LARGE if "cost" in table["plots"] else (*LARGE, *COSTS)
         for settings in table["corpora"].values():
             for setting in settings.values():
                 for found in setting["contenders"].values():
+                    found |= trained.get(found["init_sha256"][0], {}) if file is FORMS else {}
                     for name_of in unused:
                         found.pop(name_of, None)
         kept[name] = table
-    write_text(FIELD, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+    write_text(file, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+
+
+def trainings_beside(results: Path) -> dict[str, dict[str, float]]:
+    """By the sha256 of an init: how many numbers it has, and how long a task of its training took."""
+    found = {}
+    for config in results.parent.glob("trainings/*/config.json"):
+        if not (config.parent / "init.safetensors").exists():
+            continue
+        log = [json.loads(line) for line in (config.parent / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        numbers = sum(tensor.numel() for tensor in load_file(config.parent / "init.safetensors").values())
+        found[json.loads(config.read_text(encoding="utf-8"))["sha256"]] = {
+            "numbers": numbers,
+            "training_seconds_a_task": 1 / median(entry["tasks_per_second"] for entry in log),
+        }
+    return found
+
+
+def forms_table(found: dict[str, Any]) -> str:
+    """Form × accuracy of each corpus and setting, and costs on the first corpus at the last setting."""
+    places = [(corpus, setting) for corpus, settings in found["corpora"].items() for setting in settings]
+    header = ["form", "numbers learned", *(f"{corpus}, {setting}" for corpus, setting in places)]
+    header += ["numbers kept a task", "s to adapt", "s a task of training"]
+    rows = []
+    first = next(iter(found["corpora"].values()))
+    for form, costs in list(first.values())[-1]["contenders"].items():
+        cells = [form, f"{costs['numbers']:,}" if "numbers" in costs else "–"]
+        for corpus, setting in places:
+            measured = found["corpora"][corpus][setting]["contenders"][form]
+            cells.append(f"{100 * measured['accuracy']:.1f} ± {100 * measured['ci95']:.1f}")
+        cells += [f"{costs['numbers_a_task']:,.0f}", f"{costs['seconds_a_task']:.2f}"]
+        cells.append(f"{costs['training_seconds_a_task']:.2f}" if "training_seconds_a_task" in costs else "–")
+        rows.append(cells)
+    return markdown(header, rows)
+
+
+def similar_table(found: dict[str, Any]) -> str:
+    """Corpus and shots × how often its own init comes first, and what is right when starting from whom."""
+    rows, header = [], []
+    for corpus, settings in found["corpora"].items():
+        for shots, measured in settings.items():
+            header = [f"own init first, {way}" for way in measured["own init first"]] + list(measured["accuracy"])
+            shares = [f"{share:.0%}" for share in measured["own init first"].values()]
+            right = [f"{100 * mean:.1f} ± {100 * width:.1f}" for mean, width in measured["accuracy"].values()]
+            rows.append([f"{corpus}, {shots}", *shares, *right])
+    return markdown(["tasks of", *header], rows)
 
 
 def joined(tables: Iterable[list[list[str]]]) -> str:
