@@ -16,11 +16,12 @@ import numpy as np
 from tqdm import tqdm
 
 from episodes import Episode, EpisodeSampler
-from metawarp import Backbone, Init, WarpClassifier
+from metawarp import Backbone, Init, Warp
 from metawarp.benchmark.keys import load
-from metawarp.evaluation.scores import interval
+from metawarp.evaluation.scores import interval, metawarp_predictor
+from metawarp.inits.shipped import GENERAL
 from metawarp.inits.storage import write_text
-from metawarp.reuse.similar import Suitability
+from metawarp.reuse.similar import averaged, rank
 
 OUTPUT = Path("benchmarks/similar.json")
 SHOTS = (1, 5)
@@ -50,34 +51,37 @@ def main() -> None:
 
 def measured(inits: dict[str, Init], own: str, backbone: Backbone, episodes: list[Episode]) -> dict[str, object]:
     """Shares of tasks in which the own init comes first, and accuracies of what is started from."""
-    names = {f"init {i}": name for i, name in enumerate(inits)}
+    general = Init.load(GENERAL)
+    warps = {name: init.bind(backbone) for name, init in {**inits, GENERAL: general}.items()}
+    mean_of = inits[own].bind(backbone)
     right: dict[str, list[float]] = {}
     first: dict[str, list[bool]] = {"by texts left out": [], "by the way of the prompt": []}
     for episode in tqdm(episodes, desc=own):
+        ranking = rank(inits, warps, episode)
+        best = next(iter(ranking))
+        each = {name: accuracy(init, warps[name], episode) for name, init in {**inits, GENERAL: general}.items()}
         starts = {
-            "the best by texts left out": WarpClassifier(list(inits.values()), backbone),
-            "the weighted mean": WarpClassifier(list(inits.values()), backbone, average=True),
-            "its own": WarpClassifier(inits[own], backbone),
-            "the ones of the others, on average": [WarpClassifier(inits[o], backbone) for o in inits if o != own],
-            "general": WarpClassifier(backbone=backbone),
+            "the best by texts left out": each[best],
+            "their weighted mean": accuracy(averaged(inits, ranking, len(episode.support_labels)), mean_of, episode),
+            "its own": each[own],
+            "another": float(np.mean([each[name] for name in inits if name != own])),
+            GENERAL: each[GENERAL],
         }
-        for name, models in starts.items():
-            several = models if isinstance(models, list) else [models]
-            right.setdefault(name, []).append(float(np.mean([accuracy(model, episode) for model in several])))
-        ranking: dict[str, Suitability] = starts["the best by texts left out"].suitability_  # pyright: ignore
+        for name, share in starts.items():
+            right.setdefault(name, []).append(share)
         by_way = max(ranking, key=lambda name: ranking[name].prompt_similarity)
-        first["by texts left out"].append(names[next(iter(ranking))] == own)
-        first["by the way of the prompt"].append(names[by_way] == own)
+        first["by texts left out"].append(best == own)
+        first["by the way of the prompt"].append(by_way == own)
     return {
         "own init first": {name: float(np.mean(times)) for name, times in first.items()},
         "accuracy": {name: [float(np.mean(one)), interval(np.array(one))] for name, one in right.items()},
     }
 
 
-def accuracy(model: WarpClassifier, episode: Episode) -> float:
-    """Of a classifier fitted to an episode's support texts, on its queries."""
-    model.fit(list(episode.support_texts), episode.support_labels.tolist(), list(episode.class_names))
-    return float((model.predict(list(episode.query_texts)) == episode.query_labels).mean())
+def accuracy(init: Init, warp: Warp, episode: Episode) -> float:
+    """Of a task's queries, adapted from an init."""
+    (probabilities,) = metawarp_predictor(warp, init.to(warp.backbone), init.inner)([episode])
+    return float((probabilities.argmax(1) == episode.query_labels).mean())
 
 
 if __name__ == "__main__":

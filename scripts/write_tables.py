@@ -52,7 +52,9 @@ def main() -> None:
         for table, plot in (found for found in re.findall(PICTURE, text) if found[0] in field):
             PLOTS[plot](field[table]).savefig(f"docs/{table}-{plot}.png", dpi=90)
     put("docs/backbones.md", "backbones", backbone_table())
-    put("docs/forms.md", "forms", forms_table(json.loads(FORMS.read_text(encoding="utf-8"))["forms"]))
+    forms = json.loads(FORMS.read_text(encoding="utf-8"))
+    put("docs/forms.md", "forms", forms_table(forms["forms"]))
+    put("docs/forms.md", "windows", joined(tables_of(forms["windows"])))
     put("docs/forms.md", "similar", similar_table(json.loads(SIMILAR.read_text(encoding="utf-8"))))
     put("docs/engine.md", "engines", engine_table(engines))
     put("docs/engine.md", "figures", figures_table(engines))

@@ -54,6 +54,11 @@ def test_maml_with_fixed_rates_agrees(tiny, steps, second_order):
     assert not ours.gradients["log_inner_lr.prompt"].any()
 
 
+@pytest.mark.parametrize("form", ["deep", "prefix", "pool:2", "lora:2", "weights"])
+def test_so_it_is_with_other_forms_of_prompt(tiny, form):
+    assert_same(*both(tiny, InnerLoop(2, GROUPS), form=form), 1e-8)
+
+
 @pytest.mark.parametrize("groups", [("rows",), ("prompt",)])
 def test_so_it_is_where_one_group_moves(tiny, groups):
     assert_same(*both(tiny, InnerLoop(3, groups)), 1e-10)
