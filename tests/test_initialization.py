@@ -158,8 +158,6 @@ def test_tensors_that_do_not_fit_the_config_are_refused(saved, tensors, held):
 @pytest.mark.parametrize(
     ("name", "shape", "needed"),
     [
-        ("prompt", (5, 48), "(5, 32)"),
-        ("prompt", (5,), "(5, 32)"),
         ("log_scale", (3,), "()"),
         ("read_out", (3,), "(2,)"),
         ("name_weight", (2,), "()"),
@@ -172,11 +170,12 @@ def test_tensors_of_another_shape_are_refused(saved, name, shape, needed):
         Init.load(saved)
 
 
-def test_a_prompt_of_another_length_than_the_template_is_refused(saved, tiny):
-    change(saved, tensors={"prompt": torch.zeros(4, 32)})
+@pytest.mark.parametrize("shape", [(4, 32), (5, 48), (5,)])
+def test_a_prompt_of_another_shape_than_its_form_has_is_refused(saved, tiny, shape):
+    change(saved, tensors={"prompt": torch.zeros(shape)})
     with refused(
-        "this init has 4 prompt tokens; its template \"{prompt:2} {text} {prompt:'the topic is'} {mask}\" "
-        "has 5 with this tokenizer."
+        f"this init's prompt has the shape {shape}; with form 'input' and template \"{{prompt:2}} {{text}} "
+        "{prompt:'the topic is'} {mask}\" it is (5, 32) on this backbone."
     ):
         Init.load(saved).bind(tiny)
 
