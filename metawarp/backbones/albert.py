@@ -8,22 +8,18 @@ from typing import Any
 from torch import Tensor
 
 from metawarp.backbones.bert import QUERY_VALUE
-from metawarp.backbones.family import Family, Head, Layer, all_positions, bidirectional_mask
+from metawarp.backbones.family import Family, Head, Layer, all_positions, bidirectional_mask, embed, masked
 
 
 def _embed(encoder: Any, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
-    return encoder.encoder.embedding_hidden_mapping_in(encoder.embeddings(inputs_embeds=embeddings))
+    return encoder.encoder.embedding_hidden_mapping_in(embed(encoder, embeddings, attention_mask))
 
 
 def _layers(encoder: Any, hidden: Tensor, attention_mask: Tensor) -> list[Layer]:
     mask = bidirectional_mask(encoder, hidden, attention_mask)
     groups = encoder.encoder.albert_layer_groups
     number = _n_layers(encoder)
-    return [partial(_through, groups[layer * len(groups) // number], mask) for layer in range(number)]
-
-
-def _through(group: Any, mask: Tensor | None, hidden: Tensor) -> Tensor:
-    return group(hidden, mask)
+    return [partial(masked, groups[layer * len(groups) // number], mask) for layer in range(number)]
 
 
 def _n_layers(encoder: Any) -> int:

@@ -8,21 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metawarp.backbones.family import Family, Head, Layer, all_positions, bidirectional_mask, positions_from
-
-
-def _embed(encoder: Any, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
-    return encoder.embeddings(inputs_embeds=embeddings)
+from metawarp.backbones.family import (
+    Family,
+    Head,
+    Layer,
+    all_positions,
+    bidirectional_mask,
+    embed,
+    masked,
+    positions_from,
+)
 
 
 def layers(encoder: Any, hidden: Tensor, attention_mask: Tensor) -> list[Layer]:
     """Layers that take hidden states and a mask."""
     mask = bidirectional_mask(encoder, hidden, attention_mask)
-    return [partial(_through, layer, mask) for layer in encoder.encoder.layer]
-
-
-def _through(layer: nn.Module, mask: Tensor | None, hidden: Tensor) -> Tensor:
-    return layer(hidden, mask)
+    return [partial(masked, layer, mask) for layer in encoder.encoder.layer]
 
 
 def n_layers(encoder: Any) -> int:
@@ -82,7 +83,7 @@ _BY_CONTENT: dict[str, Any] = {
 }
 """What attention by content alone allows."""
 
-BERT = Family("BERT", "bert", _embed, layers, n_layers, all_positions, _head, **_BY_CONTENT)
+BERT = Family("BERT", "bert", embed, layers, n_layers, all_positions, _head, **_BY_CONTENT)
 
 
 def first_position(encoder: Any) -> int:
@@ -90,7 +91,8 @@ def first_position(encoder: Any) -> int:
     return int(encoder.embeddings.padding_idx) + 1
 
 
-def _embed_behind_padding(encoder: Any, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
+def embed_behind_padding(encoder: Any, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
+    """As `embed`, with the positions of a family that counts them from behind the padding id."""
     # Passed, since the model would otherwise count positions from the ids that it is not given.
     return encoder.embeddings(
         inputs_embeds=embeddings, position_ids=positions_from(first_position(encoder), embeddings)
@@ -112,12 +114,12 @@ def _lm_features(head: Any, hidden: Tensor) -> Tensor:
 
 
 ROBERTA = Family(
-    "RoBERTa", "roberta", _embed_behind_padding, layers, n_layers, positions_behind_padding, lm_head, **_BY_CONTENT
+    "RoBERTa", "roberta", embed_behind_padding, layers, n_layers, positions_behind_padding, lm_head, **_BY_CONTENT
 )
 
 
 def _embed_projected(encoder: Any, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
-    embedded = encoder.embeddings(inputs_embeds=embeddings)
+    embedded = embed(encoder, embeddings, attention_mask)
     return encoder.embeddings_project(embedded) if hasattr(encoder, "embeddings_project") else embedded
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from metawarp.backbones.family import Family, Head, Layer, all_positions, bidirectional_mask
+from metawarp.backbones.family import Family, Head, Layer, all_positions, bidirectional_mask, masked
 
 
 def _embed(encoder: Any, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
@@ -16,11 +16,7 @@ def _embed(encoder: Any, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
 
 def _layers(encoder: Any, hidden: Tensor, attention_mask: Tensor) -> list[Layer]:
     mask = bidirectional_mask(encoder, hidden, attention_mask)
-    return [partial(_through, layer, mask) for layer in encoder.transformer.layer]
-
-
-def _through(layer: nn.Module, mask: Tensor | None, hidden: Tensor) -> Tensor:
-    return layer(hidden, mask)
+    return [partial(masked, layer, mask) for layer in encoder.transformer.layer]
 
 
 def _n_layers(encoder: Any) -> int:

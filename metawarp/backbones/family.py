@@ -74,6 +74,16 @@ def bidirectional_mask(encoder: Any, hidden: Tensor, attention_mask: Tensor) -> 
     return create_bidirectional_mask(config=encoder.config, inputs_embeds=hidden, attention_mask=attention_mask)
 
 
+def embed(encoder: Any, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
+    """Positions and types added by the model's own embeddings, in the model's own way."""
+    return encoder.embeddings(inputs_embeds=embeddings)
+
+
+def masked(layer: Any, mask: Tensor | None, hidden: Tensor) -> Tensor:
+    """A layer that takes hidden states and a mask, and nothing else."""
+    return layer(hidden, mask)
+
+
 def all_positions(encoder: Any) -> int:
     """Those of a family that counts them from 0."""
     return int(encoder.config.max_position_embeddings)

@@ -7,11 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from metawarp.backbones.family import Family, Head, Layer, all_positions, bidirectional_mask, positions_from
-
-
-def _embed(encoder: Any, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
-    return encoder.embeddings(inputs_embeds=embeddings)
+from metawarp.backbones.family import Family, Head, Layer, all_positions, bidirectional_mask, embed, positions_from
 
 
 def _layers(encoder: Any, hidden: Tensor, attention_mask: Tensor) -> list[Layer]:
@@ -49,4 +45,4 @@ def _head(model: Any) -> Head:
     return model.head
 
 
-MODERNBERT = Family("ModernBERT", "model", _embed, _layers, _n_layers, all_positions, _head, query_value=("Wqkv",))
+MODERNBERT = Family("ModernBERT", "model", embed, _layers, _n_layers, all_positions, _head, query_value=("Wqkv",))

@@ -7,14 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from metawarp.backbones.bert import first_position, lm_head, n_layers, positions_behind_padding
-from metawarp.backbones.family import Family, Layer, bidirectional_mask, positions_from
-
-
-def _embed(encoder: Any, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
-    return encoder.embeddings(
-        inputs_embeds=embeddings, position_ids=positions_from(first_position(encoder), embeddings)
-    )
+from metawarp.backbones.bert import embed_behind_padding, lm_head, n_layers, positions_behind_padding
+from metawarp.backbones.family import Family, Layer, bidirectional_mask
 
 
 def _layers(encoder: Any, hidden: Tensor, attention_mask: Tensor) -> list[Layer]:
@@ -28,5 +22,12 @@ def _through(layer: Any, mask: Tensor | None, bias: Tensor, hidden: Tensor) -> T
 
 
 MPNET = Family(
-    "MPNet", "mpnet", _embed, _layers, n_layers, positions_behind_padding, lm_head, query_value=("attn.q", "attn.v")
+    "MPNet",
+    "mpnet",
+    embed_behind_padding,
+    _layers,
+    n_layers,
+    positions_behind_padding,
+    lm_head,
+    query_value=("attn.q", "attn.v"),
 )
