@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from episodes import InputError
-from metawarp.backbones.family import Around, Family, Head
+from metawarp.backbones.family import Around, Family, Head, at_positions
 from metawarp.backbones.pretrained import load_pretrained
 
 
@@ -159,7 +159,7 @@ class Backbone:
             hidden = self.through(entering, attention_mask, layer, self.n_layers - 1)
             return self.family.last_at(self.model, hidden, attention_mask, at)
         hidden = self.through(entering, attention_mask, layer, self.n_layers, around=around)
-        return hidden if at is None else hidden[torch.arange(len(hidden), device=hidden.device), at]
+        return hidden if at is None else at_positions(hidden, at)
 
     def mask_features(self, hidden: Tensor) -> Tensor:
         """Features of WARP at [MASK]: the head before its decoder, or the hidden state itself; (B, h) → (B, d)."""

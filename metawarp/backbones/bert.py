@@ -13,6 +13,7 @@ from metawarp.backbones.family import (
     Head,
     Layer,
     all_positions,
+    at_positions,
     bidirectional_mask,
     embed,
     masked,
@@ -56,7 +57,7 @@ def _from(layer: Any, here: Tensor, hidden: Tensor, mask: Tensor, pairs: Tensor 
 
 
 def _last_at(encoder: Any, hidden: Tensor, attention_mask: Tensor, positions: Tensor) -> Tensor:
-    here = hidden[torch.arange(len(hidden), device=hidden.device), positions][:, None]
+    here = at_positions(hidden, positions)[:, None]
     return _from(encoder.encoder.layer[-1], here, hidden, attention_mask)[:, 0]
 
 

@@ -67,6 +67,11 @@ def positions_from(first: int, embeddings: Tensor) -> Tensor:
     return torch.arange(first, first + embeddings.shape[1], device=embeddings.device)[None]
 
 
+def at_positions(hidden: Tensor, positions: Tensor) -> Tensor:
+    """Hidden states (B, n, h) at one position of each text (B,), (B, h)."""
+    return hidden[torch.arange(hidden.shape[0], device=hidden.device), positions]
+
+
 def bidirectional_mask(encoder: Any, hidden: Tensor, attention_mask: Tensor) -> Tensor | None:
     """The mask that a family's attention takes, from (B, n) true where there is a token."""
     from transformers.masking_utils import create_bidirectional_mask

@@ -84,6 +84,11 @@ class WarpConfig:
         return tuple(self.read_out.split("+"))
 
     @property
+    def text_parts(self) -> tuple[str, ...]:
+        """Those of the text alone."""
+        return tuple(part for part in self.parts if part.startswith("text"))
+
+    @property
     def layers_below(self) -> tuple[int, ...]:
         """How many layers below the last the texts alone are read at."""
-        return tuple(int(part.partition("-")[2] or 0) for part in self.parts if part.startswith("text"))
+        return tuple(int(part.partition("-")[2] or 0) for part in self.text_parts)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from metawarp.backbones.backbone import Backbone
+from metawarp.backbones.family import at_positions
 from metawarp.forms.form import Form
 from metawarp.texts.encoded import EncodedBatch
 from metawarp.texts.held import Held
@@ -69,14 +70,18 @@ class PromptedFeatures:
         return batch.in_passes(self.backbone.max_tokens, lambda some, rows: self._pass(prompt, some, first[rows]).cpu())
 
     def _pass(self, prompts: Tensor, batch: EncodedBatch, task: Tensor) -> Tensor:
-        batch = self.form.shown(batch).to(self.backbone.device)
+        found = self.read(prompts, self.form.shown(batch).to(self.backbone.device), task)
+        return torch.cat([found[part].to(prompts.dtype) for part in self.sizes], dim=-1)
+
+    def read(self, prompts: Tensor, batch: EncodedBatch, task: Tensor) -> dict[str, Tensor]:
+        """By part, the features (B, h) of texts as the form shows them, computed in one pass."""
         parts, found = self.form.parted(prompts), {}
         if "mean" in self.sizes:
             hidden = self.form.hidden(parts, batch, task)
             found["mean"] = mean_over(hidden, batch.text_mask)
-            at_mask = hidden[torch.arange(len(batch), device=hidden.device), batch.mask_position]
+            at_mask = at_positions(hidden, batch.mask_position)
         else:
             at_mask = self.form.hidden(parts, batch, task, batch.mask_position)
         if "mask" in self.sizes:
             found["mask"] = self.backbone.mask_features(at_mask)
-        return torch.cat([found[part].to(prompts.dtype) for part in self.sizes], dim=-1)
+        return found

@@ -67,11 +67,9 @@ class Warp:
                 f"{backbone.n_layers}."
             )
         self.text = TextFeatures(backbone, layers) if layers else None
-        form, number = form_of(config.form)
-        self.form = form(backbone, self.encoder([""]), config.prompt_layer, self.lower, number)
-        self.prompted = PromptedFeatures(
-            backbone, config.parts, self.form, self.encoder([""]) if config.debias else None
-        )
+        (form, number), empty = form_of(config.form), self.encoder([""])
+        self.form = form(backbone, empty, config.prompt_layer, self.lower, number)
+        self.prompted = PromptedFeatures(backbone, config.parts, self.form, empty if config.debias else None)
 
     def changed(self, **settings: str) -> Warp:
         """The same model with other settings of its config; what is remembered of texts is shared."""
@@ -151,7 +149,7 @@ class Warp:
         found = self.prompted(prompts, batch, task[text.to(task.device)])
         if self.text is not None:
             alone = self.text(replace(batch, shift=None)).to(prompts.dtype).unbind(1)
-            found |= dict(zip((part for part in self.config.parts if part.startswith("text")), alone, strict=True))
+            found |= dict(zip(self.config.text_parts, alone, strict=True))
         if len(batch) > number:
             found = {part: _mean_by(text.to(windows.device), number, windows) for part, windows in found.items()}
         return self.joined(found, weights)[copies]

@@ -22,7 +22,6 @@ from episodes.errors import first_line
 from metawarp.inits.storage import write_whole
 from metawarp.model.warp import State, Warp
 from metawarp.texts.encoded import EncodedBatch
-from metawarp.texts.text_features import mean_over
 
 _AROUND = ("input_ids", "prompt_index", "text_mask")
 
@@ -56,24 +55,15 @@ class TaskGraph(nn.Module):
             found["mask"] = found["mask"] - self.bias
         if self.warp.text is not None:
             means = self.warp.text.means(_with_text(self.alone, self.specials_before, input_ids, attention_mask))
-            parts = [part for part in self.warp.config.parts if part.startswith("text")]
-            found |= dict(zip(parts, means.unbind(1), strict=True))
+            found |= dict(zip(self.warp.config.text_parts, means.unbind(1), strict=True))
         features = self.warp.joined(found, self.task.get("read_out"))
         rows = self.task["rows"].expand(input_ids.shape[0], -1, -1)  # ONNX wants Einsum's sizes alike
         return self.warp.logits(features, rows, self.task["scale"]).softmax(-1)
 
     def _under_prompt(self, batch: EncodedBatch) -> dict[str, Tensor]:
-        form, prompted, found = self.warp.form, self.warp.prompted.sizes, {}
-        if not prompted:
-            return found
-        task = torch.zeros_like(batch.mask_position)
-        hidden = form.hidden(form.parted(self.task["prompt"][None]), batch, task)
-        if "mean" in prompted:
-            found["mean"] = mean_over(hidden, batch.text_mask)
-        if "mask" in prompted:
-            place = batch.mask_position[:, None, None].expand(-1, 1, hidden.shape[-1])
-            found["mask"] = self.warp.backbone.mask_features(hidden.gather(1, place)[:, 0])
-        return found
+        if not self.warp.prompted.sizes:
+            return {}
+        return self.warp.prompted.read(self.task["prompt"][None], batch, torch.zeros_like(batch.mask_position))
 
 
 def _with_text(template: EncodedBatch, before: int, input_ids: Tensor, attention_mask: Tensor) -> EncodedBatch:

@@ -17,11 +17,10 @@ from torch.nn.functional import cosine_similarity
 
 from episodes import Episode, InputError
 from metawarp.adaptation.adapt import adapt, read, start, task_logits, task_losses
-from metawarp.adaptation.inner_loop import InnerLoop, InnerRates
+from metawarp.adaptation.inner_loop import InnerLoop
 from metawarp.adaptation.tasks import TaskBatch
 from metawarp.inits.init import Init
-from metawarp.inits.start import fresh_tensors
-from metawarp.model.warp import Warp
+from metawarp.model.warp import State, Warp
 
 TASKS_AT_ONCE = 16
 """Texts that are left out at the same time, each in a task of its own."""
@@ -62,8 +61,9 @@ def rank(inits: Mapping[str, Init], warps: Mapping[str, Warp], episode: Episode)
 
 def suitability(init: Init, warp: Warp, episode: Episode) -> Suitability:
     """How one init suits a task."""
-    state = init.to(warp.backbone)
-    likelihoods, hits = [], []
+    state, fresh = init.to(warp.backbone), Init.start(warp, InnerLoop(0, ())).to(warp.backbone)
+    way = state["prompt"] - fresh["prompt"]
+    likelihoods, hits, slope = [], [], torch.zeros_like(way)
     for first in range(0, len(episode.support_labels), TASKS_AT_ONCE):
         left_out = range(first, min(first + TASKS_AT_ONCE, len(episode.support_labels)))
         tasks = TaskBatch.encode([_without(episode, i) for i in left_out], warp.encoder, warp.backbone.device)
@@ -72,8 +72,13 @@ def suitability(init: Init, warp: Warp, episode: Episode) -> Suitability:
             logits = task_logits(warp, adapted, read(warp, adapted, tasks.query), tasks.query, tasks)
         likelihoods.append(logits.log_softmax(-1).gather(1, tasks.query.label[:, None])[:, 0])
         hits.append(logits.argmax(-1) == tasks.query.label)
+        if way.any():
+            slope += _slope(warp, fresh, tasks)
+    similarity = float(cosine_similarity(-slope.flatten().float(), way.flatten().float(), dim=0))
     return Suitability(
-        float(torch.cat(likelihoods).mean()), float(torch.cat(hits).float().mean()), _similarity(init, warp, episode)
+        float(torch.cat(likelihoods).mean()),
+        float(torch.cat(hits).float().mean()),
+        similarity if math.isfinite(similarity) else 0.0,
     )
 
 
@@ -107,18 +112,9 @@ def _without(episode: Episode, left_out: int) -> Episode:
     return Episode.from_texts(episode.class_names, texts, labels, [text], [label])
 
 
-def _similarity(init: Init, warp: Warp, episode: Episode) -> float:
-    fresh = fresh_tensors(warp, InnerLoop(0, ()), InnerRates(), 0, words=True)
-    way = (init.tensors["prompt"] - fresh["prompt"]).flatten()
-    if not way.any():
-        return 0.0
-    state = {name: tensor.to(warp.backbone.device) for name, tensor in {**init.tensors, **fresh}.items()}
-    state["prompt"].requires_grad_()
-    every = range(len(episode.support_labels))
-    # Rows fitted to a text are sure of it whatever the prompt; of each text, those fitted to the others are asked.
-    tasks = TaskBatch.encode([_without(episode, i) for i in every], warp.encoder, warp.backbone.device)
+def _slope(warp: Warp, fresh: State, tasks: TaskBatch) -> Tensor:
+    """Of the loss of texts left out, with respect to a fresh prompt. Rows fitted to a text itself are sure of it."""
+    state = {**fresh, "prompt": fresh["prompt"].clone().requires_grad_()}
     current, _ = start(warp, state, tasks)
-    loss = task_losses(warp, current, read(warp, current, tasks.query), tasks.query, tasks).mean()
-    (slope,) = torch.autograd.grad(loss, state["prompt"])
-    found = float(cosine_similarity(-slope.flatten().cpu().float(), way, dim=0))
-    return found if math.isfinite(found) else 0.0
+    loss = task_losses(warp, current, read(warp, current, tasks.query), tasks.query, tasks).sum()
+    return torch.autograd.grad(loss, state["prompt"])[0]
