@@ -1,4 +1,4 @@
-"""The command line: metawarp train | evaluate | benchmark | fit | predict | inits | backbones."""
+"""The command line: metawarp train | evaluate | benchmark | fit | similar | predict | export | inits | backbones."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 python scripts/write_tables.py
 python scripts/write_tables.py --take runs/field/results.json     # first keep what `metawarp benchmark` measured
-python scripts/write_tables.py --take runs/forms/results.json     # the table "forms" is kept in benchmarks/forms.json
+python scripts/write_tables.py --take runs/forms/results.json     # its tables are kept in benchmarks/forms.json
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from metawarp.inits.storage import write_text
 FIELD, ENGINES = Path("benchmarks/field.json"), Path("benchmarks/engines.json")
 FORMS = Path("benchmarks/forms.json")
 SIMILAR = Path("benchmarks/similar.json")
+ELSEWHERE = {"forms": FORMS, "windows": FORMS}
+"""Where tables are kept that are not in FIELD."""
 RESULTS = ("README.md", "docs/results.md")
 MARK = "<!-- {}: written by scripts/write_tables.py -->"
 PICTURE = r"\((?:docs/)?([a-z]+)-([a-z]+)\.png\)"
@@ -72,9 +74,9 @@ def put(file: str, name: str, table: str) -> None:
 def take(results: Path) -> None:
     """Keep the figures of a benchmark's results, and of tables measured before that these do not have."""
     trained, tables = trainings_beside(results), json.loads(results.read_text(encoding="utf-8"))["tables"]
-    file = FORMS if "forms" in tables else FIELD
-    kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     for name, table in tables.items():
+        file = ELSEWHERE.get(name, FIELD)
+        kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         unused = LARGE if "cost" in table["plots"] else (*LARGE, *COSTS)
         for settings in table["corpora"].values():
             for setting in settings.values():
@@ -83,7 +85,7 @@ def take(results: Path) -> None:
                     for name_of in unused:
                         found.pop(name_of, None)
         kept[name] = table
-    write_text(file, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+        write_text(file, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
 
 
 def trainings_beside(results: Path) -> dict[str, dict[str, float]]:

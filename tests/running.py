@@ -56,3 +56,15 @@ def write_rows(file, corpus):
     lines = [json.dumps({"text": text, "label": corpus.class_names[label]}) for text, label in rows]
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return file
+
+
+class Killed:
+    """A sampler that ends the run when episode `last` is asked for."""
+
+    def __init__(self, sampler, last):
+        self.sampler, self.last = sampler, last
+
+    def __getitem__(self, i):
+        if i >= self.last:
+            raise KeyboardInterrupt
+        return self.sampler[i]

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from running import refused
+from running import Killed, refused
 from tiny import tiny_corpus
 
 from episodes import EpisodeSampler
@@ -83,23 +83,13 @@ def test_the_loss_falls(tiny, tmp_path, name):
 def test_a_killed_run_goes_on_to_the_same_init(tiny, tmp_path):
     whole = trainer(tiny, tmp_path / "whole", "mlp", steps=20).run()
     run = trainer(tiny, tmp_path / "killed", "mlp", steps=20)
-    real, run.sampler = run.sampler, _Ends(run.sampler, 24)
+    real, run.sampler = run.sampler, Killed(run.sampler, 24)
     with pytest.raises(KeyboardInterrupt):
         run.run()
     run = trainer(tiny, tmp_path / "killed", "mlp", steps=20)
     run.sampler = real
     resumed = run.run(resume=True)
     assert all(torch.allclose(tensor, resumed.tensors[name]) for name, tensor in whole.tensors.items())
-
-
-class _Ends:
-    def __init__(self, sampler, last):
-        self.sampler, self.last = sampler, last
-
-    def __getitem__(self, i):
-        if i >= self.last:
-            raise KeyboardInterrupt
-        return self.sampler[i]
 
 
 def test_what_is_no_network_or_no_sequence_of_vectors_is_refused(tiny, tmp_path):

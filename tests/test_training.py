@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from running import refused, write_rows
+from running import Killed, refused, write_rows
 from tiny import tiny_corpus, tiny_folder
 
 from episodes import Episode, EpisodeSampler, InputError
@@ -75,18 +75,6 @@ class Same:
     def __getitem__(self, i):
         texts = ("play some music please", "rain and cold weather today")
         return Episode.from_texts(("music", "rain"), texts, (0, 1), texts, (0, 1))
-
-
-class Killed:
-    """A sampler that ends the run when episode `last` is asked for."""
-
-    def __init__(self, sampler, last):
-        self.sampler, self.last = sampler, last
-
-    def __getitem__(self, i):
-        if i >= self.last:
-            raise KeyboardInterrupt
-        return self.sampler[i]
 
 
 # What it learns -------------------------------------------------------------------------------------------

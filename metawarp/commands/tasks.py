@@ -1,4 +1,4 @@
-"""Commands for new tasks: fit, predict."""
+"""Commands for new tasks: fit, similar, predict, export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From files to a task and from a task to predictions: what the commands fit and predict do."""
+"""From files to a task and from a task to predictions: what the commands fit, similar, predict and export do."""
 
 from __future__ import annotations
 
