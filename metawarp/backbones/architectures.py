@@ -44,12 +44,12 @@ ARCHITECTURES: dict[str, Architecture] = {
     "deberta": Architecture(
         DEBERTA,
         "microsoft/deberta-base",
-        "distances instead of positions; the enhanced mask decoder is not read",
+        "distances instead of positions; as published, [MASK] is read behind its enhanced mask decoder",
     ),
     "deberta-v2": Architecture(
         DEBERTA,
         "microsoft/deberta-v3-base, microsoft/mdeberta-v3-base",
-        "as deberta; version 3 is a discriminator without masked-LM head: read as a plain encoder",
+        "version 2 as deberta; version 3 is a discriminator without masked-LM head: read as a plain encoder",
     ),
     "distilbert": Architecture(DISTILBERT, "distilbert-base-uncased", "half of BERT's layers, no token types"),
     "electra": Architecture(

@@ -116,8 +116,23 @@ class Backbone:
         """Of weights and activations."""
         return self.word_embeddings.dtype
 
+    @cached_property
+    def decodes(self) -> bool:
+        """Whether a layer of its own stands in place of the last where the head reads."""
+        if self.head is None or self.family.decoder is None:
+            return False
+        nothing = torch.zeros(1, 1, self.hidden_size, device=self.device, dtype=self.dtype)
+        return self.family.decoder(self.model, nothing, nothing[..., 0]) is not None
+
     def through(
-        self, entering: Tensor, attention_mask: Tensor, first: int, end: int, *, around: Around | None = None
+        self,
+        entering: Tensor,
+        attention_mask: Tensor,
+        first: int,
+        end: int,
+        *,
+        around: Around | None = None,
+        decoded: bool = False,
     ) -> Tensor:
         """Hidden states (B, n, h) that leave layers `first` … `end` - 1.
 
@@ -128,11 +143,15 @@ class Backbone:
             first: 0 is the first.
             end: the layer that they would enter next.
             around: makes of a layer's number, and the layer, what is done in its place.
+            decoded: whether the last layer is the one that the head reads behind, where it `decodes`.
         """
         hidden = entering.to(self.dtype)
         if first == 0:
             hidden = self.family.embed(self.model, hidden, attention_mask)
-        for number, layer in enumerate(self.family.layers(self.model, hidden, attention_mask)[first:end], first):
+        layers = self.family.layers(self.model, hidden, attention_mask)
+        if decoded and self.decodes:
+            layers[-1] = self.family.decoder(self.model, hidden, attention_mask)  # pyright: ignore
+        for number, layer in enumerate(layers[first:end], first):
             hidden = (layer if around is None else around(number, layer))(hidden)
         return hidden
 
@@ -145,7 +164,7 @@ class Backbone:
         at: Tensor | None = None,
         around: Around | None = None,
     ) -> Tensor:
-        """Last hidden states (B, n, h), or (B, h) at one position of each text.
+        """Last hidden states (B, n, h), or what the head reads at one position of each text, (B, h).
 
         Args:
             entering: the input embeddings (B, n, d) with the prompt in its place, positions and types being added
@@ -158,7 +177,7 @@ class Backbone:
         if at is not None and around is None and self.family.last_at is not None:
             hidden = self.through(entering, attention_mask, layer, self.n_layers - 1)
             return self.family.last_at(self.model, hidden, attention_mask, at)
-        hidden = self.through(entering, attention_mask, layer, self.n_layers, around=around)
+        hidden = self.through(entering, attention_mask, layer, self.n_layers, around=around, decoded=at is not None)
         return hidden if at is None else at_positions(hidden, at)
 
     def mask_features(self, hidden: Tensor) -> Tensor:

@@ -1,18 +1,29 @@
 """DeBERTa, versions 1 to 3: attention by content and distance, embeddings that padding has no part in.
 
-Version 3 is a discriminator (He, Gao, Chen, 2021): its checkpoints carry no head that predicts words, and are read as
-plain encoders.
+Version 3 is a discriminator (He, Gao, Chen, 2021): the head in its checkpoints does not predict words, and it is read as
+a plain encoder.
+
+References:
+    He, Liu, Gao, Chen (2021), "DeBERTa: Decoding-enhanced BERT with Disentangled Attention", ICLR, sec. 3.2: where a
+    word is predicted, the last layer is applied twice to what enters it, and the queries begin with absolute positions.
 """
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from metawarp.backbones.bert import n_layers
-from metawarp.backbones.family import Family, Head, Layer, all_positions
+from metawarp.backbones.family import Family, Head, Layer, all_positions, positions_from
+
+MASKED_LM, DETECTOR = "lm_predictions.lm_head.", "mask_predictions."
+DECODED = "enhanced_mask_decoder"
+"""In the config, once it is known that the head reads behind that decoder."""
 
 
 def _embed(encoder: Any, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
@@ -37,9 +48,59 @@ def _convolved(conv: Any, mask: Tensor, layer: Layer, hidden: Tensor) -> Tensor:
     return conv(hidden, layer(hidden), mask)
 
 
+def _decoder(encoder: Any, hidden: Tensor, attention_mask: Tensor) -> Layer | None:
+    if not getattr(encoder.config, DECODED, False):
+        return None
+    stack = encoder.encoder
+    positions = encoder.embeddings.position_embeddings(positions_from(0, hidden))
+    around = stack.get_attention_mask(attention_mask.long()), stack.get_rel_pos(hidden), stack.get_rel_embedding()
+    return partial(_decoded, stack.layer[-1], positions, around)
+
+
+def _decoded(layer: Any, positions: Tensor, around: tuple[Any, ...], hidden: Tensor) -> Tensor:
+    once = _queried(layer, hidden + positions, around, hidden)
+    return _queried(layer, once, around, hidden)
+
+
+def _queried(layer: Any, queries: Tensor, around: tuple[Any, ...], hidden: Tensor) -> Tensor:
+    """What a layer makes of queries (B, n, h) that look at hidden states (B, n, h)."""
+    mask, distances, relative = around
+    projection = getattr(layer.attention.self, "in_proj", None)
+    if projection is None:
+        return layer(hidden, mask, query_states=queries, relative_pos=distances, rel_embeddings=relative)[0]
+    # Version 1 makes queries, keys and values in one product, those of a head side by side; what transformers has for
+    # queries of their own fails on batches.
+    size = layer.attention.self.attention_head_size
+
+    def with_queries(projection: Any, inputs: Any, found: Tensor) -> Tensor:
+        place = torch.arange(found.shape[-1], device=found.device) % (3 * size)
+        return torch.where(place < size, projection.forward(queries), found)
+
+    hook = projection.register_forward_hook(with_queries)
+    try:
+        mixed = layer.attention.self(hidden, mask, relative_pos=distances, rel_embeddings=relative)[0]
+    finally:
+        hook.remove()
+    attended = layer.attention.output(mixed, queries)
+    return layer.output(layer.intermediate(attended), attended)
+
+
+def _released(config: Any, unread: Sequence[str]) -> Any:
+    """What Microsoft published names its heads otherwise than transformers, and its config names none."""
+    if not any(name.startswith(MASKED_LM) for name in unread) or any(name.startswith(DETECTOR) for name in unread):
+        return None
+    config = copy.deepcopy(config)
+    config.legacy = False
+    setattr(config, DECODED, not config.position_biased_input)
+    config.position_biased_input = True  # so that the positions are read; `_head` takes them out of the input again
+    return config
+
+
 def _head(model: Any) -> Head:
     if hasattr(model, "cls"):  # "legacy" in its config
         return model.cls.predictions.transform
+    if getattr(model.config, DECODED, False):
+        model.deberta.embeddings.position_biased_input = False
     return partial(_features, model.lm_predictions.lm_head)
 
 
@@ -56,4 +117,6 @@ DEBERTA = Family(
     all_positions,
     _head,
     query_value=("query_proj", "value_proj", "in_proj"),
+    decoder=_decoder,
+    released=_released,
 )

@@ -7,7 +7,7 @@ positions, rotations, a last norm) is therefore said here, and tested against th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,11 @@ class Family:
             (2, K, h) that it makes of them. None, as `with_prefix`: attention is not by content alone.
         with_prefix: takes the encoder, number of a layer, attention mask (B, n), keys and values (B, 2, K, h) and
             hidden states (B, n, h); what leaves the layer, with these in front of its own.
+        decoder: as `layers`, the one layer that stands in place of the last where the head reads; None, as what it
+            returns: the head reads what leaves the last layer.
+        released: takes the config of a checkpoint that says nothing of a head, and the names of the weights that its
+            encoder has no place for; the config under which there is a masked-LM model in them, None where there is
+            none.
         headed: endings of the class names in a config that say that the checkpoint has the masked-LM head.
     """
 
@@ -59,6 +64,8 @@ class Family:
     last_at: Callable[[Any, Tensor, Tensor, Tensor], Tensor] | None = None
     keys_values: Callable[[Any, int, Tensor], Tensor] | None = None
     with_prefix: Callable[[Any, int, Tensor, Tensor, Tensor], Tensor] | None = None
+    decoder: Callable[[Any, Tensor, Tensor], Layer | None] | None = None
+    released: Callable[[Any, Sequence[str]], Any] | None = None
     headed: tuple[str, ...] = ("ForMaskedLM", "ForPreTraining")
 
 

@@ -42,11 +42,21 @@ def load_pretrained(name: str, device: str | torch.device, dtype: str | torch.dt
             )
         family = ARCHITECTURES[config.model_type].family
         with_head = any(name.endswith(family.headed) for name in config.architectures or ())
-        auto = AutoModelForMaskedLM if with_head else AutoModel
-        # The checkpoint's own dtype first, so that the fingerprint is that of the file, not of a cast.
-        with _without_progress_bar():
-            loaded = auto.from_pretrained(source, dtype="auto", output_loading_info=True, local_files_only=local)
-        model, found = loaded
+
+        def load(config: Any) -> tuple[Any, dict[str, Any]]:
+            auto = AutoModelForMaskedLM if with_head else AutoModel
+            # The checkpoint's own dtype first, so that the fingerprint is that of the file, not of a cast.
+            with _quietly():
+                return auto.from_pretrained(
+                    source, config=config, dtype="auto", output_loading_info=True, local_files_only=local
+                )
+
+        model, found = load(config)
+        if not with_head and family.released is not None:
+            released = family.released(config, sorted(found["unexpected_keys"]))
+            if released is not None:
+                with_head = True
+                model, found = load(released)
         tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, local_files_only=local)
     except (InputError, ImportError):
         raise
@@ -85,15 +95,20 @@ def _why_not(config: Any) -> str:
 
 
 @contextmanager
-def _without_progress_bar() -> Iterator[None]:
-    """Without the bar of transformers for loading weights: a second."""
+def _quietly() -> Iterator[None]:
+    """Without the bar of transformers for loading weights, a second, and its report of those that no part takes.
+
+    Heads for other tasks are no news, and what is missing is said by an error.
+    """
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()
 

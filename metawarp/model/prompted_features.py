@@ -76,12 +76,13 @@ class PromptedFeatures:
     def read(self, prompts: Tensor, batch: EncodedBatch, task: Tensor) -> dict[str, Tensor]:
         """By part, the features (B, h) of texts as the form shows them, computed in one pass."""
         parts, found = self.form.parted(prompts), {}
-        if "mean" in self.sizes:
-            hidden = self.form.hidden(parts, batch, task)
+        hidden = self.form.hidden(parts, batch, task) if "mean" in self.sizes else None
+        if hidden is not None:
             found["mean"] = mean_over(hidden, batch.text_mask)
-            at_mask = at_positions(hidden, batch.mask_position)
-        else:
-            at_mask = self.form.hidden(parts, batch, task, batch.mask_position)
         if "mask" in self.sizes:
+            if hidden is None or self.backbone.decodes:
+                at_mask = self.form.hidden(parts, batch, task, batch.mask_position)
+            else:
+                at_mask = at_positions(hidden, batch.mask_position)
             found["mask"] = self.backbone.mask_features(at_mask)
         return found

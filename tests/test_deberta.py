@@ -1,0 +1,179 @@
+"""DeBERTa as it was published: heads that its config does not name, and the decoder in front of them."""
+
+import json
+
+import pytest
+import torch
+import transformers
+from running import refused
+from safetensors.torch import load_file, save_file
+from test_backbone import tokens_with_mask
+from tiny import MODELS, central_differences, tiny_episodes, tiny_folder, tiny_model, weights_of
+
+from metawarp import Backbone, Init
+from metawarp.adaptation.inner_loop import InnerLoop, InnerRates
+from metawarp.adaptation.tasks import TaskBatch
+from metawarp.meta_learning.meta_gradients import maml
+
+VERSIONS = ["deberta", "deberta-v2"]
+
+
+@pytest.fixture
+def exact(monkeypatch):
+    """Norms in the model's own precision; transformers computes DeBERTa's in float32 whatever the model is in."""
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+
+
+def published(folder, model_type, *, biased=False, names=None, without=()):
+    """A checkpoint as Microsoft's are: no "architectures", heads under their own names, positions for the decoder."""
+    config_class, _, head_class = MODELS[model_type]
+    config = config_class.from_pretrained(tiny_folder(folder, model_type))
+    config.legacy, config.position_biased_input = False, True
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        head_class(config).save_pretrained(folder)
+    weights = load_file(folder / "model.safetensors")
+    weights = {(names or (lambda name: name))(name): tensor for name, tensor in weights.items() if name not in without}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    file = folder / "config.json"
+    settings = json.loads(file.read_text()) | {"position_biased_input": biased}
+    del settings["architectures"], settings["legacy"]
+    file.write_text(json.dumps(settings))
+    return folder
+
+
+def plain(folder):
+    """The encoder, as transformers reads the folder, in float64."""
+    return transformers.AutoModel.from_pretrained(folder, dtype=torch.float64).eval()
+
+
+def attended(attention, queries, hidden, mask, distances, relative):
+    """Attention of DeBERTa 1, text by text and head by head, by its equation 4."""
+    size = attention.attention_head_size
+    weight = attention.in_proj.weight.unflatten(0, (attention.num_attention_heads, 3, size))
+    shape = (attention.num_attention_heads, size)
+    scale = torch.tensor(float(size * (1 + len(attention.pos_att_type)))).sqrt()  # in float32, as transformers does
+    width = min(hidden.shape[1], attention.max_relative_positions)
+    middle = attention.max_relative_positions
+    near = relative[middle - width : middle + width]
+    texts = []
+    for text in range(len(hidden)):
+        heads = []
+        for head in range(shape[0]):
+            query = queries[text] @ weight[head, 0].T + attention.q_bias.view(shape)[head]
+            key = hidden[text] @ weight[head, 1].T
+            value = hidden[text] @ weight[head, 2].T + attention.v_bias.view(shape)[head]
+            by_position = attention.pos_proj(near).unflatten(-1, shape)[:, head]
+            of_position = attention.pos_q_proj(near).unflatten(-1, shape)[:, head]
+            scores = query @ key.T
+            for i in range(len(scores)):
+                for j in range(len(scores)):
+                    there = (distances[0, i, j] + width).clamp(0, 2 * width - 1)
+                    scores[i, j] += query[i] @ by_position[there] + key[j] @ of_position[there]
+            scores = (scores / scale).masked_fill(~mask[text, 0].bool(), torch.finfo(scores.dtype).min)
+            heads.append(scores.softmax(-1) @ value)
+        texts.append(torch.cat(heads, -1))
+    return torch.stack(texts)
+
+
+@torch.no_grad()
+def expected_features(folder, ids, attention_mask, at):
+    """What the published head makes of [MASK]: its decoder by hand over the layers of transformers."""
+    model = plain(folder)
+    stack, layer = model.encoder, model.encoder.layer[-1]
+    weights = {name: tensor.double() for name, tensor in load_file(folder / "model.safetensors").items()}
+    entering = model(ids, attention_mask, output_hidden_states=True).hidden_states[-2]
+    mask, relative = stack.get_attention_mask(attention_mask), stack.get_rel_embedding()
+    distances = stack.get_rel_pos(entering)
+    state = entering + weights["deberta.embeddings.position_embeddings.weight"][: entering.shape[1]]
+    for _ in range(2):
+        if hasattr(layer.attention.self, "in_proj"):
+            mixed = attended(layer.attention.self, state, entering, mask, distances, relative)
+            found = layer.attention.output(mixed, state)
+            state = layer.output(layer.intermediate(found), found)
+        else:
+            state = layer(entering, mask, query_states=state, relative_pos=distances, rel_embeddings=relative)[0]
+    head = "lm_predictions.lm_head."
+    state = state[torch.arange(len(at)), at] @ weights[head + "dense.weight"].T + weights[head + "dense.bias"]
+    norm = weights[head + "LayerNorm.weight"], weights[head + "LayerNorm.bias"]
+    return torch.nn.functional.layer_norm(torch.nn.functional.gelu(state), state.shape[-1:], *norm, eps=1e-7)
+
+
+@pytest.mark.parametrize("model_type", VERSIONS)
+def test_the_head_reads_behind_the_decoder(model_type, tmp_path, exact):
+    backbone = Backbone.load(published(tmp_path, model_type), dtype="float64")
+    ids, attention, at = tokens_with_mask(backbone.tokenizer)
+    embeddings = backbone.word_embeddings[ids]
+    assert backbone.decodes
+    found = backbone.mask_features(backbone.hidden_states(embeddings, attention, at=at))
+    assert torch.allclose(found, expected_features(tmp_path, ids, attention, at), rtol=0, atol=1e-10)
+    last = backbone.hidden_states(embeddings, attention)
+    theirs = plain(tmp_path)(ids, attention).last_hidden_state
+    assert torch.allclose(last[attention.bool()], theirs[attention.bool()], rtol=0, atol=1e-12), "positions went in"
+    assert not torch.allclose(found, backbone.mask_features(last[torch.arange(len(at)), at]), atol=1e-3)
+
+
+@pytest.mark.parametrize("form", ["input", "deep", "lora:2", "weights"])
+@pytest.mark.parametrize("model_type", VERSIONS)
+def test_every_form_goes_through_the_decoder(tmp_path, model_type, form):
+    backbone = Backbone.load(published(tmp_path, model_type), dtype="float64")
+    texts = ["set the alarm", "what is the weather today in the market, and where?"]
+    for read_out in ("mask", "mean+mask"):
+        warp, state = tiny_model(backbone, form=form, read_out=read_out)
+        found = warp.features(
+            state["prompt"][None], weights_of(state), warp.encoder(texts), torch.zeros(2, dtype=torch.long)
+        )
+        by_part = warp.prompted(state["prompt"][None], warp.encoder(texts), torch.zeros(2, dtype=torch.long))
+        parts = warp.form.parted(state["prompt"][None])
+        batch = warp.form.shown(warp.encoder(texts))
+        at_mask = warp.form.hidden(parts, batch, torch.zeros(2, dtype=torch.long), batch.mask_position)
+        assert torch.allclose(by_part["mask"], backbone.mask_features(at_mask), rtol=0, atol=1e-10)
+        assert found.isfinite().all()
+
+
+@pytest.mark.parametrize("model_type", VERSIONS)
+def test_second_order_goes_through_the_decoder(tmp_path, model_type, exact):
+    inner = InnerLoop(2, ("prompt", "rows"))
+    backbone = Backbone.load(published(tmp_path, model_type), dtype="float64")
+    warp, state = tiny_model(backbone, inner, learn=True, rates=InnerRates(prompt=0.3, rows=0.2), read_out="mask")
+    tasks = TaskBatch.encode(tiny_episodes(2), warp.encoder)
+    found = maml(warp, state, tasks, inner)
+    entries, slopes = central_differences(warp, state, tasks, inner, "prompt")
+    gradient = found.gradients["prompt"].reshape(-1)[torch.from_numpy(entries)]
+    assert torch.allclose(gradient, slopes, rtol=1e-5, atol=1e-9)
+    assert slopes.abs().max() > 1e-7
+
+
+@pytest.mark.parametrize("model_type", VERSIONS)
+def test_with_positions_in_the_input_the_head_reads_the_last_layer(tmp_path, model_type):
+    backbone = Backbone.load(published(tmp_path, model_type, biased=True), dtype="float64")
+    ids, attention, at = tokens_with_mask(backbone.tokenizer)
+    assert backbone.head is not None
+    assert not backbone.decodes
+    there = backbone.hidden_states(backbone.word_embeddings[ids], attention, at=at)
+    theirs = plain(tmp_path)(ids, attention).last_hidden_state[torch.arange(len(at)), at]
+    assert torch.allclose(there, theirs, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("model_type", VERSIONS)
+def test_a_discriminator_is_read_as_a_plain_encoder(tmp_path, model_type):
+    names = lambda name: name.replace("lm_predictions.lm_head.", "mask_predictions.")  # noqa: E731
+    backbone = Backbone.load(published(tmp_path, model_type, names=names), dtype="float64")
+    assert backbone.head is None
+    assert not backbone.decodes
+
+
+def test_a_head_whose_decoder_has_no_positions_is_refused(tmp_path):
+    published(tmp_path, "deberta", without=["deberta.embeddings.position_embeddings.weight"])
+    with refused(
+        f"the weights of backbone {str(tmp_path)!r} are incomplete: its config promises "
+        "deberta.embeddings.position_embeddings.weight, which transformers would fill with random numbers."
+    ):
+        Backbone.load(tmp_path)
+
+
+def test_an_init_knows_it_again(tmp_path):
+    backbone = Backbone.load(published(tmp_path / "backbone", "deberta-v2"))
+    warp, _ = tiny_model(backbone)
+    Init.start(warp, InnerLoop(0, ())).save(tmp_path / "init")
+    assert Init.load(tmp_path / "init").bind(Backbone.load(tmp_path / "backbone")).backbone.decodes
