@@ -60,7 +60,7 @@ FOLDERS = {
         "data",
         "train",
     ],
-    "reuse": ["labels", "onnx_export", "similar", "classifier", "files"],
+    "reuse": ["labels", "onnx_export", "similar", "starts", "classifier", "files"],
     "benchmark": ["report_plots", "report", "plan", "plan_file", "keys", "cells", "results", "run"],
     "commands": ["options", "experiments", "tasks", "listings"],
 }

@@ -12,7 +12,7 @@ from tiny import NO_STEPS, tiny_corpus, tiny_episodes
 from episodes import Episode, EpisodeSampler
 from metawarp import Init, Warp, WarpClassifier, WarpConfig, train
 from metawarp.cli import main
-from metawarp.reuse.similar import averaged, rank, suitability
+from metawarp.reuse.similar import LIKELIHOOD_WEIGHT, averaged, left_out_scores, prompt_similarities, rank
 from metawarp.training.config import TrainingConfig
 
 CONFIG = WarpConfig(template="{prompt:2} {text} {mask}", read_out="mean+mask")
@@ -52,30 +52,51 @@ def test_the_score_is_that_of_texts_left_out_one_by_one(tiny, inits):
         probabilities = model.predict_proba([text])[0]
         scores.append(np.log(probabilities[label]))
         right.append(probabilities.argmax() == label)
-    suits = suitability(init, init.bind(tiny), episode)
-    assert suits.log_likelihood == pytest.approx(np.mean(scores), abs=1e-5)
-    assert suits.accuracy == pytest.approx(np.mean(right))
+    likelihood, accuracy = left_out_scores(init, init.bind(tiny), episode)
+    assert likelihood == pytest.approx(np.mean(scores), abs=1e-5)
+    assert accuracy == pytest.approx(np.mean(right))
 
 
-def test_the_ranking_is_by_that_score(tiny, inits):
+def test_the_ranking_is_by_both_scores(tiny, inits):
     _, found = inits
     sampler = EpisodeSampler(tiny_corpus(), 3, 3, 2)
     for i in range(3):
         ranking = rank(found, warps_of(found, tiny), sampler[i])
-        scores = [suits.log_likelihood for suits in ranking.values()]
+        scores = [one.prompt_similarity + LIKELIHOOD_WEIGHT * one.log_likelihood for one in ranking.values()]
         assert scores == sorted(scores, reverse=True) and set(ranking) == set(found)
 
 
 def test_a_prompt_that_went_the_way_that_tasks_ask_for_is_similar(tiny, inits):
     _, found = inits
     sampler = EpisodeSampler(tiny_corpus(), 3, 3, 2)
-    similarity = {
-        name: np.mean([suitability(init, init.bind(tiny), sampler[i]).prompt_similarity for i in range(8)])
-        for name, init in found.items()
-    }
-    assert similarity["fresh"] == 0
-    assert similarity["trained"] > abs(similarity["noise"])
-    assert abs(similarity["noise"]) < 0.3
+    two = {name: found[name] for name in ("trained", "fresh")}
+    each = [prompt_similarities(two, warps_of(two, tiny), sampler[i])["trained"] for i in range(8)]
+    assert np.mean(each) > 0.1
+
+
+def test_what_all_prompts_have_learned_says_nothing_of_any(tiny, inits):
+    _, found = inits
+    generator = torch.Generator().manual_seed(1)
+    way = {name: torch.randn(2, 32, generator=generator) for name in "ab"}
+
+    def similarities(common):
+        fresh = found["fresh"]
+        moved = {
+            name: replace(fresh, tensors={**fresh.tensors, "prompt": fresh.tensors["prompt"] + own + common})
+            for name, own in way.items()
+        }
+        return prompt_similarities(moved, warps_of(moved, tiny), tiny_episodes(1)[0])
+
+    plain, along = similarities(0.0), similarities(5 * torch.randn(2, 32, generator=generator))
+    assert plain["a"] == pytest.approx(-plain["b"], abs=1e-5) and abs(plain["a"]) > 1e-3
+    assert along == pytest.approx(plain, abs=1e-4)
+
+
+def test_an_init_without_others_of_its_kind_has_no_similarity(tiny, inits):
+    _, found = inits
+    other = Init.start(Warp(tiny, replace(CONFIG, template="{prompt:3} {text} {mask}")), NO_STEPS)
+    some = {"trained": found["trained"], "other": other}
+    assert prompt_similarities(some, warps_of(some, tiny), tiny_episodes(1)[0]) == {"trained": 0.0, "other": 0.0}
 
 
 def test_a_classifier_picks_the_best(tiny, inits):
@@ -123,7 +144,7 @@ def test_the_command_ranks_a_folder(made, tmp_path, capsys):
     command = ["similar", f"--data={tmp_path}/few.csv", f"--backbone={made}/backbone"]
     main([*command, f"--inits={tmp_path}/inits", f"--init={made}/init"])
     header, *lines = capsys.readouterr().out.splitlines()
-    assert header.split() == ["log-likelihood", "accuracy", "prompt", "similarity", "init"]
+    assert header.split() == ["score", "prompt", "similarity", "log-likelihood", "accuracy", "init"]
     assert {line.split()[-1] for line in lines} == {f"{tmp_path}/inits/one", f"{tmp_path}/inits/two", f"{made}/init"}
     main(["fit", f"--init=[{tmp_path}/inits/one,{made}/init]", *command[1:], f"--output={tmp_path}/task"])
     assert "2 classes: music, weather" in capsys.readouterr().out

@@ -1,7 +1,7 @@
 """DeBERTa, versions 1 to 3: attention by content and distance, embeddings that padding has no part in.
 
-Version 3 is a discriminator (He, Gao, Chen, 2021): the head in its checkpoints does not predict words, and it is read as
-a plain encoder.
+Version 3 is a discriminator (He, Gao, Chen, 2021): the head in its checkpoints does not predict words, and it is read
+as a plain encoder.
 
 References:
     He, Liu, Gao, Chen (2021), "DeBERTa: Decoding-enhanced BERT with Disentangled Attention", ICLR, sec. 3.2: where a

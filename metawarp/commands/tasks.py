@@ -45,9 +45,10 @@ def similar_parser() -> ArgumentParser:
 
 def run_similar(options: Namespace) -> None:
     """Print the ranking, the best first."""
-    print(f"{'log-likelihood':>14} {'accuracy':>9} {'prompt similarity':>18}   init")
-    for name, found in files.similar(**given(options)).items():
-        print(f"{found.log_likelihood:>14.3f} {found.accuracy:>9.1%} {found.prompt_similarity:>18.3f}   {name}")
+    print(f"{'score':>6} {'prompt similarity':>18} {'log-likelihood':>15} {'accuracy':>9}   init")
+    for name, one in files.similar(**given(options)).items():
+        figures = f"{one.score:>6.3f} {one.prompt_similarity:>18.3f} {one.log_likelihood:>15.3f} {one.accuracy:>9.1%}"
+        print(f"{figures}   {name}")
 
 
 def predict_parser() -> ArgumentParser:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,12 @@ from metawarp.adaptation.adapt import adapt
 from metawarp.adaptation.tasks import TaskBatch
 from metawarp.backbones.backbone import Backbone
 from metawarp.inits import storage
-from metawarp.inits.init import Init, identity, untrained
-from metawarp.inits.shipped import GENERAL, shipped
+from metawarp.inits.init import Init, identity
 from metawarp.model.warp import State
 from metawarp.reuse.labels import classes_and_names, label_list, text_list
 from metawarp.reuse.onnx_export import export_onnx
-from metawarp.reuse.similar import Suitability, averaged, rank
+from metawarp.reuse.similar import Suitability
+from metawarp.reuse.starts import Starts
 
 INIT = "fitted_from"
 """Folder, in that of a saved task, of the init that it was fitted from."""
@@ -106,7 +105,11 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         episode = Episode.from_texts(
             names or [str(label) for label in classes], texts, [number[label] for label in labels]
         )
-        init, backbone = self._resolve(episode)
+        self.suitability_: dict[str, Suitability] = {}
+        if self.init is None or isinstance(self.init, str | Path | Init):
+            init, backbone = self._starts.find(self.init)
+        else:
+            init, backbone, self.suitability_ = self._starts.best(self.init, episode, average=self.average)
         if self.steps and not init.inner.groups:
             raise InputError(f"steps is {self.steps}, but this init ({init.method}) has no inner loop; leave it out.")
         warp = init.bind(backbone, any_backbone=self.any_backbone)
@@ -211,50 +214,18 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         model = cls(init, backbone, steps=steps, any_backbone=any_backbone or elsewhere, device=device, dtype=dtype)
         if backbone is None and elsewhere:
             model.backbone = remembered["name"]
-        found = model._backbone(remembered["name"])
+        found = model._starts.load(remembered["name"])
         model.warp_ = replace(init, backbone=remembered).bind(found, any_backbone=any_backbone)
         model.classes_, model.class_names_, model.init_ = np.array(classes), tuple(names), init
         model.task_ = {name: tensor.to(found.device) for name, tensor in tensors.items()}
         return model
 
-    def _resolve(self, episode: Episode) -> tuple[Init, Backbone]:
-        self.suitability_: dict[str, Suitability] = {}
-        if self.init is None or isinstance(self.init, str | Path | Init):
-            return self._one(self.init)
-        if not self.init:
-            raise InputError("init is an empty list; name one init at least, or leave it out.")
-        names = (f"init {i}" if isinstance(one, Init) else str(one) for i, one in enumerate(self.init))
-        found = {name: self._one(one) for name, one in zip(names, self.init, strict=True)}
-        inits = {name: init for name, (init, _) in found.items()}
-        warps = {name: init.bind(on, any_backbone=self.any_backbone) for name, (init, on) in found.items()}
-        self.suitability_ = rank(inits, warps, episode)
-        best = next(iter(self.suitability_))
-        if self.average:
-            return averaged(inits, self.suitability_, len(episode.support_labels)), found[best][1]
-        return found[best]
-
-    def _one(self, init: str | Path | Init | None) -> tuple[Init, Backbone]:
-        if str(init) == "untrained":
-            backbone = self._backbone("minilm")
-            return untrained(backbone), backbone
-        if not isinstance(init, Init):
-            init = Init.from_pretrained(shipped()[GENERAL] if init is None else init)
-        backbone = self._backbone(init.backbone["name"])
-        if self.init is None and not self.any_backbone and backbone.fingerprint != init.backbone["fingerprint"]:
-            return untrained(backbone), backbone
-        return init, backbone
-
-    def _backbone(self, default: str) -> Backbone:
-        if isinstance(self.backbone, Backbone):
-            return self.backbone
-        return _load_backbone(str(self.backbone or default), str(self.device), str(self.dtype))
+    @property
+    def _starts(self) -> Starts:
+        return Starts(self.backbone, self.any_backbone, self.device, self.dtype)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
         tags.input_tags.two_d_array = False
         return tags
-
-
-# One copy for all the clones that a search or a cross-validation makes.
-_load_backbone = lru_cache(maxsize=1)(lambda name, device, dtype: Backbone.load(name, device=device, dtype=dtype))

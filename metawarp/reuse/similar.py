@@ -8,7 +8,7 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,10 +20,14 @@ from metawarp.adaptation.adapt import adapt, read, start, task_logits, task_loss
 from metawarp.adaptation.inner_loop import InnerLoop
 from metawarp.adaptation.tasks import TaskBatch
 from metawarp.inits.init import Init
+from metawarp.model.config import WarpConfig
 from metawarp.model.warp import State, Warp
 
 TASKS_AT_ONCE = 16
 """Texts that are left out at the same time, each in a task of its own."""
+
+LIKELIHOOD_WEIGHT = 0.2
+"""Of a log-likelihood beside a cosine, chosen on tasks of the validation classes of three corpora."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +37,22 @@ class Suitability:
     Attributes:
         log_likelihood: of a support text's label when it is left out, mean over the texts; 0 is the best there is.
         accuracy: share of the texts left out that are right.
-        prompt_similarity: cosine, -1 to 1, of the way that the init's prompt has gone from where prompts start and the
-            way that the task's own examples ask for there; 0 for an init whose prompt stayed.
+        prompt_similarity: cosine, -1 to 1, of the way that the init's prompt has gone and the way that the task's own
+            examples ask for, both from where prompts start. Of the ways of several inits of a kind their mean is taken
+            off: what all of them have learned says nothing of any. 0 for an init without others of its kind.
     """
 
     log_likelihood: float
     accuracy: float
     prompt_similarity: float
+
+    @property
+    def score(self) -> float:
+        """What inits are ranked by: the prompt's similarity, and the likelihood with a small weight.
+
+        The likelihood of a few texts is a noisy figure where all inits are good, and tells most where they are not.
+        """
+        return self.prompt_similarity + LIKELIHOOD_WEIGHT * self.log_likelihood
 
 
 def rank(inits: Mapping[str, Init], warps: Mapping[str, Warp], episode: Episode) -> dict[str, Suitability]:
@@ -55,31 +68,44 @@ def rank(inits: Mapping[str, Init], warps: Mapping[str, Warp], episode: Episode)
     """
     if len(episode.support_labels) < 2:
         raise InputError("inits are told apart by texts left out in turn; give two labelled texts at least.")
-    found = {name: suitability(init, warps[name], episode) for name, init in inits.items()}
-    return dict(sorted(found.items(), key=lambda item: -item[1].log_likelihood))
+    similarity = prompt_similarities(inits, warps, episode)
+    found = {
+        name: Suitability(*left_out_scores(init, warps[name], episode), similarity[name])
+        for name, init in inits.items()
+    }
+    return dict(sorted(found.items(), key=lambda item: -item[1].score))
 
 
-def suitability(init: Init, warp: Warp, episode: Episode) -> Suitability:
-    """How one init suits a task."""
-    state, fresh = init.to(warp.backbone), Init.start(warp, InnerLoop(0, ())).to(warp.backbone)
-    way = state["prompt"] - fresh["prompt"]
-    likelihoods, hits, slope = [], [], torch.zeros_like(way)
-    for first in range(0, len(episode.support_labels), TASKS_AT_ONCE):
-        left_out = range(first, min(first + TASKS_AT_ONCE, len(episode.support_labels)))
-        tasks = TaskBatch.encode([_without(episode, i) for i in left_out], warp.encoder, warp.backbone.device)
+def left_out_scores(init: Init, warp: Warp, episode: Episode) -> tuple[float, float]:
+    """Mean log-likelihood of the support texts' labels, each left out in turn, and the share that is right."""
+    state, likelihoods, hits = init.to(warp.backbone), [], []
+    for tasks in _left_out(warp, episode):
         adapted = adapt(warp, state, tasks, init.inner, init.temperature)
         with torch.no_grad():
             logits = task_logits(warp, adapted, read(warp, adapted, tasks.query), tasks.query, tasks)
         likelihoods.append(logits.log_softmax(-1).gather(1, tasks.query.label[:, None])[:, 0])
         hits.append(logits.argmax(-1) == tasks.query.label)
-        if way.any():
-            slope += _slope(warp, fresh, tasks)
-    similarity = float(cosine_similarity(-slope.flatten().float(), way.flatten().float(), dim=0))
-    return Suitability(
-        float(torch.cat(likelihoods).mean()),
-        float(torch.cat(hits).float().mean()),
-        similarity if math.isfinite(similarity) else 0.0,
-    )
+    return float(torch.cat(likelihoods).mean()), float(torch.cat(hits).float().mean())
+
+
+def prompt_similarities(inits: Mapping[str, Init], warps: Mapping[str, Warp], episode: Episode) -> dict[str, float]:
+    """By name, `Suitability.prompt_similarity`."""
+    kinds: dict[tuple[str, WarpConfig], list[str]] = {}
+    for name, warp in warps.items():
+        kinds.setdefault((warp.backbone.fingerprint, warp.config), []).append(name)
+    found = dict.fromkeys(inits, 0.0)
+    for names in kinds.values():
+        if len(names) < 2:
+            continue
+        warp = warps[names[0]]
+        fresh = Init.start(warp, InnerLoop(0, ())).to(warp.backbone)
+        ways = {name: inits[name].to(warp.backbone)["prompt"] - fresh["prompt"] for name in names}
+        shared = torch.stack(list(ways.values())).mean(0)
+        asked = -sum((_slope(warp, fresh, tasks) for tasks in _left_out(warp, episode)), torch.zeros_like(shared))
+        for name, way in ways.items():
+            cosine = float(cosine_similarity(asked.flatten(), (way - shared).flatten(), dim=0))
+            found[name] = cosine if math.isfinite(cosine) else 0.0
+    return found
 
 
 def averaged(inits: Mapping[str, Init], found: Mapping[str, Suitability], n_texts: int) -> Init:
@@ -97,7 +123,7 @@ def averaged(inits: Mapping[str, Init], found: Mapping[str, Suitability], n_text
         )
     scores = torch.tensor([found[name].log_likelihood * n_texts for name in inits], dtype=torch.float64)
     weights = scores.softmax(0).float()
-    best = inits[max(found, key=lambda name: found[name].log_likelihood)]
+    best = inits[max(found, key=lambda name: found[name].score)]
 
     def mean(name: str) -> Tensor:
         shares = [weight * init.tensors[name] for weight, init in zip(weights, inits.values(), strict=True)]
@@ -106,10 +132,17 @@ def averaged(inits: Mapping[str, Init], found: Mapping[str, Suitability], n_text
     return replace(best, tensors={name: mean(name) for name in best.tensors}, fingerprint="")
 
 
-def _without(episode: Episode, left_out: int) -> Episode:
+def _left_out(warp: Warp, episode: Episode) -> Iterator[TaskBatch]:
+    """Tasks in each of which one of the support texts is the query, several at a time."""
     texts, labels = list(episode.support_texts), episode.support_labels.tolist()
-    text, label = texts.pop(left_out), labels.pop(left_out)
-    return Episode.from_texts(episode.class_names, texts, labels, [text], [label])
+
+    def without(i: int) -> Episode:
+        others = [*texts[:i], *texts[i + 1 :]], [*labels[:i], *labels[i + 1 :]]
+        return Episode.from_texts(episode.class_names, *others, [texts[i]], [labels[i]])
+
+    for first in range(0, len(texts), TASKS_AT_ONCE):
+        some = range(first, min(first + TASKS_AT_ONCE, len(texts)))
+        yield TaskBatch.encode([without(i) for i in some], warp.encoder, warp.backbone.device)
 
 
 def _slope(warp: Warp, fresh: State, tasks: TaskBatch) -> Tensor:

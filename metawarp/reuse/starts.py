@@ -1,0 +1,73 @@
+"""Where a task starts: the init and the backbone that somebody named, or the best of several inits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from episodes import Episode, InputError
+from metawarp.backbones.backbone import Backbone
+from metawarp.inits.init import Init, untrained
+from metawarp.inits.shipped import GENERAL, shipped
+from metawarp.model.warp import Warp
+from metawarp.reuse.similar import Suitability, averaged, rank
+
+Named = str | Path | Init | None
+"""What an init is named by: see `WarpClassifier`."""
+
+
+@dataclass(frozen=True)
+class Starts:
+    """Inits and the backbones to read them on; the arguments are those of `WarpClassifier`."""
+
+    backbone: str | Path | Backbone | None = None
+    any_backbone: bool = False
+    device: str = "cpu"
+    dtype: str = "float32"
+
+    def find(self, init: Named) -> tuple[Init, Backbone]:
+        """An init and the backbone for it; for None, "general" on its own backbone and "untrained" on any other."""
+        if str(init) == "untrained":
+            backbone = self.load("minilm")
+            return untrained(backbone), backbone
+        found = init if isinstance(init, Init) else Init.from_pretrained(shipped()[GENERAL] if init is None else init)
+        backbone = self.load(found.backbone["name"])
+        if init is None and not self.any_backbone and backbone.fingerprint != found.backbone["fingerprint"]:
+            return untrained(backbone), backbone
+        return found, backbone
+
+    def best(
+        self, inits: Sequence[Named], episode: Episode, *, average: bool
+    ) -> tuple[Init, Backbone, dict[str, Suitability]]:
+        """Of several inits the one that suits a task best, or their mean; its backbone, and how each suits.
+
+        Raises:
+            InputError: there is none; they cannot be told apart, or averaged.
+        """
+        if not inits:
+            raise InputError("init is an empty list; name one init at least, or leave it out.")
+        names = (f"init {i}" if isinstance(one, Init) else str(one) for i, one in enumerate(inits))
+        found = {name: self.find(one) for name, one in zip(names, inits, strict=True)}
+        of_kind: dict[tuple, Warp] = {}  # inits of one kind share a model, and so what it remembers of texts
+        warps = {
+            name: of_kind.setdefault((id(on), init.warp), init.bind(on, any_backbone=self.any_backbone))
+            for name, (init, on) in found.items()
+        }
+        candidates = {name: init for name, (init, _) in found.items()}
+        suits = rank(candidates, warps, episode)
+        init, backbone = found[next(iter(suits))]
+        if average:
+            init = averaged(candidates, suits, len(episode.support_labels))
+        return init, backbone, suits
+
+    def load(self, default: str) -> Backbone:
+        """The backbone that was given, or the default one; loaded once."""
+        if isinstance(self.backbone, Backbone):
+            return self.backbone
+        return _load_backbone(str(self.backbone or default), str(self.device), str(self.dtype))
+
+
+# One copy for all the clones that a search or a cross-validation makes.
+_load_backbone = lru_cache(maxsize=1)(lambda name, device, dtype: Backbone.load(name, device=device, dtype=dtype))
