@@ -25,7 +25,7 @@ FOLDERS = {
     ],
     "texts": ["encoded", "template", "held", "lower_layers", "text_features"],
     "forms": ["form", "input_prompt", "deep_prompt", "prefix", "prompt_pool", "weights", "low_rank", "forms"],
-    "model": ["config", "prompted_features", "warp"],
+    "model": ["config", "prompted_features", "replaced_words", "warp"],
     "adaptation": [
         "randomness",
         "conjugate_gradients",

@@ -92,12 +92,6 @@ def test_an_input_can_be_as_long_as_max_positions_says_and_no_longer(model_type,
                 backbone.hidden_states(embeddings, torch.ones(1, n))
 
 
-def test_an_electra_discriminator_is_read_as_a_plain_encoder(tmp_path):
-    config = transformers.ElectraConfig.from_pretrained(tiny_folder(tmp_path, "electra"))
-    transformers.ElectraForPreTraining(config).save_pretrained(tmp_path)
-    assert Backbone.load(tmp_path).head is None
-
-
 @pytest.mark.parametrize("model_type", ["deberta", "deberta-v2"])
 def test_a_deberta_head_of_the_newer_kind_is_read_too(model_type, tmp_path):
     config_class, _, head_class = MODELS[model_type]

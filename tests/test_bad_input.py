@@ -228,7 +228,7 @@ BAD_OPTIONS = {
     "multitask.",
     "--warp.read_out=max": (
         "read_out is 'max'; it can be mask, mean, text, text-1, text-2, …, or several of them, each once, "
-        "with + between."
+        "with + between; or original."
     ),
     "--warp.template={text}": (
         "template '{text}' has no {mask}, which read-out 'text+text-2+mean+mask' needs; add {mask}, or use the "

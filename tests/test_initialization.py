@@ -128,7 +128,7 @@ def test_settings_that_no_model_has_are_refused(saved):
     change(saved, warp={**config["warp"], "read_out": "max"})
     with refused(
         "read_out is 'max'; it can be mask, mean, text, text-1, text-2, …, or several of them, each once, "
-        "with + between."
+        "with + between; or original."
     ):
         Init.load(saved)
 

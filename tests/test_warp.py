@@ -318,7 +318,7 @@ def test_an_unknown_choice_names_the_known_ones(name, choices):
 def test_a_read_out_of_unknown_parts_is_refused(read_out):
     with refused(
         f"read_out is {read_out!r}; it can be mask, mean, text, text-1, text-2, …, or several of them, each once, "
-        "with + between."
+        "with + between; or original."
     ):
         WarpConfig(read_out=read_out)
 

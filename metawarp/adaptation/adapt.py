@@ -45,7 +45,7 @@ def trajectory(
         "read_out" (P,). Gradients run from each of them to the tensors of `state`.
     """
     batches = [batch for batch in batches or (tasks.support,) if len(batch)]
-    with twice_differentiable(second_order and inner.moves_prompt):
+    with twice_differentiable(second_order and reads_again(warp, inner)):
         current, support = start(warp, state, tasks, inner.groups if inner.steps else ())
         states = [current]
         if not batches:
@@ -54,7 +54,7 @@ def trajectory(
         kept = support if len(batches) == 1 and batches[0] is tasks.support else None
         for number in range(inner.steps):
             texts = batches[number % len(batches)]
-            features = kept if number == 0 or not inner.moves_prompt else None
+            features = kept if number == 0 or not reads_again(warp, inner) else None
             moved = step(
                 warp, state, current, texts, tasks, inner, number, features=features, second_order=second_order
             )
@@ -107,6 +107,11 @@ def step(
     return {**current, **moved}
 
 
+def reads_again(warp: Warp, inner: InnerLoop) -> bool:
+    """Whether the backbone reads the texts anew after each step, since what moves is inside of them."""
+    return inner.moves_prompt or (inner.steps > 0 and warp.replaced is not None)
+
+
 def _gradients(
     warp: Warp,
     current: State,
@@ -119,15 +124,16 @@ def _gradients(
     """Partial derivatives of the summed task losses with respect to each group."""
     # The first rows are themselves made of features of the same prompt. The prompt's partial derivative holds
     # the rows fixed, so it is taken in two stages: loss → features, features → prompt.
-    variables = {"prompt": features.clone(), "rows": current["rows"]}
-    loss = task_losses(warp, current, variables["prompt"], texts, tasks).sum()
-    moved = [variables[group] for group in inner.groups]
-    found = torch.autograd.grad(loss, moved, create_graph=second_order)
-    gradients = dict(zip(inner.groups, found, strict=True))
-    if "prompt" in gradients:
-        gradients["prompt"] = torch.autograd.grad(
-            features, current["prompt"], gradients["prompt"], create_graph=second_order, retain_graph=True
-        )[0]
+    inside = [group for group in inner.groups if group == "prompt" or warp.replaced is not None]
+    beside = [group for group in inner.groups if group not in inside]
+    read_out = features.clone()
+    loss = task_losses(warp, current, read_out, texts, tasks).sum()
+    variables = [current[group] for group in beside] + ([read_out] if inside else [])
+    found = list(torch.autograd.grad(loss, variables, create_graph=second_order))
+    if inside:
+        variables = [current[group] for group in inside]
+        found += torch.autograd.grad(features, variables, found.pop(), create_graph=second_order, retain_graph=True)
+    gradients = dict(zip([*beside, *inside], found, strict=True))
     return gradients if second_order else {group: gradient.detach() for group, gradient in gradients.items()}
 
 
@@ -145,7 +151,7 @@ def shared(state: State) -> State:
 
 
 def start(warp: Warp, state: State, tasks: TaskBatch, groups: Sequence[str] = ()) -> tuple[State, Tensor | None]:
-    """The state of T tasks before any step, and the features of their support texts (None without any).
+    """The state of T tasks before any step, and the features of their support texts, where rows can be made of them.
 
     Args:
         warp: the model.
@@ -157,7 +163,7 @@ def start(warp: Warp, state: State, tasks: TaskBatch, groups: Sequence[str] = ()
     if "prompt" in groups:
         prompt = current["prompt"]
         current["prompt"] = _differentiable(prompt.expand(len(tasks), *prompt.shape[1:]).clone())
-    support = read(warp, current, tasks.support) if len(tasks.support) else None
+    support = read(warp, current, tasks.support) if len(tasks.support) and warp.replaced is None else None
     named = warp.config.rows in ("names", "mix", "regression") and len(tasks.names)
     names = _name_features(warp, current, tasks) if named else None
     rows = initial_rows(warp, state, tasks, names, support)
@@ -175,7 +181,7 @@ def _differentiable(value: Tensor) -> Tensor:
 def read(warp: Warp, current: State, texts: LabelledTexts) -> Tensor:
     """Features (B, d) of texts under the current prompts of their tasks."""
     assert texts.batch is not None
-    return warp.features(current["prompt"], current.get("read_out"), texts.batch, texts.task)
+    return warp.features(current["prompt"], current.get("read_out"), texts.batch, texts.task, current.get("rows"))
 
 
 def task_logits(warp: Warp, current: State, features: Tensor, texts: LabelledTexts, tasks: TaskBatch) -> Tensor:

@@ -48,7 +48,7 @@ class InnerLoop:
 
     @property
     def moves_prompt(self) -> bool:
-        """Whether it differentiates through the backbone."""
+        """Whether each task has a prompt of its own."""
         return self.steps > 0 and "prompt" in self.groups
 
     def with_steps(self, steps: int | None) -> InnerLoop:

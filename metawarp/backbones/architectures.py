@@ -55,7 +55,8 @@ ARCHITECTURES: dict[str, Architecture] = {
     "electra": Architecture(
         ELECTRA,
         "google/electra-base-generator, google/electra-base-discriminator",
-        "the generator has the masked-LM head; the discriminator is read as a plain encoder",
+        "the generator has the masked-LM head; the discriminator says of class words whether they are original, or is "
+        "read as a plain encoder",
     ),
     "modernbert": Architecture(
         MODERNBERT, "answerdotai/ModernBERT-base", "8,192 tokens; two layers in three see a window"

@@ -27,6 +27,7 @@ class Backbone:
         tokenizer: the model's own tokenizer (a transformers "fast" one).
         family: how this model type is read.
         head: masked-LM head before its decoder, (…, h) → (…, d); None where the model has no such head.
+        detector: head of a discriminator, (…, h) → (…,), the logit that a token was replaced; None where it is none.
         fingerprint: 16 hex digits of a sha256 over all weights.
         source: the folder or Hub id that it came from.
         max_tokens: tokens of one pass, padding included.
@@ -37,6 +38,7 @@ class Backbone:
     tokenizer: Any
     family: Family
     head: Head | None
+    detector: Head | None
     fingerprint: str
     source: str
     max_tokens: int = 2048

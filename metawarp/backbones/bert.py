@@ -128,7 +128,10 @@ def _generator_head(model: Any) -> Head:
     return model.generator_predictions
 
 
-# What "ForPreTraining" says of ELECTRA is that it is a discriminator.
+def _detector(model: Any) -> Head:
+    return model.discriminator_predictions
+
+
 ELECTRA = Family(
     "ELECTRA",
     "electra",
@@ -138,5 +141,7 @@ ELECTRA = Family(
     all_positions,
     _generator_head,
     **_BY_CONTENT,
+    detector=_detector,
     headed=("ForMaskedLM",),
+    detecting=("ForPreTraining",),
 )

@@ -21,7 +21,8 @@ Around = Callable[[int, Layer], Layer]
 """From a layer's number, and the layer, to what is done in its place."""
 
 Head = Callable[[Tensor], Tensor]
-"""Hidden states (…, h) to features (…, d), d the width of the word embeddings: a masked-LM head before its decoder."""
+"""Hidden states (…, h) to features (…, d), d the width of the word embeddings: a masked-LM head before its decoder. Or
+to one number each, (…,): a discriminator's."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Family:
         n_layers: takes the encoder.
         max_positions: takes the encoder; number of tokens that one input may have.
         head: takes the masked-LM model.
+        detector: takes the discriminator; from hidden states (…, h) to the logit (…,) of each that it was replaced.
         last_at: takes the encoder, what enters the last layer (B, n, h), attention mask (B, n) and one position of each
             text (B,); what leaves the layer there, (B, h), without the other positions. None: not known.
         query_value: names of the linear layers that make queries and values, as they end.
@@ -51,6 +53,7 @@ class Family:
             encoder has no place for; the config under which there is a masked-LM model in them, None where there is
             none.
         headed: endings of the class names in a config that say that the checkpoint has the masked-LM head.
+        detecting: those that say that it is a discriminator with its head.
     """
 
     name: str
@@ -66,7 +69,9 @@ class Family:
     with_prefix: Callable[[Any, int, Tensor, Tensor, Tensor], Tensor] | None = None
     decoder: Callable[[Any, Tensor, Tensor], Layer | None] | None = None
     released: Callable[[Any, Sequence[str]], Any] | None = None
+    detector: Callable[[Any], Head] | None = None
     headed: tuple[str, ...] = ("ForMaskedLM", "ForPreTraining")
+    detecting: tuple[str, ...] = ()
 
 
 def positions_from(first: int, embeddings: Tensor) -> Tensor:

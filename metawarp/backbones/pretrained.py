@@ -21,13 +21,13 @@ from metawarp.backbones.family import Family, Head
 _NEVER_READ = ("pooler.", "decoder.", "vocab_projector.", "predictions.bias", "lm_head.bias")
 """Parts of weight names that no feature depends on; a checkpoint may be without them."""
 
-Loaded = tuple[nn.Module, Any, Family, Head | None, str, str]
-"""Encoder, tokenizer, family, masked-LM head, fingerprint and source, as `Backbone` has them."""
+Loaded = tuple[nn.Module, Any, Family, Head | None, Head | None, str, str]
+"""Encoder, tokenizer, family, masked-LM head, discriminator's head, fingerprint and source, as `Backbone` has them."""
 
 
 def load_pretrained(name: str, device: str | torch.device, dtype: str | torch.dtype) -> Loaded:
     """A frozen model and what belongs to it; see `Backbone.load`."""
-    from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForPreTraining, AutoTokenizer
 
     dtype, device = _dtype(dtype), _device(device)
     source = minilm_folder() if name == "minilm" else name
@@ -41,10 +41,12 @@ def load_pretrained(name: str, device: str | torch.device, dtype: str | torch.dt
                 f"backbone {name!r} is of type {config.model_type!r}, {_why_not(config)}; use one of {known}."
             )
         family = ARCHITECTURES[config.model_type].family
-        with_head = any(name.endswith(family.headed) for name in config.architectures or ())
+        names = config.architectures or ()
+        with_head = any(name.endswith(family.headed) for name in names)
+        detects = any(name.endswith(family.detecting) for name in names) and not with_head
 
         def load(config: Any) -> tuple[Any, dict[str, Any]]:
-            auto = AutoModelForMaskedLM if with_head else AutoModel
+            auto = AutoModelForMaskedLM if with_head else AutoModelForPreTraining if detects else AutoModel
             # The checkpoint's own dtype first, so that the fingerprint is that of the file, not of a cast.
             with _quietly():
                 return auto.from_pretrained(
@@ -79,8 +81,9 @@ def load_pretrained(name: str, device: str | torch.device, dtype: str | torch.dt
     fingerprint = _fingerprint(model, missing)
     model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)
     head = family.head(model) if with_head else None
-    encoder = getattr(model, family.encoder) if with_head else model
-    return encoder, tokenizer, family, head, fingerprint, source
+    detector = family.detector(model) if detects and family.detector is not None else None
+    encoder = getattr(model, family.encoder) if with_head or detects else model
+    return encoder, tokenizer, family, head, detector, fingerprint, source
 
 
 def _why_not(config: Any) -> str:

@@ -163,7 +163,9 @@ def support_rows(warp: Warp) -> Predictor:
         ICML, eq. 6.
     """
     read_out = "mask" if Template(warp.config.template).has_mask else "mean"
-    return _untrained(warp.changed(read_out=read_out, rows="support", prompt_start="mask"), InnerLoop(0, ()))
+    return _untrained(
+        warp.changed(read_out=read_out, rows="support", name_source="template", prompt_start="mask"), InnerLoop(0, ())
+    )
 
 
 def untrained_warp(warp: Warp, init: Init, prompt_start: str, seed: int) -> Predictor:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from episodes import Episode, InputError
 from episodes.sampler import Sampler
 from metawarp import processes
-from metawarp.adaptation.adapt import adapt, read, task_logits
+from metawarp.adaptation.adapt import adapt, read, reads_again, task_logits
 from metawarp.adaptation.calibration import Temperature, calibration_error
 from metawarp.adaptation.inner_loop import InnerLoop
 from metawarp.adaptation.tasks import TaskBatch
@@ -69,7 +69,7 @@ class Scores:
 def metawarp_predictor(warp: Warp, state: State, inner: InnerLoop, temperature: Temperature | None = None) -> Predictor:
     """The predictor that adapts an init's state to each episode's support set."""
     frozen = {name: tensor.detach() for name, tensor in state.items()}
-    at_once = TASKS_A_PASS if inner.moves_prompt else EPISODES_A_PASS
+    at_once = TASKS_A_PASS if reads_again(warp, inner) else EPISODES_A_PASS
 
     def predict(episodes: Sequence[Episode]) -> Iterator[np.ndarray]:
         for first in range(0, len(episodes), at_once):

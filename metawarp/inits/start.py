@@ -13,6 +13,7 @@ from metawarp.model.config import WarpConfig
 from metawarp.model.warp import State, Warp
 
 LOGIT_SCALE = 10.0
+"""Of cosines; what a discriminator says of a word is a logit already."""
 NAME_WEIGHT = -1.2
 """m of w = 1 / (1 + K·e^m): 0.77 at one shot, 0.40 at five, the weights found best untrained on HuffPost."""
 TEXT_WEIGHT = 0.5
@@ -26,7 +27,7 @@ def fresh_tensors(warp: Warp, inner: InnerLoop, rates: InnerRates, seed: int, wo
     """The tensors of an init that nothing was learned by; the arguments are those of `Init.start`."""
     tensors = {
         "prompt": _start_prompt(warp, seed, words),
-        "log_scale": torch.tensor(math.log(LOGIT_SCALE)),
+        "log_scale": torch.tensor(math.log(LOGIT_SCALE) if warp.replaced is None else 0.0),
     }
     if warp.config.rows == "mix":
         tensors["name_weight"] = torch.tensor(NAME_WEIGHT)

@@ -6,9 +6,11 @@ from functools import partial
 
 from episodes import InputError
 from episodes.errors import listing
+from metawarp.adaptation.adapt import reads_again
 from metawarp.adaptation.inner_loop import InnerLoop
 from metawarp.meta_learning import learn2learn_engine
 from metawarp.meta_learning.meta_gradients import METHODS, Gradient
+from metawarp.model.warp import Warp
 
 ENGINES = ("metawarp", "learn2learn")
 
@@ -36,9 +38,9 @@ def require_engine(engine: str, method: str, second_order: str) -> None:
             raise InputError(f"engine 'learn2learn' has no method {method!r}; it is for {listing(having)}.")
 
 
-def has_modes(engine: str, method: str, inner: InnerLoop) -> bool:
+def has_modes(engine: str, method: str, warp: Warp, inner: InnerLoop) -> bool:
     """Whether there are several ways to be exact, of which one has to be chosen."""
-    return engine == "metawarp" and METHODS[method].order == 2 and inner.moves_prompt
+    return engine == "metawarp" and METHODS[method].order == 2 and reads_again(warp, inner)
 
 
 def gradient_by(engine: str, method: str, mode: str | None) -> Gradient:

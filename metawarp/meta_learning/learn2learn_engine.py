@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from metawarp.adaptation.adapt import start
+from metawarp.adaptation.adapt import reads_again, start
 from metawarp.adaptation.inner_loop import GROUPS, InnerLoop, inner_lr, inner_rates
 from metawarp.adaptation.tasks import LabelledTexts, TaskBatch
 from metawarp.backbones.backbone import twice_differentiable
@@ -70,8 +70,9 @@ class Learner(nn.Module):
     def logits(self, texts: LabelledTexts) -> Tensor:
         """Logits (B, C) of one task's texts."""
         assert texts.batch is not None
-        features = self.warp.features(self.prompt[None], self.weights, texts.batch, texts.task)  # pyright: ignore
-        return self.warp.logits(features, self.rows, self.scale)  # pyright: ignore
+        prompt, rows = (getattr(self, name) for name in GROUPS)
+        features = self.warp.features(prompt[None], self.weights, texts.batch, texts.task, rows[None])
+        return self.warp.logits(features, rows, self.scale)
 
 
 def meta_gradient(
@@ -97,7 +98,7 @@ def meta_gradient(
     """
     gradients = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
     losses, right = [], 0.0
-    with twice_differentiable(second_order and inner.moves_prompt):
+    with twice_differentiable(second_order and reads_again(warp, inner)):
         for task in map(tasks.task, range(len(tasks))):
             learner = _wrapped(warp, state, task, inner, second_order)
             loss = torch.zeros(())

@@ -9,6 +9,7 @@ import psutil
 import torch
 
 from episodes import InputError
+from metawarp.adaptation.adapt import reads_again
 from metawarp.adaptation.inner_loop import InnerLoop
 from metawarp.adaptation.tasks import TaskBatch
 from metawarp.model.warp import Warp
@@ -40,7 +41,7 @@ def unrolled_bytes(warp: Warp, tasks: TaskBatch, inner: InnerLoop) -> int:
         tasks: T tasks that are adapted at the same time.
         inner: steps S and groups; the memory is linear in S.
     """
-    if not (inner.moves_prompt and tasks.support.batch is not None):
+    if not (reads_again(warp, inner) and tasks.support.batch is not None):
         return 0
     config = warp.backbone.model.config
     lengths = warp.encoder.windows(tasks.support.batch)[0].lengths.double()
@@ -48,7 +49,8 @@ def unrolled_bytes(warp: Warp, tasks: TaskBatch, inner: InnerLoop) -> int:
     maps = ATTENTION_MAPS * float((lengths**2).sum()) * config.num_attention_heads  # pyright: ignore
     width = torch.finfo(warp.backbone.dtype).bits // 8
     layers = warp.backbone.n_layers - warp.config.prompt_layer
-    return int(inner.steps * layers * (vectors + maps) * width)  # pyright: ignore
+    times = tasks.shots.shape[1] if warp.replaced is not None else 1
+    return int(inner.steps * layers * times * (vectors + maps) * width)  # pyright: ignore
 
 
 LARGE = 2**27

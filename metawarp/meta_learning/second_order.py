@@ -19,7 +19,7 @@ import torch
 
 from episodes import InputError
 from metawarp import processes
-from metawarp.adaptation.adapt import start, step, trajectory
+from metawarp.adaptation.adapt import reads_again, start, step, trajectory
 from metawarp.adaptation.inner_loop import InnerLoop, inner_rates
 from metawarp.adaptation.tasks import TaskBatch
 from metawarp.backbones.backbone import twice_differentiable
@@ -78,7 +78,7 @@ def recompute(
         inner: the inner loop.
         step_weights: of the query losses after each step.
     """
-    if not (inner.moves_prompt and len(tasks.support)):
+    if not (reads_again(warp, inner) and len(tasks.support)):
         return unroll(warp, state, tasks, inner, step_weights)  # no graph that grows: the features are read once
     if inner.proximal:
         raise InputError("recompute does not know the proximal term; use unroll, or the method imaml.")

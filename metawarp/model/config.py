@@ -26,7 +26,8 @@ class WarpConfig:
         read_out: f(x), one part or several with + between: "mask", the feature at [MASK] (WARP); "mean", the mean over
             the text's hidden states under the prompt; "text", the same of the text alone, the backbone's own sentence
             embedding; "text-1", "text-2", …, the same so many layers below the last. Several stand side by side with
-            learned weights, so that the similarity of two texts is the weighted mean of those of their parts.
+            learned weights, so that the similarity of two texts is the weighted mean of those of their parts. Or
+            "original", alone: how original a discriminator finds each class's row at [MASK], the logits themselves.
         rows: where verbalizer rows come from: "names" of the classes, means of the "support" features,
             "mix", w·name + (1 - w)·mean with w falling with the shots, "regression", logistic regression on the support
             texts and the names, each name counting as a learned number of texts, or "random".
@@ -66,13 +67,19 @@ class WarpConfig:
         form_of(self.form)
         if self.debias and "mask" not in self.parts:
             raise InputError(f"debias is of what [MASK] gives, and read_out {self.read_out!r} has no mask; drop it.")
-        unknown = [part for part in self.parts if not re.fullmatch(r"mask|mean|text(-[1-9][0-9]*)?", part)]
-        if unknown or len(set(self.parts)) < len(self.parts):
+        if self.read_out == "original" and (self.rows, self.name_source) != ("names", "embeddings"):
+            raise InputError(
+                f"read-out 'original' asks whether the words of the classes are: it needs rows names and name_source "
+                f"embeddings, and got rows {self.rows} and name_source {self.name_source}."
+            )
+        unknown = [part for part in self.parts if not re.fullmatch(r"original|mask|mean|text(-[1-9][0-9]*)?", part)]
+        alone = "original" not in self.parts or len(self.parts) == 1
+        if unknown or len(set(self.parts)) < len(self.parts) or not alone:
             raise InputError(
                 f"read_out is {self.read_out!r}; it can be mask, mean, text, text-1, text-2, …, "
-                "or several of them, each once, with + between."
+                "or several of them, each once, with + between; or original."
             )
-        if "mask" in self.parts and not Template(self.template).has_mask:
+        if {"mask", "original"} & set(self.parts) and not Template(self.template).has_mask:
             raise InputError(
                 f"template {self.template!r} has no {{mask}}, which read-out {self.read_out!r} needs; "
                 "add {mask}, or use the read-out mean."

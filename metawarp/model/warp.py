@@ -22,6 +22,7 @@ from metawarp.backbones.backbone import Backbone
 from metawarp.forms.forms import form_of
 from metawarp.model.config import WarpConfig
 from metawarp.model.prompted_features import PromptedFeatures
+from metawarp.model.replaced_words import ReplacedWords
 from metawarp.texts.encoded import EncodedBatch
 from metawarp.texts.lower_layers import LowerLayers
 from metawarp.texts.template import Template, TextEncoder
@@ -46,7 +47,8 @@ class Warp:
     """
 
     def __init__(self, backbone: Backbone, config: WarpConfig) -> None:
-        if config.name_source == "embeddings" and (backbone.head is None or config.read_out != "mask"):
+        at_mask = config.read_out == "mask" and backbone.head is not None
+        if config.name_source == "embeddings" and not (at_mask or config.read_out == "original"):
             raise InputError(
                 f"word embeddings live where the features of a masked-LM head at [MASK] do, and not where those of "
                 f"backbone {backbone.name!r} with read-out {config.read_out!r} are; use name_source template."
@@ -70,6 +72,7 @@ class Warp:
         (form, number), empty = form_of(config.form), self.encoder([""])
         self.form = form(backbone, empty, config.prompt_layer, self.lower, number)
         self.prompted = PromptedFeatures(backbone, config.parts, self.form, empty if config.debias else None)
+        self.replaced = ReplacedWords(backbone, self.form) if config.read_out == "original" else None
 
     def changed(self, **settings: str) -> Warp:
         """The same model with other settings of its config; what is remembered of texts is shared."""
@@ -81,7 +84,12 @@ class Warp:
 
     @property
     def row_size(self) -> int:
-        """Width of a verbalizer row: of the features f(x), and of a bias where rows are fitted by regression."""
+        """Width of a verbalizer row: of the features f(x), and of a bias where rows are fitted by regression.
+
+        Of word embeddings, where rows are read inside the texts.
+        """
+        if self.replaced is not None:
+            return self.backbone.embedding_size
         return len(self.last_layer) + (self.config.rows == "regression")
 
     @cached_property
@@ -124,7 +132,9 @@ class Warp:
             raise InputError("a cache is for what lies below the prompt, and nothing lies below layer 0; leave it out.")
         self.lower.remember(self.encoder.windows(self.encoder(list(dict.fromkeys(texts))))[0], Path(cache))
 
-    def features(self, prompts: Tensor, weights: Tensor | None, batch: EncodedBatch, task: Tensor) -> Tensor:
+    def features(
+        self, prompts: Tensor, weights: Tensor | None, batch: EncodedBatch, task: Tensor, rows: Tensor | None = None
+    ) -> Tensor:
         """Read-out f(x) of each text under its own task's prompt.
 
         Args:
@@ -133,10 +143,17 @@ class Warp:
             weights: (P,) of the read-out's parts, their sum 1; None where there is one part.
             batch: B encoded texts.
             task: (B,) which task each text belongs to.
+            rows: (T, C, d) of the tasks, where rows are read inside the texts; not needed otherwise.
 
         Returns:
-            (B, d) features, d over all parts; unit length under cosine similarity.
+            (B, d) features, d over all parts; unit length under cosine similarity. (B, C) with the read-out "original".
         """
+        if self.replaced is not None:
+            assert rows is not None
+            number = len(batch)
+            batch, text = self.encoder.windows(batch)
+            found = self.replaced(prompts, rows, batch, task[text.to(task.device)])
+            return _mean_by(text.to(found.device), number, found) if len(batch) > number else found
         copies = slice(None)
         if len(prompts) == 1:
             if batch.shift is None:
@@ -162,14 +179,21 @@ class Warp:
         return torch.cat(parts, dim=-1)
 
     def unit(self, vectors: Tensor) -> Tensor:
-        """Vectors (…, d) as the similarity compares them: of unit length for cosine, unchanged for dot."""
-        return normalize(vectors, dim=-1) if self.config.similarity == "cosine" else vectors
+        """Vectors (…, d) as the similarity compares them: of unit length for cosine, unchanged for dot.
+
+        Unchanged too where they are words in a text, which nothing is compared with.
+        """
+        compared = self.config.similarity == "cosine" and self.replaced is None
+        return normalize(vectors, dim=-1) if compared else vectors
 
     def logits(self, features: Tensor, rows: Tensor, scale: Tensor) -> Tensor:
         """Logits (…, C) of features (…, d) and verbalizer rows (…, C, `row_size`).
 
-        They are scale · similarity(f, V); with rows from a regression, scale · what it predicts.
+        They are scale · similarity(f, V); with rows from a regression, scale · what it predicts; with the read-out
+        "original", scale · f.
         """
+        if self.replaced is not None:
+            return scale * features
         if self.config.rows == "regression":
             return scale * torch.einsum("...d,...cd->...c", with_bias(features), rows)
         return scale * torch.einsum("...d,...cd->...c", features, self.unit(rows))

@@ -141,8 +141,9 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
             for first in range(0, len(texts), 256):
                 batch = self.warp_.encoder(texts[first : first + 256])
                 task = torch.zeros(len(batch), dtype=torch.long, device=state["prompt"].device)
-                features = self.warp_.features(state["prompt"][None], state.get("read_out"), batch, task)
-                logits = self.warp_.logits(features, state["rows"], state["scale"])
+                prompt, rows = state["prompt"][None], state["rows"]
+                features = self.warp_.features(prompt, state.get("read_out"), batch, task, rows[None])
+                logits = self.warp_.logits(features, rows, state["scale"])
                 chunks.append(logits.double().softmax(-1).cpu().numpy())
         return np.concatenate(chunks)
 

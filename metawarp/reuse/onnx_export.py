@@ -109,7 +109,8 @@ def export_onnx(warp: Warp, task: State, classes: list[Any], file: Path) -> None
         file: where to.
 
     Raises:
-        InputError: long texts in windows; a form or backbone that torch cannot export; the file cannot be written.
+        InputError: long texts in windows; the read-out "original"; a form or backbone that torch cannot export; the
+            file cannot be written.
         ImportError: onnx or onnxscript is not installed.
     """
     try:
@@ -119,6 +120,10 @@ def export_onnx(warp: Warp, task: State, classes: list[Any], file: Path) -> None
         raise ImportError('an ONNX graph needs two packages: pip install "metawarp[onnx]"') from error
     if warp.config.stride:
         raise InputError("a graph reads no windows, and this init has a stride; fit one without.")
+    if warp.replaced is not None:
+        raise InputError(
+            "a graph reads each text once, and read-out 'original' once for each class; fit an init without it."
+        )
     tokens = torch.export.Dim("tokens", min=1, max=warp.encoder.room)
     shape = {0: torch.export.Dim("texts", min=1, max=2**16), 1: tokens}
     ids = torch.ones(2, min(3, warp.encoder.room), dtype=torch.long)

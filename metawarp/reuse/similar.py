@@ -26,8 +26,9 @@ from metawarp.model.warp import State, Warp
 TASKS_AT_ONCE = 16
 """Texts that are left out at the same time, each in a task of its own."""
 
-LIKELIHOOD_WEIGHT = 0.2
-"""Of a log-likelihood beside a cosine, chosen on tasks of the validation classes of three corpora."""
+LIKELIHOOD_WEIGHT = 0.3
+"""Of a log-likelihood beside a cosine, chosen on tasks of the validation classes of three corpora
+(`scripts/benchmark_similar.py --choose`)."""
 
 
 @dataclass(frozen=True)

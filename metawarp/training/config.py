@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from episodes import InputError
 from episodes.errors import listing
+from metawarp.meta_learning.meta_gradients import METHODS
 from metawarp.meta_learning.regularizers import REGULARIZERS
+from metawarp.model.warp import Warp
 from metawarp.training.reparameterization import NETWORKS
 
 RECIPE = 2
@@ -91,3 +93,18 @@ class TrainingConfig:
         if step < warm:
             return (step + 1) / (warm + 1)
         return 0.5 * (1 + math.cos(math.pi * (step - warm) / (self.steps - warm)))
+
+    def require_method(self, name: str, warp: Warp) -> None:
+        """Refuse a method that these settings, or the model, cannot be had with.
+
+        Raises:
+            InputError: no multi-step loss, no outer learning rate, or a text to be read once for each class of all.
+        """
+        method = METHODS[name]
+        if self.multi_step_loss and not method.multi_step_loss:
+            having = [other for other, found in METHODS.items() if found.multi_step_loss]
+            raise InputError(f"method {name!r} has no multi-step loss; it is for {listing(having)}.")
+        if not self.lr and method.needs_lr:
+            raise InputError(f"training.lr is 0, and method {name!r} learns nothing by that; raise it.")
+        if method.class_rows and warp.replaced is not None:
+            raise InputError(f"read-out 'original' reads a text for each class; method {name!r} has all at once.")

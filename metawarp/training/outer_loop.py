@@ -14,7 +14,6 @@ import torch
 from tqdm import tqdm
 
 from episodes import InputError
-from episodes.errors import listing
 from episodes.sampler import Sampler
 from metawarp import processes
 from metawarp.adaptation.calibration import Temperature, best_temperature
@@ -77,11 +76,7 @@ class Trainer:
         self.init, self.warp, self.sampler, self.validation = init, warp, sampler, validation
         self.config, self.files, self.classes = config, RunFolder(folder), classes
         self.method = METHODS[init.method]
-        if config.multi_step_loss and not self.method.multi_step_loss:
-            having = [name for name, method in METHODS.items() if method.multi_step_loss]
-            raise InputError(f"method {init.method!r} has no multi-step loss; it is for {listing(having)}.")
-        if not config.lr and self.method.needs_lr:
-            raise InputError(f"training.lr is 0, and method {init.method!r} learns nothing by that; raise it.")
+        config.require_method(init.method, warp)
         require_engine(engine, init.method, config.second_order)
         require_tasks(config.meta_batch)
         self.engine = engine
@@ -118,7 +113,7 @@ class Trainer:
         if resume:
             self._restore()
         else:
-            if has_modes(self.engine, self.init.method, self.init.inner):
+            if has_modes(self.engine, self.init.method, self.warp, self.init.inner):
                 asked, tasks = self.config.second_order, self._tasks(0, range(self.config.meta_batch))
                 self.mode = processes.by_main(lambda: exact_mode(asked, self.warp, tasks, self.init.inner))
             self.files.clear()  # resuming before the first checkpoint must not find that of the run written over
