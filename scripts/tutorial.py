@@ -16,7 +16,7 @@ from threading import Lock, Thread
 from urllib.request import Request, urlopen
 
 from episodes.reading import read_table
-from metawarp import WarpClassifier
+from metawarp import Task, WarpClassifier
 
 EXAMPLE = [
     ("where is my parcel", "delivery"),
@@ -53,7 +53,7 @@ def main() -> None:
         size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
         print(f"   {size / 1000:.0f} kB")
         print("4. Load it where it is served")
-        served = WarpClassifier.load(folder)
+        served = Task.load(folder)
 
     server = ThreadingHTTPServer(("localhost", options.port if options.serve else 0), handler_of(served))
     address = f"http://localhost:{server.server_port}"
@@ -67,7 +67,7 @@ def main() -> None:
     server.shutdown()
 
 
-def handler_of(classifier: WarpClassifier) -> type[BaseHTTPRequestHandler]:
+def handler_of(task: Task) -> type[BaseHTTPRequestHandler]:
     """Answers {"texts": […]} with a list of {"label": …, "probabilities": {…}}."""
     one_at_a_time = Lock()  # a pass uses all cores already
 
@@ -76,11 +76,11 @@ def handler_of(classifier: WarpClassifier) -> type[BaseHTTPRequestHandler]:
             try:
                 texts = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["texts"]
                 with one_at_a_time:
-                    chances = classifier.predict_proba(texts)
+                    chances = task.predict_proba(texts)
             except (KeyError, TypeError, ValueError) as error:
                 self.answer(400, {"error": str(error)})
                 return
-            names = [str(name) for name in classifier.classes_]
+            names = [str(name) for name in task.classes]
             self.answer(
                 200,
                 [

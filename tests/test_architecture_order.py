@@ -32,7 +32,7 @@ FOLDERS = {
         "regression",
         "tasks",
         "verbalizer",
-        "calibration",
+        "temperature",
         "inner_loop",
         "adapt",
     ],
@@ -48,7 +48,7 @@ FOLDERS = {
         "engines",
     ],
     "inits": ["storage", "model_card", "shipped", "hub", "start", "init", "peft_adapter"],
-    "evaluation": ["scores", "baselines", "cost", "baseline_table", "protocol", "evaluate", "plots"],
+    "evaluation": ["calibration", "scores", "baselines", "cost", "baseline_table", "protocol", "evaluate", "plots"],
     "training": [
         "run_folder",
         "trackers",
@@ -60,7 +60,7 @@ FOLDERS = {
         "data",
         "train",
     ],
-    "reuse": ["labels", "onnx_export", "similar", "starts", "classifier", "files"],
+    "reuse": ["labels", "onnx_export", "task", "similar", "starts", "classifier", "files"],
     "benchmark": ["report_plots", "report", "plan", "plan_file", "keys", "cells", "results", "run"],
     "commands": ["options", "experiments", "tasks", "listings"],
 }

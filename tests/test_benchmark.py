@@ -15,7 +15,7 @@ from tiny import NO_STEPS, tiny_corpus, tiny_folder
 
 from episodes import InputError
 from metawarp import Backbone, Init, Warp, WarpConfig
-from metawarp.adaptation.calibration import Temperature
+from metawarp.adaptation.temperature import Temperature
 from metawarp.benchmark.cells import _cut, _reader, sampler_of, train_for
 from metawarp.benchmark.keys import cell_key, load, reader_key, training_key
 from metawarp.benchmark.plan import Contender, Setting, cells_of

@@ -9,7 +9,8 @@ from scipy.special import softmax
 from tiny import NO_STEPS, tiny_episodes, tiny_model
 
 from metawarp import Init, WarpClassifier
-from metawarp.adaptation.calibration import BINS, Temperature, best_temperature, bins_of, calibration_error
+from metawarp.adaptation.temperature import Temperature
+from metawarp.evaluation.calibration import BINS, best_temperature, bins_of, calibration_error
 from metawarp.evaluation.scores import metawarp_predictor
 
 

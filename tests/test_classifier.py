@@ -59,7 +59,7 @@ def test_it_learns_real_classes_from_two_texts_each(minilm):
     model = WarpClassifier(backbone=minilm).fit(TEXTS, LABELS)
     assert model.predict(FRESH).tolist() == ["delivery", "refund", "bug"]
     assert model.classes_.tolist() == ["bug", "delivery", "refund"]
-    assert model.class_names_ == ("bug", "delivery", "refund")
+    assert model.task_.class_names == ("bug", "delivery", "refund")
     assert model.score(FRESH, ["delivery", "refund", "bug"]) == 1.0
     assert model.score(FRESH, ["delivery", "refund", "refund"]) == pytest.approx(2 / 3)
 
@@ -78,7 +78,7 @@ def test_string_labels_are_their_own_names(model, labelled):
     texts, labels = labelled
     model.fit(texts, labels)
     assert model.classes_.tolist() == sorted(set(labels))
-    assert model.class_names_ == tuple(sorted(set(labels)))
+    assert model.task_.class_names == tuple(sorted(set(labels)))
     assert set(model.predict(texts)) <= set(labels)
 
 
@@ -102,7 +102,7 @@ def test_integers_with_names_are_as_good_as_the_names(model, labelled):
     assert by_name.classes_.tolist() == order  # the order given, not the sorted one
     assert by_list.classes_.tolist() == [0, 1, 2]
     assert by_mapping.classes_.tolist() == [0, 10, 20]
-    assert by_mapping.class_names_ == tuple(order)
+    assert by_mapping.task_.class_names == tuple(order)
     expected = by_name.predict_proba(texts)
     assert by_list.predict_proba(texts) == pytest.approx(expected, abs=1e-12)
     assert by_mapping.predict_proba(texts) == pytest.approx(expected, abs=1e-12)
@@ -114,7 +114,7 @@ def test_strings_can_be_given_names_in_plain_words(model, labelled):
     names = {"m": "music", "b": "bank", "o": "order"}
     found = clone(model).fit(texts, short, names)
     assert found.classes_.tolist() == ["b", "m", "o"]
-    assert found.class_names_ == ("bank", "music", "order")
+    assert found.task_.class_names == ("bank", "music", "order")
     expected = clone(model).fit(texts, labels).predict_proba(texts)
     assert found.predict_proba(texts) == pytest.approx(expected, abs=1e-12)
 
@@ -302,7 +302,7 @@ def test_a_loaded_task_gives_equal_probabilities(tiny, model, labelled, tmp_path
     assert np.array_equal(loaded.predict_proba(texts), model.predict_proba(texts))
     assert np.array_equal(loaded.predict(texts), model.predict(texts))
     assert loaded.classes_.dtype.kind == model.classes_.dtype.kind
-    assert loaded.class_names_ == model.class_names_
+    assert loaded.task_.class_names == model.task_.class_names
 
 
 def test_a_saved_task_is_kilobytes_and_finds_its_backbone_by_name(minilm, tmp_path):
@@ -314,7 +314,7 @@ def test_a_saved_task_is_kilobytes_and_finds_its_backbone_by_name(minilm, tmp_pa
     assert files.keys() == {"config.json", "task.safetensors", *of_the_init}
     assert sum(files.values()) < 100_000
     loaded = WarpClassifier.load(tmp_path)  # "minilm"
-    assert loaded.warp_.backbone.fingerprint == minilm.fingerprint
+    assert loaded.task_.warp.backbone.fingerprint == minilm.fingerprint
     assert loaded.predict_proba(FRESH) == pytest.approx(model.predict_proba(FRESH), abs=1e-6)
 
 
@@ -363,7 +363,7 @@ def test_a_task_fitted_on_another_backbone_belongs_to_that_one(tiny, init, label
         WarpClassifier.load(tmp_path / "task", tiny)
     for backbone in (other, None):  # found by its name
         loaded = WarpClassifier.load(tmp_path / "task", backbone)
-        assert loaded.warp_.backbone.fingerprint == other.fingerprint
+        assert loaded.task_.warp.backbone.fingerprint == other.fingerprint
         assert (loaded.predict(texts) == model.predict(texts)).all()
         assert (clone(loaded).fit(texts, labels).predict(texts) == model.predict(texts)).all()
 

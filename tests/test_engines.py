@@ -87,7 +87,7 @@ def test_a_backbone_of_half_width_learns_in_full(made, tmp_path):
     )  # fmt: skip
     assert results["protocol"]["dtype"] == "bfloat16"
     model = WarpClassifier(init, dtype="bfloat16").fit(["play music", "the rain"], ["music", "rain"])
-    assert model.warp_.backbone.dtype == torch.bfloat16
+    assert model.task_.warp.backbone.dtype == torch.bfloat16
     assert model.predict_proba(["music"]).sum() == pytest.approx(1)
     arguments["dtype"] = "float32"
     with pytest.raises(ValueError, match="has other settings: dtype; resume it with the settings that it was started"):

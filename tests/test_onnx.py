@@ -40,7 +40,7 @@ def by_graph(file, tokenizer, texts):
 def assert_same(model, file):
     model.save_onnx(file)
     for texts in (FEW, MANY, MANY[:1], MANY * 5):
-        found, facts = by_graph(file, model.warp_.backbone.tokenizer, texts)
+        found, facts = by_graph(file, model.task_.warp.backbone.tokenizer, texts)
         assert found == pytest.approx(model.predict_proba(texts), abs=1e-4)
         assert np.allclose(found.sum(1), 1, atol=1e-5)
     assert json.loads(facts["classes"]) == model.classes_.tolist()

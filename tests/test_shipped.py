@@ -49,13 +49,13 @@ def test_the_general_one_is_what_its_recipe_makes():
 
 def test_a_classifier_starts_from_the_general_one(minilm):
     model = WarpClassifier(backbone=minilm).fit(FEW, LABELS)
-    assert model.init_.fingerprint == Init.load(GENERAL).fingerprint
+    assert model.task_.init.fingerprint == Init.load(GENERAL).fingerprint
     assert model.predict(["has the courier been yet?", "give me back what I paid"]).tolist() == ["delivery", "refund"]
 
 
 def test_on_another_backbone_it_starts_untrained(tiny):
     model = WarpClassifier(backbone=tiny).fit(FEW, LABELS)
-    assert model.init_.method == "none"
+    assert model.task_.init.method == "none"
 
 
 def test_a_folder_of_that_name_is_not_what_is_meant(tmp_path, monkeypatch):
@@ -70,14 +70,14 @@ def test_an_init_of_that_name_has_to_be_said_to_be_a_folder(tiny, tmp_path, monk
     with refused("'general' ships with metawarp, and is a folder here; say './general' for it."):
         Init.load(GENERAL)
     assert Init.load(f"./{GENERAL}").method == "none"
-    assert WarpClassifier(backbone=tiny, any_backbone=False).fit(FEW, LABELS).init_.method == "none"
+    assert WarpClassifier(backbone=tiny, any_backbone=False).fit(FEW, LABELS).task_.init.method == "none"
 
 
 def test_another_backbone_can_be_allowed(minilm):
     other = replace(minilm, fingerprint="0" * 16)
     for any_backbone in (False, True):
         model = WarpClassifier(backbone=other, any_backbone=any_backbone).fit(FEW, LABELS)
-        assert model.init_.method == ("prototypical" if any_backbone else "none")
+        assert model.task_.init.method == ("prototypical" if any_backbone else "none")
 
 
 def test_the_command_lists_them_with_their_cards(capsys):
@@ -90,4 +90,4 @@ def test_the_command_lists_them_with_their_cards(capsys):
 def test_the_command_fit_takes_it_where_no_init_is_named(capsys, tmp_path):
     (tmp_path / "few.csv").write_text("text,label\n" + "\n".join(map(",".join, zip(FEW, LABELS, strict=True))))
     main(["fit", f"--data={tmp_path}/few.csv", f"--output={tmp_path}/task"])
-    assert WarpClassifier.load(tmp_path / "task").init_.fingerprint == Init.load(GENERAL).fingerprint
+    assert WarpClassifier.load(tmp_path / "task").task_.init.fingerprint == Init.load(GENERAL).fingerprint

@@ -105,7 +105,7 @@ def test_a_classifier_picks_the_best(tiny, inits):
     model = WarpClassifier(names, tiny).fit(TEXTS, LABELS)
     best = next(iter(model.suitability_))
     assert set(model.suitability_) == set(names)
-    assert model.init_.fingerprint == Init.load(best).fingerprint
+    assert model.task_.init.fingerprint == Init.load(best).fingerprint
     alone = WarpClassifier(best, tiny).fit(TEXTS, LABELS)
     assert model.predict_proba(TEXTS) == pytest.approx(alone.predict_proba(TEXTS))
     assert not alone.suitability_

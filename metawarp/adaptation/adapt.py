@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from metawarp.adaptation.calibration import Temperature
 from metawarp.adaptation.inner_loop import InnerLoop, inner_lr
 from metawarp.adaptation.tasks import LabelledTexts, TaskBatch
+from metawarp.adaptation.temperature import Temperature
 from metawarp.adaptation.verbalizer import initial_rows
 from metawarp.backbones.backbone import twice_differentiable
 from metawarp.model.warp import State, Warp

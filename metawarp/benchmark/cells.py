@@ -13,12 +13,12 @@ import numpy as np
 
 from episodes import ClassSplit, Corpus, Episode, EpisodeSampler
 from episodes.sampler import Sampler, WrongLabels, bounds
-from metawarp.adaptation.calibration import bins_of, calibration_error
 from metawarp.backbones.backbone import Backbone
 from metawarp.benchmark.keys import backbone_name, has_model, load, needs_training, ready_init, training_key
 from metawarp.benchmark.plan import Cell, Contender, Setting
 from metawarp.evaluation.baseline_table import Bench, baseline_numbers, build
 from metawarp.evaluation.baselines import SentenceEncoder
+from metawarp.evaluation.calibration import bins_of, calibration_error
 from metawarp.evaluation.cost import cost_of, numbers_a_task
 from metawarp.evaluation.evaluate import seen_in_training
 from metawarp.evaluation.protocol import validation_sampler

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from metawarp.adaptation.calibration import merged
 from metawarp.benchmark.keys import cell_key, load
 from metawarp.benchmark.plan import Plan, Table, cells_of
+from metawarp.evaluation.calibration import merged
 from metawarp.evaluation.cost import COSTS
 from metawarp.evaluation.protocol import versions
 from metawarp.evaluation.scores import INTERVAL, interval, paired

@@ -29,7 +29,7 @@ def fit_parser() -> ArgumentParser:
 def run_fit(options: Namespace) -> None:
     """Adapt, and name the classes."""
     model = files.fit(**given(options))
-    print(f"{options.output}: {len(model.classes_)} classes: {', '.join(model.class_names_)}")
+    print(f"{options.output}: {len(model.classes_)} classes: {', '.join(model.task_.class_names)}")
 
 
 def similar_parser() -> ArgumentParser:
@@ -91,7 +91,7 @@ def export_parser() -> ArgumentParser:
 def run_export(options: Namespace) -> None:
     """Write the graph, and name the classes."""
     model = files.export(**given(options))
-    print(f"{options.output}: probabilities of {', '.join(map(str, model.classes_))}")
+    print(f"{options.output}: probabilities of {', '.join(map(str, model.classes))}")
 
 
 COMMANDS = {

@@ -16,9 +16,10 @@ from episodes import Episode, InputError
 from episodes.sampler import Sampler
 from metawarp import processes
 from metawarp.adaptation.adapt import adapt, read, reads_again, task_logits
-from metawarp.adaptation.calibration import Temperature, calibration_error
 from metawarp.adaptation.inner_loop import InnerLoop
 from metawarp.adaptation.tasks import TaskBatch
+from metawarp.adaptation.temperature import Temperature
+from metawarp.evaluation.calibration import calibration_error
 from metawarp.model.warp import State, Warp
 
 Predictor = Callable[[Sequence[Episode]], Iterator[np.ndarray]]

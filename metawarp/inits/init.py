@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from episodes import InputError
-from metawarp.adaptation.calibration import Temperature
 from metawarp.adaptation.inner_loop import RATES, InnerLoop, InnerRates
+from metawarp.adaptation.temperature import Temperature
 from metawarp.backbones.backbone import Backbone
 from metawarp.inits import storage
 from metawarp.inits.hub import downloaded, hub_header, is_hub_id, upload

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -16,16 +14,11 @@ from episodes import Episode, InputError
 from metawarp.adaptation.adapt import adapt
 from metawarp.adaptation.tasks import TaskBatch
 from metawarp.backbones.backbone import Backbone
-from metawarp.inits import storage
-from metawarp.inits.init import Init, identity
-from metawarp.model.warp import State
+from metawarp.inits.init import Init
 from metawarp.reuse.labels import classes_and_names, label_list, text_list
-from metawarp.reuse.onnx_export import export_onnx
 from metawarp.reuse.similar import Suitability
 from metawarp.reuse.starts import Starts
-
-INIT = "fitted_from"
-"""Folder, in that of a saved task, of the init that it was fitted from."""
+from metawarp.reuse.task import Task
 
 
 class WarpClassifier(ClassifierMixin, BaseEstimator):
@@ -45,10 +38,8 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
 
     Attributes:
         classes_: (C,) labels, sorted, or in the order of `class_names` where that is a list.
-        class_names_: their names, in the same order.
-        init_: the init that it was fitted from.
+        task_: the adapted `Task`, with the names of the classes and the init that it was fitted from.
         suitability_: of several inits, how each suits the task, by name, the best first; empty for one.
-        task_: the adapted state: "prompt" (K, d), "rows" (C, d), "scale", "read_out" (P,).
 
     Example:
         >>> from metawarp import WarpClassifier
@@ -120,66 +111,28 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         warp.remember(texts)
         tasks = TaskBatch.encode([episode], warp.encoder, backbone.device, named=names is not None)
         adapted = adapt(warp, state, tasks, inner, init.temperature)
-        self.classes_ = np.array(classes)
-        self.class_names_ = tuple(names or map(str, classes))
-        self.task_: State = {
+        state = {
             name: (tensor[0] if name in ("prompt", "rows", "scale") else tensor).detach()
             for name, tensor in adapted.items()
         }
-        self.warp_ = warp
-        self.init_ = init
-        return self
+        called = tuple(names or map(str, classes))
+        return self._fitted(Task(warp, state, np.array(classes), called, init, self.steps))
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Probabilities (n, C) of n texts, columns as `classes_`; each row depends on its own text alone."""
-        check_is_fitted(self, "task_")
-        texts = text_list(texts)
-        if not texts:
-            return np.zeros((0, len(self.classes_)))
-        state, chunks = self.task_, []
-        with torch.no_grad():
-            for first in range(0, len(texts), 256):
-                batch = self.warp_.encoder(texts[first : first + 256])
-                task = torch.zeros(len(batch), dtype=torch.long, device=state["prompt"].device)
-                prompt, rows = state["prompt"][None], state["rows"]
-                features = self.warp_.features(prompt, state.get("read_out"), batch, task, rows[None])
-                logits = self.warp_.logits(features, rows, state["scale"])
-                chunks.append(logits.double().softmax(-1).cpu().numpy())
-        return np.concatenate(chunks)
+        return self._task().predict_proba(texts)
 
     def predict(self, texts: Sequence[str]) -> np.ndarray:
         """The most likely label of each of n texts, (n,)."""
-        best = self.predict_proba(texts).argmax(1)
-        return self.classes_[best]
+        return self._task().predict(texts)
 
     def save(self, folder: str | Path) -> None:
-        """Write the adapted task and the init that it came from into a folder (kilobytes), not the backbone.
-
-        Raises:
-            InputError: the folder cannot be written, or holds something else.
-        """
-        check_is_fitted(self, "task_")
-        config = {
-            "classes": self.classes_.tolist(),
-            "class_names": list(self.class_names_),
-            "init_sha256": self.init_.save(Path(folder) / INIT),
-            "backbone": identity(self.warp_.backbone),
-            "steps": None if self.steps is None else int(self.steps),
-        }
-        storage.save(Path(folder), "task", self.task_, config)
+        """Write what was fitted into a folder; see `Task.save`."""
+        self._task().save(folder)
 
     def save_onnx(self, file: str | Path) -> None:
-        """Write the adapted task as one ONNX graph, the backbone in it: token ids in, probabilities out.
-
-        See `onnx_export`: inputs "input_ids" and "attention_mask" (texts, tokens) int64, as the tokenizer gives them
-        without special tokens; output "probabilities" (texts, classes).
-
-        Raises:
-            InputError: a form or backbone that torch cannot export; windows; the file cannot be written.
-            ImportError: onnx is not installed.
-        """
-        check_is_fitted(self, "task_")
-        export_onnx(self.warp_, self.task_, self.classes_.tolist(), Path(file))
+        """Write what was fitted as one ONNX graph; see `Task.save_onnx`."""
+        self._task().save_onnx(file)
 
     @classmethod
     def load(
@@ -193,33 +146,27 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
     ) -> WarpClassifier:
         """A fitted classifier from what `save` wrote; it predicts, and can be fitted anew from the same init.
 
-        Raises:
-            InputError: files missing, damaged or of an unknown version; another backbone than it was fitted on.
+        The arguments and errors are those of `Task.load`, which is enough where nothing is fitted.
         """
-        tensors, config = storage.load(Path(folder), "task")
-        init = Init.load(Path(folder) / INIT)
-        try:
-            classes, names, steps = config["classes"], config["class_names"], config["steps"]
-            remembered = {**init.backbone, **config["backbone"]}
-            held = {len(tensors["rows"]), len(names), len(classes)}
-            kin = set(tensors) == {"prompt", "rows", "scale", *({"read_out"} & set(init.tensors))}
-            kin = kin and tensors["prompt"].shape == init.tensors["prompt"].shape
-            kin = kin and config["init_sha256"] == init.fingerprint
-        except (KeyError, TypeError) as error:
-            raise InputError(f"{str(folder)!r} does not hold a whole task ({error}).") from error
-        if len(held) > 1:
-            raise InputError(f"the rows, classes and class names in {str(folder)!r} are not of one number: {held}.")
-        if not kin:
-            raise InputError(f"the task in {str(folder)!r} was not made from the init in it; fit it anew.")
-        elsewhere = remembered["fingerprint"] != init.backbone["fingerprint"]  # fitted with `any_backbone`
-        model = cls(init, backbone, steps=steps, any_backbone=any_backbone or elsewhere, device=device, dtype=dtype)
-        if backbone is None and elsewhere:
-            model.backbone = remembered["name"]
-        found = model._starts.load(remembered["name"])
-        model.warp_ = replace(init, backbone=remembered).bind(found, any_backbone=any_backbone)
-        model.classes_, model.class_names_, model.init_ = np.array(classes), tuple(names), init
-        model.task_ = {name: tensor.to(found.device) for name, tensor in tensors.items()}
-        return model
+        task = Task.load(folder, backbone, any_backbone=any_backbone, device=device, dtype=dtype)
+        elsewhere = task.warp.backbone.fingerprint != task.init.backbone["fingerprint"]  # fitted with `any_backbone`
+        model = cls(
+            task.init,
+            task.warp.backbone.name if elsewhere and backbone is None else backbone,
+            steps=task.steps,
+            any_backbone=any_backbone or elsewhere,
+            device=device,
+            dtype=dtype,
+        )
+        return model._fitted(task)
+
+    def _fitted(self, task: Task) -> WarpClassifier:
+        self.task_, self.classes_ = task, task.classes
+        return self
+
+    def _task(self) -> Task:
+        check_is_fitted(self, "task_")
+        return self.task_
 
     @property
     def _starts(self) -> Starts:

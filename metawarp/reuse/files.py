@@ -15,6 +15,7 @@ from metawarp.inits import storage
 from metawarp.inits.init import Init
 from metawarp.reuse.classifier import WarpClassifier
 from metawarp.reuse.similar import Suitability
+from metawarp.reuse.task import Task
 
 
 def fit(
@@ -152,8 +153,8 @@ def predict(
         given += table.texts
     if not given:
         raise InputError("there is nothing to predict; give --text or --data.")
-    model = WarpClassifier.load(task, backbone, any_backbone=any_backbone, device=device, dtype=dtype)
-    classes = [str(label) for label in model.classes_]
+    model = Task.load(task, backbone, any_backbone=any_backbone, device=device, dtype=dtype)
+    classes = [str(label) for label in model.classes]
     for text, row in zip(given, model.predict_proba(given), strict=True):
         probabilities = {name: round(float(p), 6) for name, p in zip(classes, row, strict=True)}
         yield {"text": text, "label": classes[int(row.argmax())], "probabilities": probabilities}
@@ -161,7 +162,7 @@ def predict(
 
 def export(
     task: str, output: str, *, backbone: str | None = None, any_backbone: bool = False, overwrite: bool = False
-) -> WarpClassifier:
+) -> Task:
     """Write a saved task as an ONNX graph; the arguments are those of `metawarp export`.
 
     Args:
@@ -176,7 +177,7 @@ def export(
         ImportError: onnx is not installed.
     """
     storage.claim_file(Path(output), overwrite=overwrite)
-    model = WarpClassifier.load(task, backbone, any_backbone=any_backbone)
+    model = Task.load(task, backbone, any_backbone=any_backbone)
     model.save_onnx(output)
     return model
 

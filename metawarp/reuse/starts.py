@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from episodes import Episode, InputError
@@ -13,6 +12,7 @@ from metawarp.inits.init import Init, untrained
 from metawarp.inits.shipped import GENERAL, shipped
 from metawarp.model.warp import Warp
 from metawarp.reuse.similar import Suitability, averaged, rank
+from metawarp.reuse.task import backbone_of
 
 Named = str | Path | Init | None
 """What an init is named by: see `WarpClassifier`."""
@@ -30,10 +30,10 @@ class Starts:
     def find(self, init: Named) -> tuple[Init, Backbone]:
         """An init and the backbone for it; for None, "general" on its own backbone and "untrained" on any other."""
         if str(init) == "untrained":
-            backbone = self.load("minilm")
+            backbone = backbone_of(self.backbone, "minilm", self.device, self.dtype)
             return untrained(backbone), backbone
         found = init if isinstance(init, Init) else Init.from_pretrained(shipped()[GENERAL] if init is None else init)
-        backbone = self.load(found.backbone["name"])
+        backbone = backbone_of(self.backbone, found.backbone["name"], self.device, self.dtype)
         if init is None and not self.any_backbone and backbone.fingerprint != found.backbone["fingerprint"]:
             return untrained(backbone), backbone
         return found, backbone
@@ -61,13 +61,3 @@ class Starts:
         if average:
             init = averaged(candidates, suits, len(episode.support_labels))
         return init, backbone, suits
-
-    def load(self, default: str) -> Backbone:
-        """The backbone that was given, or the default one; loaded once."""
-        if isinstance(self.backbone, Backbone):
-            return self.backbone
-        return _load_backbone(str(self.backbone or default), str(self.device), str(self.dtype))
-
-
-# One copy for all the clones that a search or a cross-validation makes.
-_load_backbone = lru_cache(maxsize=1)(lambda name, device, dtype: Backbone.load(name, device=device, dtype=dtype))

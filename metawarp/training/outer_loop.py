@@ -16,10 +16,11 @@ from tqdm import tqdm
 from episodes import InputError
 from episodes.sampler import Sampler
 from metawarp import processes
-from metawarp.adaptation.calibration import Temperature, best_temperature
 from metawarp.adaptation.inner_loop import RATES
 from metawarp.adaptation.randomness import generator_of
 from metawarp.adaptation.tasks import TaskBatch
+from metawarp.adaptation.temperature import Temperature
+from metawarp.evaluation.calibration import best_temperature
 from metawarp.evaluation.scores import metawarp_predictor, score
 from metawarp.inits.init import Init
 from metawarp.meta_learning.engines import gradient_by, has_modes, require_engine

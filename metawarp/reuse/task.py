@@ -1,0 +1,151 @@
+"""An adapted task: it predicts, is saved and read again, and needs torch and transformers alone beside metawarp."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from episodes import InputError
+from metawarp.backbones.backbone import Backbone
+from metawarp.inits import storage
+from metawarp.inits.init import Init, identity
+from metawarp.model.warp import State, Warp
+from metawarp.reuse.labels import text_list
+from metawarp.reuse.onnx_export import export_onnx
+
+INIT = "fitted_from"
+"""Folder, in that of a saved task, of the init that it was fitted from."""
+
+TEXTS_AT_ONCE = 256
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Task:
+    """A model of one task, adapted.
+
+    Attributes:
+        warp: the model.
+        state: "prompt" of its form's shape, "rows" (C, d), "scale", and "read_out" (P,) where that has several parts.
+        classes: (C,) labels.
+        class_names: what the classes are called, in the same order.
+        init: what it was adapted from.
+        steps: inner steps that were asked for; None: as many as the init was trained with.
+
+    Example:
+        >>> from metawarp import Task
+        >>> Task.load("tasks/orders").predict(["has the courier been yet?"])  # doctest: +SKIP
+        array(['delivery'], dtype='<U8')
+    """
+
+    warp: Warp
+    state: State
+    classes: np.ndarray
+    class_names: tuple[str, ...]
+    init: Init
+    steps: int | None = None
+
+    def __repr__(self) -> str:
+        return f"<Task of {len(self.classes)} classes on {self.warp.backbone!r}>"
+
+    @torch.no_grad()
+    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
+        """Probabilities (n, C) of n texts, columns as `classes`; each row depends on its own text alone."""
+        texts = text_list(texts)
+        if not texts:
+            return np.zeros((0, len(self.classes)))
+        state, chunks = self.state, []
+        for first in range(0, len(texts), TEXTS_AT_ONCE):
+            batch = self.warp.encoder(texts[first : first + TEXTS_AT_ONCE])
+            task = torch.zeros(len(batch), dtype=torch.long, device=state["prompt"].device)
+            prompt, rows = state["prompt"][None], state["rows"]
+            features = self.warp.features(prompt, state.get("read_out"), batch, task, rows[None])
+            logits = self.warp.logits(features, rows, state["scale"])
+            chunks.append(logits.double().softmax(-1).cpu().numpy())
+        return np.concatenate(chunks)
+
+    def predict(self, texts: Sequence[str]) -> np.ndarray:
+        """The most likely label of each of n texts, (n,)."""
+        return self.classes[self.predict_proba(texts).argmax(1)]
+
+    def save(self, folder: str | Path) -> None:
+        """Write the adapted state and the init that it came from into a folder (kilobytes), not the backbone.
+
+        Raises:
+            InputError: the folder cannot be written, or holds something else.
+        """
+        config = {
+            "classes": self.classes.tolist(),
+            "class_names": list(self.class_names),
+            "init_sha256": self.init.save(Path(folder) / INIT),
+            "backbone": identity(self.warp.backbone),
+            "steps": None if self.steps is None else int(self.steps),
+        }
+        storage.save(Path(folder), "task", self.state, config)
+
+    def save_onnx(self, file: str | Path) -> None:
+        """Write it as one ONNX graph, the backbone in it: token ids in, probabilities out.
+
+        See `onnx_export`: inputs "input_ids" and "attention_mask" (texts, tokens) int64, as the tokenizer gives them
+        without special tokens; output "probabilities" (texts, classes).
+
+        Raises:
+            InputError: a form or backbone that torch cannot export; windows; the file cannot be written.
+            ImportError: onnx is not installed.
+        """
+        export_onnx(self.warp, self.state, self.classes.tolist(), Path(file))
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        backbone: str | Path | Backbone | None = None,
+        *,
+        any_backbone: bool = False,
+        device: str = "cpu",
+        dtype: str = "float32",
+    ) -> Task:
+        """What `save` wrote.
+
+        Args:
+            folder: of the task.
+            backbone: a loaded `Backbone`, or what `Backbone.load` takes; None: the one that it was fitted on.
+            any_backbone: allow another one, of the same widths.
+            device: where a backbone that is loaded here runs.
+            dtype: of its weights and activations; states stay in float32 at least.
+
+        Raises:
+            InputError: files missing, damaged or of an unknown version; another backbone than it was fitted on.
+        """
+        tensors, config = storage.load(Path(folder), "task")
+        init = Init.load(Path(folder) / INIT)
+        try:
+            classes, names, steps = config["classes"], config["class_names"], config["steps"]
+            remembered = {**init.backbone, **config["backbone"]}
+            held = {len(tensors["rows"]), len(names), len(classes)}
+            kin = set(tensors) == {"prompt", "rows", "scale", *({"read_out"} & set(init.tensors))}
+            kin = kin and tensors["prompt"].shape == init.tensors["prompt"].shape
+            kin = kin and config["init_sha256"] == init.fingerprint
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{str(folder)!r} does not hold a whole task ({error}).") from error
+        if len(held) > 1:
+            raise InputError(f"the rows, classes and class names in {str(folder)!r} are not of one number: {held}.")
+        if not kin:
+            raise InputError(f"the task in {str(folder)!r} was not made from the init in it; fit it anew.")
+        found = backbone_of(backbone, remembered["name"], device, dtype)
+        warp = replace(init, backbone=remembered).bind(found, any_backbone=any_backbone)
+        state = {name: tensor.to(found.device) for name, tensor in tensors.items()}
+        return cls(warp, state, np.array(classes), tuple(names), init, steps)
+
+
+def backbone_of(given: str | Path | Backbone | None, default: str, device: str, dtype: str) -> Backbone:
+    """The backbone that was given, or the default one; loaded once for all that ask for the same."""
+    return given if isinstance(given, Backbone) else _loaded(str(given or default), str(device), str(dtype))
+
+
+# One copy for all the clones that a search or a cross-validation makes.
+_loaded = lru_cache(maxsize=1)(lambda name, device, dtype: Backbone.load(name, device=device, dtype=dtype))
