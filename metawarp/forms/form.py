@@ -33,6 +33,7 @@ class Form(ABC):
         layer: the first that the prompt takes part in.
         lower: the layers below that one; None where there are none.
         number: what stands behind the form's name in a config, such as the 8 of "pool:8"; None where nothing does.
+        held: whether what a frozen model makes of texts is held; where not, all is one function of tensors, for graphs.
     """
 
     backbone: Backbone
@@ -40,6 +41,7 @@ class Form(ABC):
     layer: int
     lower: LowerLayers | None
     number: int | None = None
+    held: bool = True
 
     counts: ClassVar[str | None] = None
     """What `number` is a number of; None where the form has none."""
@@ -117,8 +119,10 @@ class Form(ABC):
         """What enters the form's first layer of the texts alone: word embeddings (B, n, d), or hidden states."""
         if self.lower is None:
             found = self.backbone.word_embeddings[batch.input_ids].to(dtype)
-        else:
+        elif self.held:
             found = self.lower(replace(batch, shift=None).to(torch.device("cpu"))).to(dtype)
+        else:
+            found = self.lower.anew(batch).to(dtype)
         return found if batch.shift is None else found + batch.shift * found.norm(dim=-1, keepdim=True)
 
     def left_by(self, soft: Tensor, layer: int) -> Tensor:

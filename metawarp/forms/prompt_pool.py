@@ -49,12 +49,14 @@ class PromptPool(Form):
     def hidden(self, parts: Parts, batch: EncodedBatch, task: Tensor, at: Tensor | None = None) -> Tensor:
         """Each text under its own mixture, in the places of the soft tokens."""
         size = self.backbone.hidden_size
-        query = (
-            normalize(self.queries(replace(batch, shift=None).to(torch.device("cpu")))[:, 0].to(parts["keys"]), dim=-1)
-            * size**0.5
-        )
+        if self.held:
+            texts = self.queries(replace(batch, shift=None).to(torch.device("cpu")))
+        else:
+            texts = self.queries.means(batch.packed(batch.text_mask)[0])
+        query = normalize(texts[:, 0].to(parts["keys"]), dim=-1) * size**0.5
         weights = (torch.einsum("bh,bmh->bm", query, parts["keys"][task]) / size**0.5).softmax(-1)
         soft = torch.einsum("bm,bmkd->bkd", weights, parts["prompts"][task])
-        each = torch.arange(len(batch), device=soft.device)
+        # By the shape and not by len(), which a graph would hold as a constant.
+        each = torch.arange(batch.input_ids.shape[0], device=soft.device)
         entering = placed(soft, self.entering(batch, soft.dtype), batch, each)
         return self.backbone.hidden_states(entering, batch.attention_mask, self.layer, at=at)

@@ -6,6 +6,7 @@ padded on the right, and where they are.
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import warnings
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from episodes import InputError
 from episodes.errors import first_line
 from metawarp.inits.storage import write_whole
+from metawarp.model.prompted_features import PromptedFeatures
 from metawarp.model.warp import State, Warp
 from metawarp.texts.encoded import EncodedBatch
 
@@ -37,6 +39,9 @@ class TaskGraph(nn.Module):
     def __init__(self, warp: Warp, task: State) -> None:
         super().__init__()
         self.warp, self.model, self.task = warp, warp.backbone.model, task
+        form = copy.copy(warp.form)
+        form.held = False
+        self.prompted = PromptedFeatures(warp.backbone, warp.config.parts, form)
         whole, self.before = warp.encoder([""]), warp.encoder.before
         self.template = warp.form.shown(whole)
         if len(self.template.input_ids[0]) < len(whole.input_ids[0]):  # soft tokens that have no place of their own
@@ -61,9 +66,9 @@ class TaskGraph(nn.Module):
         return self.warp.logits(features, rows, self.task["scale"]).softmax(-1)
 
     def _under_prompt(self, batch: EncodedBatch) -> dict[str, Tensor]:
-        if not self.warp.prompted.sizes:
+        if not self.prompted.sizes:
             return {}
-        return self.warp.prompted.read(self.task["prompt"][None], batch, torch.zeros_like(batch.mask_position))
+        return self.prompted.read(self.task["prompt"][None], batch, torch.zeros_like(batch.mask_position))
 
 
 def _with_text(template: EncodedBatch, before: int, input_ids: Tensor, attention_mask: Tensor) -> EncodedBatch:

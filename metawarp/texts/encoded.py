@@ -83,6 +83,19 @@ class EncodedBatch:
             self.shift if self.shift is None else _put(self.shift[kept], attention),
         )
 
+    def packed(self, kept: Tensor) -> tuple[EncodedBatch, Tensor]:
+        """As `only`, as wide as it was, by operations that a graph can hold.
+
+        Returns:
+            The batch, and (B, n) where each token that stays stands in it; n for the others.
+        """
+        width, number = self.input_ids.shape[1], kept.long().sum(1, keepdim=True)
+        place = torch.where(kept, kept.long().cumsum(1) - 1, width)
+        ids = torch.nn.functional.pad(torch.zeros_like(self.input_ids), (0, 1)).scatter(1, place, self.input_ids)
+        attention = torch.arange(width, device=ids.device)[None] < number
+        nowhere = torch.full_like(self.input_ids, -1)
+        return EncodedBatch(ids[:, :width], nowhere, attention, attention, nowhere[:, 0]), place
+
     def windows(self, before: int, after: int, room: int, stride: int) -> tuple[EncodedBatch, Tensor]:
         """Texts that are longer than a window as several windows, each inside the template.
 

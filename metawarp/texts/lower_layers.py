@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from episodes import InputError
@@ -58,6 +58,14 @@ class LowerLayers:
         self.held.put({key: found[key] for key in new})
         places = (batch.attention_mask & (batch.prompt_index < 0)).to(states.device)
         return states.new_zeros(*places.shape, states.shape[-1]).index_put((places,), states)
+
+    def anew(self, batch: EncodedBatch) -> Tensor:
+        """The same, (B, n, h), computed in one pass whatever is held, by operations that a graph can have."""
+        bare, place = batch.packed(batch.attention_mask & (batch.prompt_index < 0))
+        embeddings = self.backbone.word_embeddings[bare.input_ids]
+        hidden = nn.functional.pad(self.backbone.through(embeddings, bare.attention_mask, 0, self.layer), (0, 0, 0, 1))
+        hidden = hidden.masked_fill((torch.arange(hidden.shape[1]) == hidden.shape[1] - 1)[:, None], 0.0)
+        return hidden.gather(1, place[..., None].expand(-1, -1, hidden.shape[2]))
 
     def remember(self, batch: EncodedBatch, folder: Path) -> None:
         """Compute all texts of a batch now, into a memory-mapped file; take the file where it is there already.
