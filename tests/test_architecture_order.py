@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 EPISODES = ["errors", "hub", "reading", "cleaning", "splits", "corpus", "episode", "sampler"]
 FOLDERS = {
     "backbones": [
+        "content_attention",
         "family",
         "bert",
         "distilbert",

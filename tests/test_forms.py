@@ -112,13 +112,14 @@ def test_deep_prompts_start_where_an_empty_text_would_have_those_of_the_input(ti
     assert torch.allclose(found, plain.prompted(state["prompt"][None], plain.encoder([""]), task)["mask"], atol=1e-5)
 
 
-def test_a_prefix_made_of_soft_tokens_is_what_tokens_see_of_them(tiny):
+@pytest.mark.parametrize("model_type", ["bert", "roberta", "electra", "distilbert", "albert"])
+def test_a_prefix_made_of_soft_tokens_is_what_tokens_see_of_them(tmp_path, model_type):
     # One layer: what other tokens see of soft ones are keys and values of what enters it. BERT adds positions and a
     # norm on the way in, so the pairs are taken from there.
-    plain, state = model(tiny, "input", prompt_layer=2, apart=0, template="{text} {mask} {prompt:3}")
-    warp, own = model(tiny, "prefix", prompt_layer=2, apart=0, template="{text} {mask} {prompt:3}")
-    layer = tiny.model.encoder.layer[2].attention.self
-    pairs = torch.stack([layer.key(state["prompt"]), layer.value(state["prompt"])])[None]
+    backbone = tiny_backbone(tmp_path, model_type)
+    plain, state = model(backbone, "input", prompt_layer=2, apart=0, template="{text} {mask} {prompt:3}")
+    warp, own = model(backbone, "prefix", prompt_layer=2, apart=0, template="{text} {mask} {prompt:3}")
+    pairs = backbone.content_attention(2).keys_values(state["prompt"])[None]
     assert own["prompt"].shape == pairs.shape
     found = features(warp, {**own, "prompt": pairs}, TEXTS)
     assert torch.allclose(found, features(plain, state, TEXTS), rtol=0, atol=1e-10)
@@ -313,12 +314,12 @@ def test_what_is_no_form_is_refused(form, message):
         WarpConfig(form=form)
 
 
-@pytest.mark.parametrize("model_type", ["deberta", "modernbert", "mpnet", "distilbert", "albert"])
+@pytest.mark.parametrize("model_type", ["deberta", "modernbert", "mpnet"])
 def test_a_prefix_is_refused_where_it_is_not_known(tmp_path, model_type):
     backbone = tiny_backbone(tmp_path, model_type)
     with refused(
         f"form prefix is not known for backbones of type {backbone.family.name}; use form deep, or a backbone of type "
-        "BERT, RoBERTa or ELECTRA."
+        "BERT, RoBERTa, ELECTRA, DistilBERT or ALBERT."
     ):
         Warp(backbone, WarpConfig(form="prefix"))
 

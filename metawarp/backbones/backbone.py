@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from episodes import InputError
+from metawarp.backbones.content_attention import ContentAttention
 from metawarp.backbones.family import Around, Family, Head, at_positions
 from metawarp.backbones.pretrained import load_pretrained
 
@@ -176,11 +177,16 @@ class Backbone:
             at: (B,) where alone they are wanted; the last layer is computed there alone where it can be.
             around: as in `through`.
         """
-        if at is not None and around is None and self.family.last_at is not None:
+        if at is not None and around is None and (last := self.content_attention(self.n_layers - 1)) is not None:
             hidden = self.through(entering, attention_mask, layer, self.n_layers - 1)
-            return self.family.last_at(self.model, hidden, attention_mask, at)
+            return last(at_positions(hidden, at)[:, None], hidden, attention_mask)[:, 0]
         hidden = self.through(entering, attention_mask, layer, self.n_layers, around=around, decoded=at is not None)
         return hidden if at is None else at_positions(hidden, at)
+
+    def content_attention(self, layer: int) -> ContentAttention | None:
+        """The attention of a layer, taken apart; None where distances have a part in it, or nobody has said how."""
+        family = self.family
+        return None if family.content_attention is None else family.content_attention(self.model, layer)
 
     def mask_features(self, hidden: Tensor) -> Tensor:
         """Features of WARP at [MASK]: the head before its decoder, or the hidden state itself; (B, h) → (B, d)."""

@@ -5,15 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from metawarp.backbones.content_attention import ContentAttention
 from metawarp.backbones.family import (
     Family,
     Head,
     Layer,
     all_positions,
-    at_positions,
     bidirectional_mask,
     embed,
     masked,
@@ -32,42 +31,16 @@ def n_layers(encoder: Any) -> int:
     return len(encoder.encoder.layer)
 
 
-def _from(layer: Any, here: Tensor, hidden: Tensor, mask: Tensor, pairs: Tensor | None = None) -> Tensor:
-    """What a layer makes of some positions (B, m, h) that see all (B, n, h) where the mask (B, n) is true.
-
-    Keys and values `pairs` (B, 2, K, h) stand in front of those of the positions.
-    """
+def content_attention(encoder: Any, number: int) -> ContentAttention:
+    """The attention of a layer, taken apart."""
+    layer = encoder.encoder.layer[number]
     attention = layer.attention.self
-    keys, values = attention.key(hidden), attention.value(hidden)
-    if pairs is not None:
-        keys, values = (torch.cat(both, dim=1) for both in ((pairs[:, 0], keys), (pairs[:, 1], values)))
-        mask = nn.functional.pad(mask, (pairs.shape[2], 0), value=True)
-
-    def heads(vectors: Tensor) -> Tensor:
-        return vectors.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
-
-    mixed = nn.functional.scaled_dot_product_attention(
-        heads(attention.query(here)),
-        heads(keys),
-        heads(values),
-        attn_mask=mask[:, None, None, :].bool(),
-        scale=attention.scaling,
-    )
-    return layer.feed_forward_chunk(layer.attention.output(mixed.transpose(1, 2).flatten(2), here))
+    finish = partial(_finish, layer)
+    return ContentAttention(attention.query, attention.key, attention.value, attention.num_attention_heads, finish)
 
 
-def _last_at(encoder: Any, hidden: Tensor, attention_mask: Tensor, positions: Tensor) -> Tensor:
-    here = at_positions(hidden, positions)[:, None]
-    return _from(encoder.encoder.layer[-1], here, hidden, attention_mask)[:, 0]
-
-
-def _with_prefix(encoder: Any, number: int, attention_mask: Tensor, pairs: Tensor, hidden: Tensor) -> Tensor:
-    return _from(encoder.encoder.layer[number], hidden, hidden, attention_mask, pairs)
-
-
-def _keys_values(encoder: Any, number: int, vectors: Tensor) -> Tensor:
-    attention = encoder.encoder.layer[number].attention.self
-    return torch.stack([attention.key(vectors), attention.value(vectors)])
+def _finish(layer: Any, mixed: Tensor, here: Tensor) -> Tensor:
+    return layer.feed_forward_chunk(layer.attention.output(mixed, here))
 
 
 def _head(model: Any) -> Head:
@@ -76,13 +49,7 @@ def _head(model: Any) -> Head:
 
 QUERY_VALUE = ("query", "value")
 
-_BY_CONTENT: dict[str, Any] = {
-    "query_value": QUERY_VALUE,
-    "last_at": _last_at,
-    "keys_values": _keys_values,
-    "with_prefix": _with_prefix,
-}
-"""What attention by content alone allows."""
+_BY_CONTENT: dict[str, Any] = {"query_value": QUERY_VALUE, "content_attention": content_attention}
 
 BERT = Family("BERT", "bert", embed, layers, n_layers, all_positions, _head, **_BY_CONTENT)
 

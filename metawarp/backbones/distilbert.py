@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from metawarp.backbones.content_attention import ContentAttention
 from metawarp.backbones.family import Family, Head, Layer, all_positions, bidirectional_mask, masked
 
 
@@ -23,6 +24,19 @@ def _n_layers(encoder: Any) -> int:
     return len(encoder.transformer.layer)
 
 
+def _content_attention(encoder: Any, number: int) -> ContentAttention:
+    block = encoder.transformer.layer[number]
+    attention = block.attention
+    return ContentAttention(
+        attention.q_lin, attention.k_lin, attention.v_lin, attention.n_heads, partial(_finish, block)
+    )
+
+
+def _finish(block: Any, mixed: Tensor, here: Tensor) -> Tensor:
+    attended = block.sa_layer_norm(block.attention.out_lin(mixed) + here)
+    return block.output_layer_norm(block.ffn(attended) + attended)
+
+
 def _head(model: Any) -> Head:
     return partial(_features, model)
 
@@ -32,5 +46,13 @@ def _features(model: Any, hidden: Tensor) -> Tensor:
 
 
 DISTILBERT = Family(
-    "DistilBERT", "distilbert", _embed, _layers, _n_layers, all_positions, _head, query_value=("q_lin", "v_lin")
+    "DistilBERT",
+    "distilbert",
+    _embed,
+    _layers,
+    _n_layers,
+    all_positions,
+    _head,
+    query_value=("q_lin", "v_lin"),
+    content_attention=_content_attention,
 )

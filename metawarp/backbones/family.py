@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metawarp.backbones.content_attention import ContentAttention
+
 Layer = Callable[[Tensor], Tensor]
 """Hidden states (B, n, h) to those that leave it."""
 
@@ -40,13 +42,8 @@ class Family:
         max_positions: takes the encoder; number of tokens that one input may have.
         head: takes the masked-LM model.
         detector: takes the discriminator; from hidden states (…, h) to the logit (…,) of each that it was replaced.
-        last_at: takes the encoder, what enters the last layer (B, n, h), attention mask (B, n) and one position of each
-            text (B,); what leaves the layer there, (B, h), without the other positions. None: not known.
-        query_value: names of the linear layers that make queries and values, as they end.
-        keys_values: takes the encoder, number of a layer and vectors (K, h) that enter it; the keys and values
-            (2, K, h) that it makes of them. None, as `with_prefix`: attention is not by content alone.
-        with_prefix: takes the encoder, number of a layer, attention mask (B, n), keys and values (B, 2, K, h) and
-            hidden states (B, n, h); what leaves the layer, with these in front of its own.
+        content_attention: takes the encoder and the number of a layer; its attention, taken apart. None, as what it
+            returns: attention is not by content alone, or not of one layer.
         decoder: as `layers`, the one layer that stands in place of the last where the head reads; None, as what it
             returns: the head reads what leaves the last layer.
         released: takes the config of a checkpoint that says nothing of a head, and the names of the weights that its
@@ -64,9 +61,7 @@ class Family:
     max_positions: Callable[[Any], int]
     head: Callable[[Any], Head]
     query_value: tuple[str, ...]
-    last_at: Callable[[Any, Tensor, Tensor, Tensor], Tensor] | None = None
-    keys_values: Callable[[Any, int, Tensor], Tensor] | None = None
-    with_prefix: Callable[[Any, int, Tensor, Tensor, Tensor], Tensor] | None = None
+    content_attention: Callable[[Any, int], ContentAttention | None] | None = None
     decoder: Callable[[Any, Tensor, Tensor], Layer | None] | None = None
     released: Callable[[Any, Sequence[str]], Any] | None = None
     detector: Callable[[Any], Head] | None = None

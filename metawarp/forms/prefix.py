@@ -7,12 +7,11 @@ References:
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
 from episodes import InputError
+from metawarp.backbones.content_attention import ContentAttention
 from metawarp.backbones.family import Layer
 from metawarp.forms.form import Form, Parts
 from metawarp.texts.encoded import EncodedBatch
@@ -23,10 +22,10 @@ class Prefix(Form):
 
     def __post_init__(self) -> None:
         """Refuse a family whose attention cannot be given more keys than there are tokens."""
-        if self.backbone.family.with_prefix is None:
+        if self.backbone.content_attention(0) is None:
             raise InputError(
                 f"form prefix is not known for backbones of type {self.backbone.family.name}; use form deep, or a "
-                "backbone of type BERT, RoBERTa or ELECTRA."
+                "backbone of type BERT, RoBERTa, ELECTRA, DistilBERT or ALBERT."
             )
 
     @property
@@ -36,10 +35,8 @@ class Prefix(Form):
 
     def start(self, soft: Tensor, generator: torch.Generator) -> Parts:
         """What each layer makes of soft tokens at the input."""
-        family, model = self.backbone.family, self.backbone.model
-        assert family.keys_values is not None
         each = [
-            family.keys_values(model, layer, self.left_by(soft, layer).to(self.backbone.dtype)).to(soft)
+            self._attention(layer).keys_values(self.left_by(soft, layer).to(self.backbone.dtype)).to(soft)
             for layer in range(self.layer, self.backbone.n_layers)
         ]
         return {"prompt": torch.stack(each)}
@@ -50,12 +47,16 @@ class Prefix(Form):
 
     def hidden(self, parts: Parts, batch: EncodedBatch, task: Tensor, at: Tensor | None = None) -> Tensor:
         """The tokens alone, each layer with its keys and values in front."""
-        family, model = self.backbone.family, self.backbone.model
-        assert family.with_prefix is not None
 
         def around(number: int, layer: Layer) -> Layer:
             pairs = parts["prompt"][task, number - self.layer].to(self.backbone.dtype)
-            return partial(family.with_prefix, model, number, batch.attention_mask, pairs)  # pyright: ignore
+            attention = self._attention(number)
+            return lambda hidden: attention(hidden, hidden, batch.attention_mask, pairs)
 
         entering = self.entering(batch, parts["prompt"].dtype)
         return self.backbone.hidden_states(entering, batch.attention_mask, self.layer, at=at, around=around)
+
+    def _attention(self, layer: int) -> ContentAttention:
+        found = self.backbone.content_attention(layer)
+        assert found is not None
+        return found
