@@ -51,7 +51,7 @@ def main() -> None:
             picked.append(picked_by_weight(inits, corpus, backbone, episodes))
             print(corpus, k_shot, dict(zip(WEIGHTS, picked[-1], strict=True)))
             continue
-        found["corpora"].setdefault(corpus, {})[f"{k_shot} shots"] = measured(inits, corpus, backbone, episodes)
+        found["corpora"].setdefault(corpus, {})[f"{k_shot}-shot"] = measured(inits, corpus, backbone, episodes)
         write_text(OUTPUT, json.dumps(found, indent=1) + "\n")
     if options.choose:
         print("mean", dict(zip(WEIGHTS, np.mean(picked, axis=0).round(3).tolist(), strict=True)))

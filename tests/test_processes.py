@@ -156,7 +156,8 @@ def test_what_the_main_process_refuses_all_refuse(train, alone):
     before = tensors_of(alone)
     code, out, err = ended(launched(2, *train, f"--output={alone}"))
     assert (code, out) == (1, "")
-    assert len(re.findall("metawarp: error: output folder '.+' holds another run", err)) == 2
+    # Both say so, unless the launcher ends one as soon as the other has.
+    assert re.search("metawarp: error: output folder '.+' holds another run", err)
     assert all(tensor.equal(before[name]) for name, tensor in tensors_of(alone).items())
 
 
