@@ -44,19 +44,18 @@ ARCHITECTURES: dict[str, Architecture] = {
     "deberta": Architecture(
         DEBERTA,
         "microsoft/deberta-base",
-        "distances instead of positions; as published, [MASK] is read behind its enhanced mask decoder",
+        "distances instead of positions",
     ),
     "deberta-v2": Architecture(
         DEBERTA,
         "microsoft/deberta-v3-base, microsoft/mdeberta-v3-base",
-        "version 2 as deberta; version 3 is a discriminator without masked-LM head: read as a plain encoder",
+        "version 2 as deberta; version 3 is a discriminator, read as a plain encoder",
     ),
     "distilbert": Architecture(DISTILBERT, "distilbert-base-uncased", "half of BERT's layers, no token types"),
     "electra": Architecture(
         ELECTRA,
         "google/electra-base-generator, google/electra-base-discriminator",
-        "the generator has the masked-LM head; the discriminator says of class words whether they are original, or is "
-        "read as a plain encoder",
+        "the generator predicts words; the discriminator says whether those of the classes are original",
     ),
     "modernbert": Architecture(
         MODERNBERT, "answerdotai/ModernBERT-base", "8,192 tokens; two layers in three see a window"
@@ -76,6 +75,17 @@ ARCHITECTURES: dict[str, Architecture] = {
 def described() -> dict[str, dict[str, str]]:
     """By model type, the other columns of the table of backbones."""
     return {
-        model_type: {"read as": of.family.name, "such as": of.examples, "known": of.known}
+        model_type: {
+            "read as": of.family.name,
+            "at [MASK]": _at_mask(of.family),
+            "forms": "all" if of.family.content_attention else "all but prefix",
+            "such as": of.examples,
+            "known": of.known,
+        }
         for model_type, of in ARCHITECTURES.items()
     }
+
+
+def _at_mask(family: Family) -> str:
+    head = "masked-LM head" if family.decoder is None else "masked-LM head, behind its decoder"
+    return head if family.detector is None else f"{head}, or replaced-token head"
