@@ -22,7 +22,7 @@ from metawarp.benchmark.keys import load
 from metawarp.evaluation.scores import interval, metawarp_predictor
 from metawarp.inits.shipped import GENERAL
 from metawarp.inits.storage import write_text
-from metawarp.reuse.similar import Suitability, averaged, rank
+from metawarp.reuse.similar import Suitability, averaged, models, rank
 
 OUTPUT = Path("benchmarks/similar.json")
 SHOTS = (1, 5)
@@ -59,15 +59,9 @@ def main() -> None:
         print(OUTPUT.read_text(encoding="utf-8"))
 
 
-def models(inits: dict[str, Init], backbone: Backbone) -> dict[str, Warp]:
-    """One for all inits of a kind, so that a text alone is read once."""
-    of_kind: dict = {}
-    return {name: of_kind.setdefault(init.warp, init.bind(backbone)) for name, init in inits.items()}
-
-
 def picked_by_weight(inits: dict[str, Init], own: str, backbone: Backbone, episodes: list[Episode]) -> list[float]:
     """Shares of tasks in which the own init comes first, under each of `WEIGHTS`."""
-    warps, first = models(inits, backbone), []
+    warps, first = models(inits, dict.fromkeys(inits, backbone)), []
     for episode in tqdm(episodes, desc=own):
         ranking = rank(inits, warps, episode)
         first.append([_best(ranking, weight, 1.0) == own for weight in WEIGHTS])
@@ -84,13 +78,14 @@ def _best(ranking: dict[str, Suitability], likelihood: float, way: float) -> str
 def measured(inits: dict[str, Init], own: str, backbone: Backbone, episodes: list[Episode]) -> dict[str, object]:
     """Shares of tasks in which the own init comes first, and accuracies of what is started from."""
     general = Init.load(GENERAL)
-    warps = models({**inits, GENERAL: general}, backbone)
+    every = {**inits, GENERAL: general}
+    warps = models(every, dict.fromkeys(every, backbone))
     right: dict[str, list[float]] = {}
     first: dict[str, list[bool]] = {BOTH: [], LIKELIHOOD: [], WAY: []}
     for episode in tqdm(episodes, desc=own):
         ranking = rank(inits, warps, episode)
         best = {BOTH: next(iter(ranking)), LIKELIHOOD: _best(ranking, 1.0, 0.0), WAY: _best(ranking, 0.0, 1.0)}
-        each = {name: accuracy(init, warps[name], episode) for name, init in {**inits, GENERAL: general}.items()}
+        each = {name: accuracy(init, warps[name], episode) for name, init in every.items()}
         mean = averaged(inits, ranking, len(episode.support_labels))
         starts = {
             f"the best {BOTH}": each[best[BOTH]],

@@ -1,6 +1,7 @@
 """DeBERTa as it was published: heads that its config does not name, and the decoder in front of them."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import transformers
 from running import refused
 from safetensors.torch import load_file, save_file
 from test_backbone import tokens_with_mask
-from tiny import MODELS, central_differences, tiny_episodes, tiny_folder, tiny_model, weights_of
+from tiny import MODELS, central_differences, tiny_episodes, tiny_folder, tiny_model
 
 from metawarp import Backbone, Init
 from metawarp.adaptation.inner_loop import InnerLoop, InnerRates
@@ -115,20 +116,38 @@ def test_the_head_reads_behind_the_decoder(model_type, tmp_path, exact):
 
 @pytest.mark.parametrize("form", ["input", "deep", "lora:2", "weights"])
 @pytest.mark.parametrize("model_type", VERSIONS)
-def test_every_form_goes_through_the_decoder(tmp_path, model_type, form):
+def test_every_form_goes_through_the_decoder(tmp_path, model_type, form, exact):
+    # Soft tokens that are words: what is read at [MASK] is what the published model makes of these words.
     backbone = Backbone.load(published(tmp_path, model_type), dtype="float64")
-    texts = ["set the alarm", "what is the weather today in the market, and where?"]
-    for read_out in ("mask", "mean+mask"):
-        warp, state = tiny_model(backbone, form=form, read_out=read_out)
-        found = warp.features(
-            state["prompt"][None], weights_of(state), warp.encoder(texts), torch.zeros(2, dtype=torch.long)
-        )
-        by_part = warp.prompted(state["prompt"][None], warp.encoder(texts), torch.zeros(2, dtype=torch.long))
-        parts = warp.form.parted(state["prompt"][None])
-        batch = warp.form.shown(warp.encoder(texts))
-        at_mask = warp.form.hidden(parts, batch, torch.zeros(2, dtype=torch.long), batch.mask_position)
-        assert torch.allclose(by_part["mask"], backbone.mask_features(at_mask), rtol=0, atol=1e-10)
-        assert found.isfinite().all()
+    warp, state = tiny_model(backbone, form=form, read_out="mean+mask")
+    words, batch = torch.tensor([40, 50, 60]), warp.encoder(["what is the weather today in the market, and where?"])
+    ids, places = batch.input_ids.clone(), batch.prompt_index >= 0
+    ids[places] = words[batch.prompt_index[places]]
+    parts = {name: part[0] for name, part in warp.form.parted(state["prompt"][None]).items()}
+    parts["prompt"] = backbone.word_embeddings[words]
+    if form == "deep":
+        entering = plain(tmp_path)(ids, output_hidden_states=True).hidden_states
+        parts["later"] = torch.stack([entering[layer][places] for layer in (1, 2)])
+    prompt = warp.form.joined(parts)[None]
+    found = warp.prompted(prompt, batch, torch.zeros(1, dtype=torch.long))["mask"]
+    expected = expected_features(tmp_path, ids, batch.attention_mask.long(), batch.mask_position)
+    assert torch.allclose(found, expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("model_type", VERSIONS)
+def test_threads_that_read_at_the_same_time_do_not_meet(tmp_path, model_type):
+    backbone = Backbone.load(published(tmp_path, model_type))
+    ids, attention, at = tokens_with_mask(backbone.tokenizer)
+    inputs = [backbone.word_embeddings[ids], backbone.word_embeddings[ids.flip(0)]]
+    masks, ends = [attention, attention.flip(0)], [at, at.flip(0)]
+
+    def read(i):
+        return backbone.hidden_states(inputs[i % 2], masks[i % 2], at=ends[i % 2])
+
+    alone = [read(0), read(1)]
+    with ThreadPoolExecutor(2) as threads:
+        for i, found in enumerate(threads.map(read, range(200))):
+            assert torch.allclose(found, alone[i % 2], atol=1e-5)
 
 
 @pytest.mark.parametrize("model_type", VERSIONS)

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from running import refused
 from tiny import NO_STEPS, tiny_backbone
 
@@ -98,6 +99,12 @@ def test_what_cannot_be_exported_is_refused_in_one_sentence(tmp_path, monkeypatc
     with refused("a graph reads no windows, and this init has a stride; fit one without."):
         fitted(backbone, stride=4, read_out="text").save_onnx(tmp_path / "task.onnx")
     model = fitted(backbone, read_out="mask")
+    with (
+        monkeypatch.context() as elsewhere,
+        refused("a graph is made on the CPU, and this task is on cuda:0; load it there."),
+    ):
+        elsewhere.setattr(type(backbone), "device", torch.device("cuda:0"))
+        model.save_onnx(tmp_path / "task.onnx")
     joined = Warp.joined
 
     def by_value(warp, found, weights):  # torch's exporter cannot follow what depends on a value

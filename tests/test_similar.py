@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from running import refused
-from tiny import NO_STEPS, tiny_corpus, tiny_episodes
+from tiny import NO_STEPS, tiny_backbone, tiny_corpus, tiny_episodes
 
 from episodes import Episode, EpisodeSampler
 from metawarp import Init, Warp, WarpClassifier, WarpConfig, train
 from metawarp.cli import main
-from metawarp.reuse.similar import LIKELIHOOD_WEIGHT, averaged, left_out_scores, prompt_similarities, rank
+from metawarp.reuse.similar import LIKELIHOOD_WEIGHT, averaged, left_out_scores, models, prompt_similarities, rank
 from metawarp.training.config import TrainingConfig
 
 CONFIG = WarpConfig(template="{prompt:2} {text} {mask}", read_out="mean+mask")
@@ -36,8 +36,8 @@ def inits(tiny, tmp_path_factory):
     return folder, {"fresh": fresh, "noise": noisy, "trained": trained}
 
 
-def warps_of(inits, tiny):
-    return {name: init.bind(tiny) for name, init in inits.items()}
+def models_of(inits, backbone):
+    return models(inits, dict.fromkeys(inits, backbone))
 
 
 def test_the_score_is_that_of_texts_left_out_one_by_one(tiny, inits):
@@ -61,7 +61,7 @@ def test_the_ranking_is_by_both_scores(tiny, inits):
     _, found = inits
     sampler = EpisodeSampler(tiny_corpus(), 3, 3, 2)
     for i in range(3):
-        ranking = rank(found, warps_of(found, tiny), sampler[i])
+        ranking = rank(found, models_of(found, tiny), sampler[i])
         scores = [one.prompt_similarity + LIKELIHOOD_WEIGHT * one.log_likelihood for one in ranking.values()]
         assert scores == sorted(scores, reverse=True) and set(ranking) == set(found)
 
@@ -70,7 +70,7 @@ def test_a_prompt_that_went_the_way_that_tasks_ask_for_is_similar(tiny, inits):
     _, found = inits
     sampler = EpisodeSampler(tiny_corpus(), 3, 3, 2)
     two = {name: found[name] for name in ("trained", "fresh")}
-    each = [prompt_similarities(two, warps_of(two, tiny), sampler[i])["trained"] for i in range(8)]
+    each = [prompt_similarities(two, found["trained"].bind(tiny), sampler[i])["trained"] for i in range(8)]
     assert np.mean(each) > 0.1
 
 
@@ -85,18 +85,47 @@ def test_what_all_prompts_have_learned_says_nothing_of_any(tiny, inits):
             name: replace(fresh, tensors={**fresh.tensors, "prompt": fresh.tensors["prompt"] + own + common})
             for name, own in way.items()
         }
-        return prompt_similarities(moved, warps_of(moved, tiny), tiny_episodes(1)[0])
+        return prompt_similarities(moved, fresh.bind(tiny), tiny_episodes(1)[0])
 
     plain, along = similarities(0.0), similarities(5 * torch.randn(2, 32, generator=generator))
     assert plain["a"] == pytest.approx(-plain["b"], abs=1e-5) and abs(plain["a"]) > 1e-3
     assert along == pytest.approx(plain, abs=1e-4)
 
 
-def test_an_init_without_others_of_its_kind_has_no_similarity(tiny, inits):
+def test_inits_of_several_kinds_are_ranked_by_texts_left_out_alone(tiny, inits):
     _, found = inits
     other = Init.start(Warp(tiny, replace(CONFIG, template="{prompt:3} {text} {mask}")), NO_STEPS)
-    some = {"trained": found["trained"], "other": other}
-    assert prompt_similarities(some, warps_of(some, tiny), tiny_episodes(1)[0]) == {"trained": 0.0, "other": 0.0}
+    some = {"trained": found["trained"], "noise": found["noise"], "other": other}
+    for episode in tiny_episodes(3):
+        ranking = rank(some, models_of(some, tiny), episode)
+        assert [one.prompt_similarity for one in ranking.values()] == [0.0] * 3
+        likelihoods = [one.log_likelihood for one in ranking.values()]
+        assert likelihoods == sorted(likelihoods, reverse=True)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"template": "{text}", "read_out": "text"}, {"read_out": "text"}, {"prompt_start": "normal"}],
+    ids=["no prompt", "nobody reads it", "started from chance"],
+)
+def test_a_prompt_that_says_nothing_has_no_similarity(tiny, settings):
+    warp = Warp(tiny, replace(CONFIG, **settings))
+    fresh = Init.start(warp, NO_STEPS)
+    moved = replace(fresh, tensors={**fresh.tensors, "prompt": fresh.tensors["prompt"] + 0.1})
+    some = {"fresh": fresh, "moved": moved}
+    assert prompt_similarities(some, warp, tiny_episodes(1)[0]) == {"fresh": 0.0, "moved": 0.0}
+    model = WarpClassifier([fresh, moved], tiny).fit(TEXTS, LABELS)
+    assert set(model.suitability_) == {"init 0", "init 1"}
+
+
+def test_inits_of_one_kind_share_a_model_on_the_backbone_of_each(tiny, inits, tmp_path):
+    _, found = inits
+    another = tiny_backbone(tmp_path, seed=1)
+    abroad = Init.start(Warp(another, CONFIG), NO_STEPS)
+    some = {**found, "abroad": abroad}
+    shared = models(some, {**dict.fromkeys(found, tiny), "abroad": another})
+    assert shared["fresh"] is shared["trained"] is not shared["abroad"]
+    assert shared["abroad"].backbone is another
 
 
 def test_a_classifier_picks_the_best(tiny, inits):
@@ -114,7 +143,7 @@ def test_a_classifier_picks_the_best(tiny, inits):
 def test_the_mean_is_weighted_by_the_likelihoods(tiny, inits, tmp_path):
     _, found = inits
     episode = Episode.from_texts(("music", "weather"), TEXTS, [int(label == "weather") for label in LABELS])
-    ranking = rank(found, warps_of(found, tiny), episode)
+    ranking = rank(found, models_of(found, tiny), episode)
     mean = averaged(found, ranking, len(TEXTS))
     likelihood = {name: np.exp(len(TEXTS) * ranking[name].log_likelihood) for name in found}
     total = sum(likelihood.values())
@@ -157,7 +186,7 @@ def test_what_cannot_be_told_apart_or_averaged_is_refused(tiny, inits):
     _, found = inits
     alone = Episode.from_texts(("music", "weather"), ["play"], [0])
     with refused("inits are told apart by texts left out in turn; give two labelled texts at least."):
-        rank(found, warps_of(found, tiny), alone)
+        rank(found, models_of(found, tiny), alone)
     other = Init.start(Warp(tiny, replace(CONFIG, template="{prompt:3} {text} {mask}")), NO_STEPS)
     with refused("inits of different backbones, templates, forms or inner loops have no mean; let the best be picked."):
         WarpClassifier([found["fresh"], other], tiny, average=True).fit(TEXTS, LABELS)

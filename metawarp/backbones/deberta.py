@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metawarp.backbones.bert import n_layers
 from metawarp.backbones.family import Family, Head, Layer, all_positions, positions_from
@@ -65,24 +65,28 @@ def _decoded(layer: Any, positions: Tensor, around: tuple[Any, ...], hidden: Ten
 def _queried(layer: Any, queries: Tensor, around: tuple[Any, ...], hidden: Tensor) -> Tensor:
     """What a layer makes of queries (B, n, h) that look at hidden states (B, n, h)."""
     mask, distances, relative = around
-    projection = getattr(layer.attention.self, "in_proj", None)
-    if projection is None:
+    if not hasattr(layer.attention.self, "in_proj"):
         return layer(hidden, mask, query_states=queries, relative_pos=distances, rel_embeddings=relative)[0]
-    # Version 1 makes queries, keys and values in one product, those of a head side by side; what transformers has for
-    # queries of their own fails on batches.
-    size = layer.attention.self.attention_head_size
-
-    def with_queries(projection: Any, inputs: Any, found: Tensor) -> Tensor:
-        place = torch.arange(found.shape[-1], device=found.device) % (3 * size)
-        return torch.where(place < size, projection.forward(queries), found)
-
-    hook = projection.register_forward_hook(with_queries)
-    try:
-        mixed = layer.attention.self(hidden, mask, relative_pos=distances, rel_embeddings=relative)[0]
-    finally:
-        hook.remove()
+    # What transformers has for queries of their own fails on batches in version 1. A copy, since others may be reading.
+    attention = copy.copy(layer.attention.self)
+    projection = _WithQueries(attention.in_proj, queries, attention.attention_head_size)
+    attention._modules = {**attention._modules, "in_proj": projection}
+    mixed = attention(hidden, mask, relative_pos=distances, rel_embeddings=relative)[0]
     attended = layer.attention.output(mixed, queries)
     return layer.output(layer.intermediate(attended), attended)
+
+
+class _WithQueries(nn.Module):
+    """A projection to queries, keys and values, those of a head side by side, with queries of other states."""
+
+    def __init__(self, projection: nn.Module, queries: Tensor, size: int) -> None:
+        super().__init__()
+        self.projection, self.queries, self.size = projection, queries, size
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        found = self.projection(hidden)
+        place = torch.arange(found.shape[-1], device=found.device) % (3 * self.size)
+        return torch.where(place < self.size, self.projection(self.queries), found)
 
 
 def _released(config: Any, unread: Sequence[str]) -> Any:

@@ -42,6 +42,7 @@ class Family:
         max_positions: takes the encoder; number of tokens that one input may have.
         head: takes the masked-LM model.
         detector: takes the discriminator; from hidden states (…, h) to the logit (…,) of each that it was replaced.
+        query_value: names of the linear layers that make queries and values, as they end.
         content_attention: takes the encoder and the number of a layer; its attention, taken apart. None, as what it
             returns: attention is not by content alone, or not of one layer.
         decoder: as `layers`, the one layer that stands in place of the last where the head reads; None, as what it

@@ -32,7 +32,7 @@ class WarpConfig:
             "mix", w·name + (1 - w)·mean with w falling with the shots, "regression", logistic regression on the support
             texts and the names, each name counting as a learned number of texts, or "random".
         name_source: how a name becomes a row: read through the same "template" as the texts, or the mean of
-            its word "embeddings" (needs a masked-LM head).
+            its word "embeddings", where the features of a masked-LM head at [MASK] live, or the read-out "original".
         debias: whether what [MASK] gives in the template without any text is taken off what it gives with one:
             f(x) - f("") (PromptBERT: Jiang et al., 2022, EMNLP, sec. 3.2).
         similarity: "cosine" or "dot" product of feature and row, times a learned scale.

@@ -47,6 +47,8 @@ class ReplacedWords:
     def __call__(self, prompts: Tensor, rows: Tensor, batch: EncodedBatch, task: Tensor) -> Tensor:
         """How original each row of its task looks in each text, (B, C): minus the discriminator's logit.
 
+        Rows that stand for no class, where tasks have different numbers of them, are read like the others.
+
         Args:
             prompts: (T, K, d), or (1, K, d) the same for all tasks.
             rows: (T, C, d) in the space of the word embeddings.

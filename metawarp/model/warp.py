@@ -42,8 +42,8 @@ class Warp:
         config: what surrounds and reads it.
 
     Raises:
-        InputError: the template does not fit the model's positions; word embeddings asked for as rows
-            of a backbone without a masked-LM head; the backbone has no such layer.
+        InputError: the template does not fit the model's positions; word embeddings asked for as rows where the
+            features are no such; the backbone has no such layer, or is no discriminator.
     """
 
     def __init__(self, backbone: Backbone, config: WarpConfig) -> None:

@@ -108,14 +108,14 @@ def export_onnx(warp: Warp, task: State, classes: list[Any], file: Path) -> None
     """Write the graph of a task; its metadata has the classes, the backbone, and how many tokens a text may have.
 
     Args:
-        warp: the model, on the CPU.
+        warp: the model.
         task: the adapted state.
         classes: what the columns of the probabilities are.
         file: where to.
 
     Raises:
-        InputError: long texts in windows; the read-out "original"; a form or backbone that torch cannot export; the
-            file cannot be written.
+        InputError: a task elsewhere than on the CPU; long texts in windows; the read-out "original"; what torch cannot
+            export; the file cannot be written.
         ImportError: onnx or onnxscript is not installed.
     """
     try:
@@ -123,6 +123,8 @@ def export_onnx(warp: Warp, task: State, classes: list[Any], file: Path) -> None
         import onnxscript  # noqa: F401  (what torch's exporter is made of)
     except ImportError as error:
         raise ImportError('an ONNX graph needs two packages: pip install "metawarp[onnx]"') from error
+    if warp.backbone.device.type != "cpu":
+        raise InputError(f"a graph is made on the CPU, and this task is on {warp.backbone.device}; load it there.")
     if warp.config.stride:
         raise InputError("a graph reads no windows, and this init has a stride; fit one without.")
     if warp.replaced is not None:

@@ -19,6 +19,7 @@ from episodes import Episode, InputError
 from metawarp.adaptation.adapt import adapt, read, start, task_logits, task_losses
 from metawarp.adaptation.inner_loop import InnerLoop
 from metawarp.adaptation.tasks import TaskBatch
+from metawarp.backbones.backbone import Backbone
 from metawarp.inits.init import Init
 from metawarp.model.config import WarpConfig
 from metawarp.model.warp import State, Warp
@@ -38,9 +39,9 @@ class Suitability:
     Attributes:
         log_likelihood: of a support text's label when it is left out, mean over the texts; 0 is the best there is.
         accuracy: share of the texts left out that are right.
-        prompt_similarity: cosine, -1 to 1, of the way that the init's prompt has gone and the way that the task's own
-            examples ask for, both from where prompts start. Of the ways of several inits of a kind their mean is taken
-            off: what all of them have learned says nothing of any. 0 for an init without others of its kind.
+        prompt_similarity: cosine, -1 to 1, of the way that the init's prompt has gone from the mean of all inits'
+            prompts, since what all have learned says nothing of any, and the way that the task's own examples ask for
+            where prompts start. 0 for inits that are not all of one kind, and where prompts start from chance.
     """
 
     log_likelihood: float
@@ -56,12 +57,27 @@ class Suitability:
         return self.prompt_similarity + LIKELIHOOD_WEIGHT * self.log_likelihood
 
 
+def models(
+    inits: Mapping[str, Init], backbones: Mapping[str, Backbone], *, any_backbone: bool = False
+) -> dict[str, Warp]:
+    """A model for each init, by name; inits of one kind share one, and so what it remembers of texts.
+
+    Args:
+        inits: by name.
+        backbones: what each is read on, by the same names.
+        any_backbone: as in `Init.bind`.
+    """
+    of_kind: dict[tuple[str, WarpConfig], Warp] = {}
+    bound = {name: init.bind(backbones[name], any_backbone=any_backbone) for name, init in inits.items()}
+    return {name: of_kind.setdefault((warp.backbone.fingerprint, warp.config), warp) for name, warp in bound.items()}
+
+
 def rank(inits: Mapping[str, Init], warps: Mapping[str, Warp], episode: Episode) -> dict[str, Suitability]:
     """How inits suit a task, the best first.
 
     Args:
         inits: by name.
-        warps: their models, by the same names.
+        warps: what `models` made of them.
         episode: the task; its support texts count, two at least.
 
     Raises:
@@ -69,7 +85,8 @@ def rank(inits: Mapping[str, Init], warps: Mapping[str, Warp], episode: Episode)
     """
     if len(episode.support_labels) < 2:
         raise InputError("inits are told apart by texts left out in turn; give two labelled texts at least.")
-    similarity = prompt_similarities(inits, warps, episode)
+    kinds = {warps[name] for name in inits}
+    similarity = prompt_similarities(inits, kinds.pop(), episode) if len(kinds) == 1 else dict.fromkeys(inits, 0.0)
     found = {
         name: Suitability(*left_out_scores(init, warps[name], episode), similarity[name])
         for name, init in inits.items()
@@ -89,24 +106,20 @@ def left_out_scores(init: Init, warp: Warp, episode: Episode) -> tuple[float, fl
     return float(torch.cat(likelihoods).mean()), float(torch.cat(hits).float().mean())
 
 
-def prompt_similarities(inits: Mapping[str, Init], warps: Mapping[str, Warp], episode: Episode) -> dict[str, float]:
-    """By name, `Suitability.prompt_similarity`."""
-    kinds: dict[tuple[str, WarpConfig], list[str]] = {}
-    for name, warp in warps.items():
-        kinds.setdefault((warp.backbone.fingerprint, warp.config), []).append(name)
-    found = dict.fromkeys(inits, 0.0)
-    for names in kinds.values():
-        if len(names) < 2:
-            continue
-        warp = warps[names[0]]
-        fresh = Init.start(warp, InnerLoop(0, ())).to(warp.backbone)
-        ways = {name: inits[name].to(warp.backbone)["prompt"] - fresh["prompt"] for name in names}
-        shared = torch.stack(list(ways.values())).mean(0)
-        asked = -sum((_slope(warp, fresh, tasks) for tasks in _left_out(warp, episode)), torch.zeros_like(shared))
-        for name, way in ways.items():
-            cosine = float(cosine_similarity(asked.flatten(), (way - shared).flatten(), dim=0))
-            found[name] = cosine if math.isfinite(cosine) else 0.0
-    return found
+def prompt_similarities(inits: Mapping[str, Init], warp: Warp, episode: Episode) -> dict[str, float]:
+    """By name, `Suitability.prompt_similarity` of inits of one kind, whose model this is."""
+    nothing = dict.fromkeys(inits, 0.0)
+    if warp.config.prompt_start != "mask" or not (warp.prompted.sizes or warp.replaced):
+        return nothing  # started elsewhere each time, or read by nobody
+    fresh = Init.start(warp, InnerLoop(0, ())).to(warp.backbone)
+    prompts = {name: init.to(warp.backbone)["prompt"] for name, init in inits.items()}
+    shared = torch.stack(list(prompts.values())).mean(0)
+    ways = {name: (prompt - shared).flatten() for name, prompt in prompts.items()}
+    if not any(way.any() for way in ways.values()):
+        return nothing
+    asked = -sum((_slope(warp, fresh, tasks) for tasks in _left_out(warp, episode)), torch.zeros_like(shared)).flatten()
+    cosines = {name: float(cosine_similarity(asked, way, dim=0)) for name, way in ways.items()}
+    return {name: cosine if math.isfinite(cosine) else 0.0 for name, cosine in cosines.items()}
 
 
 def averaged(inits: Mapping[str, Init], found: Mapping[str, Suitability], n_texts: int) -> Init:

@@ -10,8 +10,7 @@ from episodes import Episode, InputError
 from metawarp.backbones.backbone import Backbone
 from metawarp.inits.init import Init, untrained
 from metawarp.inits.shipped import GENERAL, shipped
-from metawarp.model.warp import Warp
-from metawarp.reuse.similar import Suitability, averaged, rank
+from metawarp.reuse.similar import Suitability, averaged, models, rank
 from metawarp.reuse.task import backbone_of
 
 Named = str | Path | Init | None
@@ -50,14 +49,9 @@ class Starts:
             raise InputError("init is an empty list; name one init at least, or leave it out.")
         names = (f"init {i}" if isinstance(one, Init) else str(one) for i, one in enumerate(inits))
         found = {name: self.find(one) for name, one in zip(names, inits, strict=True)}
-        of_kind: dict[tuple, Warp] = {}  # inits of one kind share a model, and so what it remembers of texts
-        warps = {
-            name: of_kind.setdefault((id(on), init.warp), init.bind(on, any_backbone=self.any_backbone))
-            for name, (init, on) in found.items()
-        }
         candidates = {name: init for name, (init, _) in found.items()}
+        warps = models(candidates, {name: on for name, (_, on) in found.items()}, any_backbone=self.any_backbone)
         suits = rank(candidates, warps, episode)
-        init, backbone = found[next(iter(suits))]
-        if average:
-            init = averaged(candidates, suits, len(episode.support_labels))
-        return init, backbone, suits
+        best = next(iter(suits))
+        init = averaged(candidates, suits, len(episode.support_labels)) if average else candidates[best]
+        return init, warps[best].backbone, suits

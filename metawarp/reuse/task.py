@@ -1,4 +1,4 @@
-"""An adapted task: it predicts, is saved and read again, and needs torch and transformers alone beside metawarp."""
+"""An adapted task: it predicts, is saved and read again, where little more than torch and transformers is installed."""
 
 from __future__ import annotations
 
@@ -94,7 +94,8 @@ class Task:
         without special tokens; output "probabilities" (texts, classes).
 
         Raises:
-            InputError: a form or backbone that torch cannot export; windows; the file cannot be written.
+            InputError: it is not on the CPU, reads windows or has the read-out "original"; torch cannot export it; the
+                file cannot be written.
             ImportError: onnx is not installed.
         """
         export_onnx(self.warp, self.state, self.classes.tolist(), Path(file))
@@ -120,6 +121,7 @@ class Task:
 
         Raises:
             InputError: files missing, damaged or of an unknown version; another backbone than it was fitted on.
+            ImportError: "minilm" without its package, a low-rank form without PEFT.
         """
         tensors, config = storage.load(Path(folder), "task")
         init = Init.load(Path(folder) / INIT)

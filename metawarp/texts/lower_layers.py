@@ -64,7 +64,6 @@ class LowerLayers:
         bare, place = batch.packed(batch.attention_mask & (batch.prompt_index < 0))
         embeddings = self.backbone.word_embeddings[bare.input_ids]
         hidden = nn.functional.pad(self.backbone.through(embeddings, bare.attention_mask, 0, self.layer), (0, 0, 0, 1))
-        hidden = hidden.masked_fill((torch.arange(hidden.shape[1]) == hidden.shape[1] - 1)[:, None], 0.0)
         return hidden.gather(1, place[..., None].expand(-1, -1, hidden.shape[2]))
 
     def remember(self, batch: EncodedBatch, folder: Path) -> None:

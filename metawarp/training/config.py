@@ -98,7 +98,8 @@ class TrainingConfig:
         """Refuse a method that these settings, or the model, cannot be had with.
 
         Raises:
-            InputError: no multi-step loss, no outer learning rate, or a text to be read once for each class of all.
+            InputError: no multi-step loss, no outer learning rate, no features to compare, or a text to be read once
+                for each class of all.
         """
         method = METHODS[name]
         if self.multi_step_loss and not method.multi_step_loss:
@@ -106,5 +107,9 @@ class TrainingConfig:
             raise InputError(f"method {name!r} has no multi-step loss; it is for {listing(having)}.")
         if not self.lr and method.needs_lr:
             raise InputError(f"training.lr is 0, and method {name!r} learns nothing by that; raise it.")
+        if self.regularizer == "scal" and warp.replaced is not None:
+            raise InputError(
+                "regularizer scal compares what is read of texts, which read-out 'original' does not give."
+            )
         if method.class_rows and warp.replaced is not None:
             raise InputError(f"read-out 'original' reads a text for each class; method {name!r} has all at once.")
