@@ -45,6 +45,8 @@ def assert_same(model, file):
         assert found == pytest.approx(model.predict_proba(texts), abs=1e-4)
         assert np.allclose(found.sum(1), 1, atol=1e-5)
     assert json.loads(facts["classes"]) == model.classes_.tolist()
+    weights = sum(weight.nbytes for weight in model.task_.warp.backbone.model.state_dict().values())
+    assert file.stat().st_size < 1.1 * weights + 2**20, "weights are in it twice"
     # Far from all alike, or the comparison would mean nothing.
     assert model.predict_proba(FEW).std(0).min() > 1e-2
 

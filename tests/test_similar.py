@@ -179,7 +179,11 @@ def test_the_command_ranks_a_folder(made, tmp_path, capsys):
     assert "2 classes: music, weather" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main([*command, f"--init={made}/init"])
-    assert "1 inits are named; give two at least, by --init or the folder they are in." in capsys.readouterr().err
+    assert capsys.readouterr() == (
+        "",
+        "metawarp: error: inits are ranked against each other, and 1 is named; give two at least, by --init or the "
+        "folder they are in.\n",
+    )
 
 
 def test_what_cannot_be_told_apart_or_averaged_is_refused(tiny, inits):

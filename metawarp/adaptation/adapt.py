@@ -206,5 +206,5 @@ def _name_features(warp: Warp, current: State, tasks: TaskBatch) -> Tensor:
     assert batch is not None
     words = batch.text_mask & ~torch.isin(batch.input_ids, torch.tensor(warp.backbone.tokenizer.all_special_ids))
     words = words.to(current["prompt"])
-    vectors = warp.backbone.word_embeddings[batch.input_ids].to(words)
+    vectors = warp.backbone.embedded(batch.input_ids).to(words)
     return (vectors * words[..., None]).sum(1) / words.sum(1, keepdim=True).clamp(min=1)

@@ -84,6 +84,11 @@ class Backbone:
         """The model's input embeddings, (vocabulary, d)."""
         return self.model.get_input_embeddings().weight  # pyright: ignore
 
+    def embedded(self, input_ids: Tensor) -> Tensor:
+        """Word embeddings (…, d) of token ids (…)."""
+        # Asked of the model each time: of a weight that it finds elsewhere torch's exporter writes a copy for each use.
+        return nn.functional.embedding(input_ids, self.model.get_input_embeddings().weight)  # pyright: ignore
+
     @property
     def embedding_size(self) -> int:
         """Width d of one prompt token."""

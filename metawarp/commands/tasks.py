@@ -45,8 +45,9 @@ def similar_parser() -> ArgumentParser:
 
 def run_similar(options: Namespace) -> None:
     """Print the ranking, the best first."""
+    ranking = files.similar(**given(options))
     print(f"{'score':>6} {'prompt similarity':>18} {'log-likelihood':>15} {'accuracy':>9}   init")
-    for name, one in files.similar(**given(options)).items():
+    for name, one in ranking.items():
         figures = f"{one.score:>6.3f} {one.prompt_similarity:>18.3f} {one.log_likelihood:>15.3f} {one.accuracy:>9.1%}"
         print(f"{figures}   {name}")
 

@@ -118,7 +118,7 @@ class Form(ABC):
     def entering(self, batch: EncodedBatch, dtype: torch.dtype) -> Tensor:
         """What enters the form's first layer of the texts alone: word embeddings (B, n, d), or hidden states."""
         if self.lower is None:
-            found = self.backbone.word_embeddings[batch.input_ids].to(dtype)
+            found = self.backbone.embedded(batch.input_ids).to(dtype)
         elif self.held:
             found = self.lower(replace(batch, shift=None).to(torch.device("cpu"))).to(dtype)
         else:
@@ -130,7 +130,7 @@ class Form(ABC):
         if layer == 0:
             return soft
         batch = self.empty.to(self.backbone.device)
-        embeddings = self.backbone.word_embeddings[batch.input_ids]
+        embeddings = self.backbone.embedded(batch.input_ids)
         places = batch.prompt_index >= 0
         embeddings[places] = soft[batch.prompt_index[places]].to(embeddings)
         return self.backbone.through(embeddings, batch.attention_mask, 0, layer)[places].to(soft)

@@ -111,7 +111,10 @@ def similar(
     if inits is not None:
         found += sorted(str(file.parent) for file in Path(inits).glob("*/init.safetensors"))
     if len(found) < 2:
-        raise InputError(f"{len(found)} inits are named; give two at least, by --init or the folder they are in.")
+        raise InputError(
+            f"inits are ranked against each other, and {len(found)} is named; give two at least, by --init or the "
+            "folder they are in."
+        )
     texts, labels = _few(data, text_column, label_column)
     model = WarpClassifier(found, backbone, any_backbone=any_backbone, device=device, dtype=dtype)
     return model.fit(texts, labels).suitability_

@@ -62,7 +62,7 @@ class LowerLayers:
     def anew(self, batch: EncodedBatch) -> Tensor:
         """The same, (B, n, h), computed in one pass whatever is held, by operations that a graph can have."""
         bare, place = batch.packed(batch.attention_mask & (batch.prompt_index < 0))
-        embeddings = self.backbone.word_embeddings[bare.input_ids]
+        embeddings = self.backbone.embedded(bare.input_ids)
         hidden = nn.functional.pad(self.backbone.through(embeddings, bare.attention_mask, 0, self.layer), (0, 0, 0, 1))
         return hidden.gather(1, place[..., None].expand(-1, -1, hidden.shape[2]))
 
@@ -104,7 +104,7 @@ class LowerLayers:
         batch = bare.select(torch.tensor(rows))
         for chosen in batch.passes(self.backbone.max_tokens):
             some = batch.select(chosen).to(self.backbone.device)
-            embeddings = self.backbone.word_embeddings[some.input_ids]
+            embeddings = self.backbone.embedded(some.input_ids)
             hidden = self.backbone.through(embeddings, some.attention_mask, 0, self.layer).cpu()
             yield from (states[:length] for states, length in zip(hidden, some.lengths.tolist(), strict=True))
 

@@ -38,7 +38,7 @@ class TextFeatures:
     def means(self, batch: EncodedBatch) -> Tensor:
         """The same (B, L, h) of texts without template, computed anew, on the backbone's device."""
         batch = batch.to(self.backbone.device)
-        hidden, done, means = self.backbone.word_embeddings[batch.input_ids], 0, {}
+        hidden, done, means = self.backbone.embedded(batch.input_ids), 0, {}
         for layer in sorted(set(self.layers)):
             hidden = self.backbone.through(hidden, batch.attention_mask, done, layer)
             means[layer] = mean_over(hidden, batch.attention_mask)
