@@ -9,6 +9,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+import torch
 from running import SMALL, write_rows
 from tiny import tiny_backbone, tiny_corpus, tiny_folder
 
@@ -49,3 +50,9 @@ def minilm():
 def everyday():
     """The bundled corpus, in its own split of the classes."""
     return Corpus.load("everyday").split_classes("everyday")
+
+
+@pytest.fixture
+def exact(monkeypatch):
+    """No float32 inside a float64 model: transformers computes DeBERTa's norms and ModernBERT's rotations so."""
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)

@@ -58,6 +58,11 @@ def write_rows(file, corpus):
     return file
 
 
+def log_of(folder):
+    """The entries of a run's log, one for each step."""
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
 class Killed:
     """A sampler that ends the run when episode `last` is asked for."""
 

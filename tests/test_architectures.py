@@ -1,10 +1,9 @@
 """Every type of backbone all the way: prompts anywhere, gradients, meta-training, a saved init, and the table."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
+from running import log_of
 from tiny import (
     MODELS,
     central_differences,
@@ -50,9 +49,7 @@ def test_a_prompt_stands_anywhere_and_padding_changes_nothing(tmp_path, model_ty
 
 
 @pytest.mark.parametrize("model_type", TYPES)
-def test_second_order_is_the_slope_of_the_query_loss(tmp_path, monkeypatch, model_type):
-    # transformers computes DeBERTa's norms and ModernBERT's rotations in float32 whatever the model is in.
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+def test_second_order_is_the_slope_of_the_query_loss(tmp_path, exact, model_type):
     inner = InnerLoop(2, ("prompt", "rows"))
     rates = InnerRates(prompt=0.3, rows=0.2)
     backbone = tiny_backbone(tmp_path, model_type, head=True)
@@ -82,7 +79,7 @@ def test_a_whole_meta_training_lowers_the_loss_and_its_init_is_used_again(tmp_pa
         warp=WarpConfig(template="{prompt:2} {text} {mask}", read_out="mean+mask"),
         training=TrainingConfig(steps=40, meta_batch=2, lr=0.03, validate_every=40, validation_episodes=2),
     )
-    losses = [json.loads(line)["loss"] for line in (tmp_path / "init/log.jsonl").read_text().splitlines()]
+    losses = [entry["loss"] for entry in log_of(tmp_path / "init")]
     assert np.mean(losses[-10:]) < np.mean(losses[:10])
     loaded = Init.load(tmp_path / "init")
     assert loaded.tensors["prompt"].shape == (2, backbone.embedding_size)

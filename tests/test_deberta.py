@@ -19,12 +19,6 @@ from metawarp.meta_learning.meta_gradients import maml
 VERSIONS = ["deberta", "deberta-v2"]
 
 
-@pytest.fixture
-def exact(monkeypatch):
-    """Norms in the model's own precision; transformers computes DeBERTa's in float32 whatever the model is in."""
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
-
-
 def published(folder, model_type, *, biased=False, names=None, without=()):
     """A checkpoint as Microsoft's are: no "architectures", heads under their own names, positions for the decoder."""
     config_class, _, head_class = MODELS[model_type]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from running import SMALL, refused
+from running import SMALL, log_of, refused
 from tiny import (
     MODELS,
     central_differences,
@@ -251,7 +251,7 @@ def test_a_form_that_contributing_shows_is_learned_like_the_others(tiny, tmp_pat
         training=TrainingConfig(steps=30, meta_batch=2, lr=0.03, validate_every=30, validation_episodes=2),
     )
     assert init.tensors["prompt"].shape == (32,) and init.tensors["prompt"].any()
-    losses = [json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    losses = [entry["loss"] for entry in log_of(tmp_path)]
     assert np.mean(losses[-10:]) < np.mean(losses[:10])
     assert "shift" not in FORMS
 

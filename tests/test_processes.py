@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from running import SMALL, process
+from running import SMALL, log_of, process
 from safetensors.torch import load_file
 
 from episodes import InputError
@@ -60,10 +60,6 @@ def ended(running):
 
 def tensors_of(folder):
     return load_file(folder / "init.safetensors")
-
-
-def log_of(folder):
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def assert_same_init(folder, other):

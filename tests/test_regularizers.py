@@ -1,11 +1,10 @@
 """Regularizers: what each is, that its shifts stay within their size and raise the loss, and that training uses it."""
 
-import json
 from dataclasses import replace
 
 import pytest
 import torch
-from running import refused
+from running import log_of, refused
 from tiny import NO_STEPS, tiny_corpus, tiny_episodes, tiny_model, weights_of
 
 from episodes import EpisodeSampler
@@ -181,7 +180,7 @@ def test_the_log_of_a_regularized_run_is_of_the_task_loss(tiny, tmp_path):
         config = TrainingConfig(steps=1, meta_batch=2, validate_every=1, validation_episodes=1, regularizer=name)
         (tmp_path / name).mkdir()
         Trainer(Init.start(warp, NO_STEPS, method="prototypical"), warp, *samplers, config, tmp_path / name).run()
-        first[name] = json.loads((tmp_path / name / "log.jsonl").read_text().splitlines()[0])["loss"]
+        first[name] = log_of(tmp_path / name)[0]["loss"]
     assert first["none"] == first["sift"]
 
 

@@ -1,11 +1,9 @@
 """Reparameterization: it starts where training would without, gradients run through it, and nothing is left of it."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
-from running import Killed, refused
+from running import Killed, log_of, refused
 from tiny import tiny_corpus
 
 from episodes import EpisodeSampler
@@ -76,7 +74,7 @@ def test_every_method_is_trained_through_it_and_nothing_of_it_is_saved(tiny, tmp
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_loss_falls(tiny, tmp_path, name):
     trainer(tiny, tmp_path / "run", name, steps=40).run()
-    losses = [json.loads(line)["loss"] for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    losses = [entry["loss"] for entry in log_of(tmp_path / "run")]
     assert np.mean(losses[-10:]) < np.mean(losses[:10]) - 0.05
 
 

@@ -1,12 +1,10 @@
 """Discriminators: rows are words in the place of [MASK], and the logits are how original they look there."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
 import transformers
-from running import refused
+from running import log_of, refused
 from tiny import NO_STEPS, central_differences, query_logits, tiny_corpus, tiny_episodes, tiny_folder, tiny_model
 
 from episodes import Episode
@@ -140,7 +138,7 @@ def test_every_method_with_tasks_learns_it(tmp_path, method):
         tiny_corpus(), tmp_path / "init", backbone=backbone, method=method, n_way=2, k_shot=2, n_query=3,
         warp=config, training=settings,
     )  # fmt: skip
-    losses = [json.loads(line)["loss"] for line in (tmp_path / "init/log.jsonl").read_text().splitlines()]
+    losses = [entry["loss"] for entry in log_of(tmp_path / "init")]
     assert np.mean(losses[-8:]) < np.mean(losses[:8])
     fitted = WarpClassifier(init, backbone).fit(["play music", "rain today"], ["music", "rain"])
     fitted.save(tmp_path / "task")

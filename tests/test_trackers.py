@@ -1,9 +1,7 @@
 """Trackers are told what the log holds."""
 
-import json
-
 import pytest
-from running import SMALL, failure
+from running import SMALL, failure, log_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from metawarp.cli import main
@@ -17,7 +15,7 @@ def command(made, tmp_path):
 def test_tensorboard_is_told_every_number_of_the_log(command, tmp_path):
     main([*command, "--log-with=tensorboard"])
     events = EventAccumulator(str(tmp_path / "init" / "metawarp")).Reload()
-    entries = [json.loads(line) for line in (tmp_path / "init" / "log.jsonl").read_text().splitlines()]
+    entries = log_of(tmp_path / "init")
     assert len(entries) == 2
     for name in ("loss", "accuracy", "tasks_per_second", "validation_accuracy"):
         told = {event.step: event.value for event in events.Scalars(name)}

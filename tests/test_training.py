@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from running import Killed, refused, write_rows
+from running import Killed, log_of, refused, write_rows
 from tiny import tiny_corpus, tiny_folder
 
 from episodes import Episode, EpisodeSampler, InputError
@@ -59,10 +59,6 @@ def trainer_of(
         classes=corpus.class_names,
         **settings,
     )
-
-
-def log_of(folder):
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def equal(one, other):

@@ -45,20 +45,20 @@ def load_pretrained(name: str, device: str | torch.device, dtype: str | torch.dt
         with_head = any(name.endswith(family.headed) for name in names)
         detects = any(name.endswith(family.detecting) for name in names) and not with_head
 
-        def load(config: Any) -> tuple[Any, dict[str, Any]]:
-            auto = AutoModelForMaskedLM if with_head else AutoModelForPreTraining if detects else AutoModel
+        def load(auto: Any, config: Any) -> tuple[Any, dict[str, Any]]:
             # The checkpoint's own dtype first, so that the fingerprint is that of the file, not of a cast.
             with _quietly():
                 return auto.from_pretrained(
                     source, config=config, dtype="auto", output_loading_info=True, local_files_only=local
                 )
 
-        model, found = load(config)
+        plain = AutoModelForPreTraining if detects else AutoModel
+        model, found = load(AutoModelForMaskedLM if with_head else plain, config)
         if not with_head and family.released is not None:
             released = family.released(config, sorted(found["unexpected_keys"]))
             if released is not None:
                 with_head = True
-                model, found = load(released)
+                model, found = load(AutoModelForMaskedLM, released)
         tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, local_files_only=local)
     except (InputError, ImportError):
         raise

@@ -148,14 +148,8 @@ class Warp:
         Returns:
             (B, d) features, d over all parts; unit length under cosine similarity. (B, C) with the read-out "original".
         """
-        if self.replaced is not None:
-            assert rows is not None
-            number = len(batch)
-            batch, text = self.encoder.windows(batch)
-            found = self.replaced(prompts, rows, batch, task[text.to(task.device)])
-            return _mean_by(text.to(found.device), number, found) if len(batch) > number else found
         copies = slice(None)
-        if len(prompts) == 1:
+        if len(prompts) == 1 and self.replaced is None:
             if batch.shift is None:
                 _, copies = torch.unique(batch.input_ids, dim=0, return_inverse=True)
                 first = torch.zeros(int(copies.max()) + 1, dtype=torch.long)
@@ -163,7 +157,12 @@ class Warp:
             task = torch.zeros(len(batch), dtype=torch.long, device=task.device)
         number = len(batch)
         batch, text = self.encoder.windows(batch)
-        found = self.prompted(prompts, batch, task[text.to(task.device)])
+        task = task[text.to(task.device)]
+        if self.replaced is None:
+            found = self.prompted(prompts, batch, task)
+        else:
+            assert rows is not None
+            found = {self.config.read_out: self.replaced(prompts, rows, batch, task)}
         if self.text is not None:
             alone = self.text(replace(batch, shift=None)).to(prompts.dtype).unbind(1)
             found |= dict(zip(self.config.text_parts, alone, strict=True))

@@ -99,11 +99,13 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         self.suitability_: dict[str, Suitability] = {}
         if self.init is None or isinstance(self.init, str | Path | Init):
             init, backbone = self._starts.find(self.init)
-        else:
-            init, backbone, self.suitability_ = self._starts.best(self.init, episode, average=self.average)
+            warp = None
+        else:  # its model has read the texts already
+            init, warp, self.suitability_ = self._starts.best(self.init, episode, average=self.average)
+            backbone = warp.backbone
         if self.steps and not init.inner.groups:
             raise InputError(f"steps is {self.steps}, but this init ({init.method}) has no inner loop; leave it out.")
-        warp = init.bind(backbone, any_backbone=self.any_backbone)
+        warp = warp or init.bind(backbone, any_backbone=self.any_backbone)
         inner = init.inner.with_steps(self.steps)
         state = init.to(backbone)
         if names is not None:

@@ -10,6 +10,7 @@ from episodes import Episode, InputError
 from metawarp.backbones.backbone import Backbone
 from metawarp.inits.init import Init, untrained
 from metawarp.inits.shipped import GENERAL, shipped
+from metawarp.model.warp import Warp
 from metawarp.reuse.similar import Suitability, averaged, models, rank
 from metawarp.reuse.task import backbone_of
 
@@ -39,8 +40,8 @@ class Starts:
 
     def best(
         self, inits: Sequence[Named], episode: Episode, *, average: bool
-    ) -> tuple[Init, Backbone, dict[str, Suitability]]:
-        """Of several inits the one that suits a task best, or their mean; its backbone, and how each suits.
+    ) -> tuple[Init, Warp, dict[str, Suitability]]:
+        """Of several inits the one that suits a task best, or their mean; its model, and how each suits.
 
         Raises:
             InputError: there is none; they cannot be told apart, or averaged.
@@ -54,4 +55,4 @@ class Starts:
         suits = rank(candidates, warps, episode)
         best = next(iter(suits))
         init = averaged(candidates, suits, len(episode.support_labels)) if average else candidates[best]
-        return init, warps[best].backbone, suits
+        return init, warps[best], suits
