@@ -25,6 +25,9 @@ from metawarp.model.prompted_features import PromptedFeatures
 from metawarp.model.warp import State, Warp
 from metawarp.texts.encoded import EncodedBatch
 
+LARGEST = 2**31
+"""Bytes that one file of protocol buffers, which a graph is, can hold."""
+
 _AROUND = ("input_ids", "prompt_index", "text_mask")
 
 
@@ -114,15 +117,15 @@ def export_onnx(warp: Warp, task: State, classes: list[Any], file: Path) -> None
         file: where to.
 
     Raises:
-        InputError: a task elsewhere than on the CPU; long texts in windows; the read-out "original"; what torch cannot
-            export; the file cannot be written.
+        InputError: a task elsewhere than on the CPU; long texts in windows; the read-out "original"; a backbone of
+            2 GiB or more; what torch cannot export; the file cannot be written.
         ImportError: onnx or onnxscript is not installed.
     """
     try:
-        import onnx
         import onnxscript  # noqa: F401  (what torch's exporter is made of)
+        from onnx_ir.passes.common import ClearMetadataAndDocStringPass
     except ImportError as error:
-        raise ImportError('an ONNX graph needs two packages: pip install "metawarp[onnx]"') from error
+        raise ImportError('an ONNX graph needs more packages: pip install "metawarp[onnx]"') from error
     if warp.backbone.device.type != "cpu":
         raise InputError(f"a graph is made on the CPU, and this task is on {warp.backbone.device}; load it there.")
     if warp.config.stride:
@@ -130,6 +133,12 @@ def export_onnx(warp: Warp, task: State, classes: list[Any], file: Path) -> None
     if warp.replaced is not None:
         raise InputError(
             "a graph reads each text once, and read-out 'original' once for each class; fit an init without it."
+        )
+    weights = sum(weight.nbytes for weight in warp.backbone.model.parameters())
+    if weights >= LARGEST:
+        raise InputError(
+            f"a graph of one file holds less than {LARGEST / 2**30:.0f} GiB, and the weights of backbone "
+            f"{warp.backbone.name!r} are {weights / 2**30:.1f} GiB; use a smaller backbone."
         )
     tokens = torch.export.Dim("tokens", min=1, max=warp.encoder.room)
     shape = {0: torch.export.Dim("texts", min=1, max=2**16), 1: tokens}
@@ -151,15 +160,16 @@ def export_onnx(warp: Warp, task: State, classes: list[Any], file: Path) -> None
             f"exported: {first_line(error)}"
         ) from error
     assert program is not None
-    model = program.model_proto
+    # Every node tells which lines of code it came from, with the paths of this machine: longer than the node itself.
+    ClearMetadataAndDocStringPass()(program.model)
     facts = {
         "classes": json.dumps(classes, ensure_ascii=False),
         "backbone": warp.backbone.name,
         "max_tokens": str(warp.encoder.room),
         "text_prefix": warp.encoder.space,
     }
-    onnx.helper.set_model_props(model, facts)
+    program.model.metadata_props.update(facts)
     try:
-        write_whole(file, model.SerializeToString())
+        write_whole(file, program.model_proto.SerializeToString())
     except OSError as error:
         raise InputError(f"graph {str(file)!r} cannot be written: {first_line(error)}.") from error
