@@ -365,7 +365,7 @@ def test_the_layers_one_by_one_are_the_whole(tmp_path, model_type, head):
     for layer in (1, 2):
         entering = backbone.through(embeddings, mask, 0, layer)
         assert torch.allclose(backbone.hidden_states(entering, mask, layer)[mask], whole[mask], rtol=0, atol=1e-12)
-        there = backbone.hidden_states(entering, mask, layer, at=positions)
+        there = backbone.hidden_states(entering, mask, layer, head_at=positions)
         assert torch.allclose(there, whole[torch.arange(4), positions], rtol=0, atol=1e-12)
 
 
@@ -385,13 +385,13 @@ def test_one_position_alone_is_that_of_the_whole(tmp_path, model_type, head):
     lengths, positions = torch.tensor([9, 5, 7, 2]), torch.tensor([8, 1, 3, 0])
     mask = torch.arange(9) < lengths[:, None]
     whole = backbone.hidden_states(embeddings, mask)[torch.arange(4), positions]
-    alone = backbone.hidden_states(embeddings, mask, at=positions)
+    alone = backbone.hidden_states(embeddings, mask, head_at=positions)
     assert torch.allclose(alone, whole, rtol=0, atol=1e-12)
     with twice_differentiable(True):
         both = []
         for states in (
             backbone.hidden_states(embeddings, mask)[torch.arange(4), positions],
-            backbone.hidden_states(embeddings, mask, at=positions),
+            backbone.hidden_states(embeddings, mask, head_at=positions),
         ):
             (first,) = torch.autograd.grad((states**3).sum(), embeddings, create_graph=True)
             (second,) = torch.autograd.grad((first**2).sum(), embeddings)

@@ -99,8 +99,8 @@ def test_the_head_reads_behind_the_decoder(model_type, tmp_path, exact):
     backbone = Backbone.load(published(tmp_path, model_type), dtype="float64")
     ids, attention, at = tokens_with_mask(backbone.tokenizer)
     embeddings = backbone.word_embeddings[ids]
-    assert backbone.decodes
-    found = backbone.mask_features(backbone.hidden_states(embeddings, attention, at=at))
+    assert backbone.decoder is not None
+    found = backbone.mask_features(backbone.hidden_states(embeddings, attention, head_at=at))
     assert torch.allclose(found, expected_features(tmp_path, ids, attention, at), rtol=0, atol=1e-10)
     last = backbone.hidden_states(embeddings, attention)
     theirs = plain(tmp_path)(ids, attention).last_hidden_state
@@ -136,7 +136,7 @@ def test_threads_that_read_at_the_same_time_do_not_meet(tmp_path, model_type):
     masks, ends = [attention, attention.flip(0)], [at, at.flip(0)]
 
     def read(i):
-        return backbone.hidden_states(inputs[i % 2], masks[i % 2], at=ends[i % 2])
+        return backbone.hidden_states(inputs[i % 2], masks[i % 2], head_at=ends[i % 2])
 
     alone = [read(0), read(1)]
     with ThreadPoolExecutor(2) as threads:
@@ -162,8 +162,8 @@ def test_with_positions_in_the_input_the_head_reads_the_last_layer(tmp_path, mod
     backbone = Backbone.load(published(tmp_path, model_type, biased=True), dtype="float64")
     ids, attention, at = tokens_with_mask(backbone.tokenizer)
     assert backbone.head is not None
-    assert not backbone.decodes
-    there = backbone.hidden_states(backbone.word_embeddings[ids], attention, at=at)
+    assert backbone.decoder is None
+    there = backbone.hidden_states(backbone.word_embeddings[ids], attention, head_at=at)
     theirs = plain(tmp_path)(ids, attention).last_hidden_state[torch.arange(len(at)), at]
     assert torch.allclose(there, theirs, rtol=0, atol=1e-12)
 
@@ -173,7 +173,7 @@ def test_a_discriminator_is_read_as_a_plain_encoder(tmp_path, model_type):
     names = lambda name: name.replace("lm_predictions.lm_head.", "mask_predictions.")  # noqa: E731
     backbone = Backbone.load(published(tmp_path, model_type, names=names), dtype="float64")
     assert backbone.head is None
-    assert not backbone.decodes
+    assert backbone.decoder is None
 
 
 def test_a_head_whose_decoder_has_no_positions_is_refused(tmp_path):
@@ -189,4 +189,4 @@ def test_an_init_knows_it_again(tmp_path):
     backbone = Backbone.load(published(tmp_path / "backbone", "deberta-v2"))
     warp, _ = tiny_model(backbone)
     Init.start(warp, InnerLoop(0, ())).save(tmp_path / "init")
-    assert Init.load(tmp_path / "init").bind(Backbone.load(tmp_path / "backbone")).backbone.decodes
+    assert Init.load(tmp_path / "init").bind(Backbone.load(tmp_path / "backbone")).backbone.decoder is not None

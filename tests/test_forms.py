@@ -129,7 +129,7 @@ def test_a_pool_is_the_mixture_that_its_keys_say(tiny):
     warp, state = model(tiny, "pool:3")
     plain, _ = model(tiny, "input")
     parts = warp.form.parted(state["prompt"][None])
-    query = warp.form.queries(warp.encoder(TEXTS))[:, 0]
+    query = warp.form.sentence(warp.encoder(TEXTS))[:, 0]
     query = query / query.norm(dim=1, keepdim=True) * 32**0.5
     weights = (query @ parts["keys"][0].T / 32**0.5).softmax(1)
     assert weights.std(1).min() > 0.01

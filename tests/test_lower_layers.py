@@ -150,11 +150,11 @@ def test_memory_is_bounded_and_the_longest_unused_go_first(tiny, counted):
     warp, _ = tiny_model(tiny, **LATE)
     texts = ["set the alarm", "play music", "pay my bill"]
     one = warp.lower(warp.encoder(texts[:1])).detach()
-    held = warp.lower.held._bytes
+    cached = warp.lower.cache._bytes
     small = LowerLayers(tiny, 1, limit=3 * held)
     for text in (*texts, "rain today", texts[2]):
         small(warp.encoder([text]))
-    assert small.held._bytes == sum(states.nbytes for states in small.held._tensors.values()) <= 3 * held
+    assert small.cache._bytes == sum(states.nbytes for states in small.cache._tensors.values()) <= 3 * cached
     counted.clear()
     small(warp.encoder(texts[2:]))
     assert not counted

@@ -109,7 +109,7 @@ def step(
 
 def reads_again(warp: Warp, inner: InnerLoop) -> bool:
     """Whether the backbone reads the texts anew after each step, since what moves is inside of them."""
-    return inner.moves_prompt or (inner.steps > 0 and warp.replaced is not None)
+    return inner.moves_prompt or (inner.steps > 0 and warp.rows_inside)
 
 
 def _gradients(
@@ -124,7 +124,7 @@ def _gradients(
     """Partial derivatives of the summed task losses with respect to each group."""
     # The first rows are themselves made of features of the same prompt. The prompt's partial derivative holds
     # the rows fixed, so it is taken in two stages: loss → features, features → prompt.
-    inside = [group for group in inner.groups if group == "prompt" or warp.replaced is not None]
+    inside = [group for group in inner.groups if group == "prompt" or warp.rows_inside]
     beside = [group for group in inner.groups if group not in inside]
     read_out = features.clone()
     loss = task_losses(warp, current, read_out, texts, tasks).sum()
@@ -163,7 +163,7 @@ def start(warp: Warp, state: State, tasks: TaskBatch, groups: Sequence[str] = ()
     if "prompt" in groups:
         prompt = current["prompt"]
         current["prompt"] = _differentiable(prompt.expand(len(tasks), *prompt.shape[1:]).clone())
-    support = read(warp, current, tasks.support) if len(tasks.support) and warp.replaced is None else None
+    support = read(warp, current, tasks.support) if len(tasks.support) and not warp.rows_inside else None
     named = warp.config.rows in ("names", "mix", "regression") and len(tasks.names)
     names = _name_features(warp, current, tasks) if named else None
     rows = initial_rows(warp, state, tasks, names, support)

@@ -32,7 +32,7 @@ def initial_rows(warp: Warp, state: State, tasks: TaskBatch, names: Tensor | Non
         InputError: recipe "support" and a class without support texts.
     """
     recipe = warp.config.rows
-    if warp.replaced is not None and names is None:
+    if warp.rows_inside and names is None:
         raise InputError("read-out 'original' reads the words of the classes; give class names.")
     if recipe in ("names", "mix") and names is None:
         recipe = "support"

@@ -53,13 +53,13 @@ def _features(head: Any, hidden: Tensor) -> Tensor:
 
 
 ALBERT = Family(
-    "ALBERT",
-    "albert",
-    _embed,
-    _layers,
-    _n_layers,
-    all_positions,
-    _head,
+    name="ALBERT",
+    encoder="albert",
+    embed=_embed,
+    layers=_layers,
+    n_layers=_n_layers,
+    max_positions=all_positions,
+    head=_head,
     query_value=QUERY_VALUE,
     content_attention=_content_attention,
 )

@@ -87,5 +87,5 @@ def described() -> dict[str, dict[str, str]]:
 
 
 def _at_mask(family: Family) -> str:
-    head = "masked-LM head" if family.decoder is None else "masked-LM head, behind its decoder"
+    head = "masked-LM head" if family.released is None else "masked-LM head, behind its decoder"
     return head if family.detector is None else f"{head}, or replaced-token head"

@@ -14,8 +14,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from episodes import InputError
 from metawarp.backbones.content_attention import ContentAttention
-from metawarp.backbones.family import Around, Family, Head, at_positions
+from metawarp.backbones.family import Around, Decoder, Family, Head, at_positions
 from metawarp.backbones.pretrained import load_pretrained
+
+TOKENS_A_PASS = 2048
+"""Padding included; larger passes are no faster on a CPU."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -29,6 +32,8 @@ class Backbone:
         family: how this model type is read.
         head: masked-LM head before its decoder, (…, h) → (…, d); None where the model has no such head.
         detector: head of a discriminator, (…, h) → (…,), the logit that a token was replaced; None where it is none.
+        decoder: makes the layer that stands in place of the last where the masked-LM head reads (DeBERTa's enhanced
+            mask decoder); None: the head reads what leaves the last layer.
         fingerprint: 16 hex digits of a sha256 over all weights.
         source: the folder or Hub id that it came from.
         max_tokens: tokens of one pass, padding included.
@@ -40,9 +45,10 @@ class Backbone:
     family: Family
     head: Head | None
     detector: Head | None
+    decoder: Decoder | None
     fingerprint: str
     source: str
-    max_tokens: int = 2048
+    max_tokens: int = TOKENS_A_PASS
 
     def __repr__(self) -> str:
         return (
@@ -60,7 +66,7 @@ class Backbone:
         *,
         device: str | torch.device = "cpu",
         dtype: str | torch.dtype = "float32",
-        max_tokens: int = 2048,
+        max_tokens: int = TOKENS_A_PASS,
     ) -> Backbone:
         """Load and freeze a model.
 
@@ -77,17 +83,17 @@ class Backbone:
         """
         if max_tokens < 1:
             raise InputError(f"max_tokens is {max_tokens}; a pass has 1 token at least.")
-        return cls(str(name), *load_pretrained(str(name), device, dtype), max_tokens)
+        return cls(str(name), max_tokens=max_tokens, **vars(load_pretrained(str(name), device, dtype)))
 
-    @cached_property
+    @property
     def word_embeddings(self) -> Tensor:
         """The model's input embeddings, (vocabulary, d)."""
+        # Asked of the model each time: of a weight that is kept elsewhere torch's exporter writes a copy for each use.
         return self.model.get_input_embeddings().weight  # pyright: ignore
 
     def embedded(self, input_ids: Tensor) -> Tensor:
-        """Word embeddings (…, d) of token ids (…)."""
-        # Asked of the model each time: of a weight that it finds elsewhere torch's exporter writes a copy for each use.
-        return nn.functional.embedding(input_ids, self.model.get_input_embeddings().weight)  # pyright: ignore
+        """Word embeddings (…, d) of token ids (…), wherever these are."""
+        return nn.functional.embedding(input_ids.to(self.device), self.word_embeddings)
 
     @property
     def embedding_size(self) -> int:
@@ -124,14 +130,6 @@ class Backbone:
         """Of weights and activations."""
         return self.word_embeddings.dtype
 
-    @cached_property
-    def decodes(self) -> bool:
-        """Whether a layer of its own stands in place of the last where the head reads."""
-        if self.head is None or self.family.decoder is None:
-            return False
-        nothing = torch.zeros(1, 1, self.hidden_size, device=self.device, dtype=self.dtype)
-        return self.family.decoder(self.model, nothing, nothing[..., 0]) is not None
-
     def through(
         self,
         entering: Tensor,
@@ -151,14 +149,14 @@ class Backbone:
             first: 0 is the first.
             end: the layer that they would enter next.
             around: makes of a layer's number, and the layer, what is done in its place.
-            decoded: whether the last layer is the one that the head reads behind, where it `decodes`.
+            decoded: whether the `decoder`, if there is one, stands in place of the last layer.
         """
         hidden = entering.to(self.dtype)
         if first == 0:
             hidden = self.family.embed(self.model, hidden, attention_mask)
         layers = self.family.layers(self.model, hidden, attention_mask)
-        if decoded and self.decodes:
-            layers[-1] = self.family.decoder(self.model, hidden, attention_mask)  # pyright: ignore
+        if decoded and self.decoder is not None:
+            layers[-1] = self.decoder(self.model, hidden, attention_mask)
         for number, layer in enumerate(layers[first:end], first):
             hidden = (layer if around is None else around(number, layer))(hidden)
         return hidden
@@ -169,24 +167,27 @@ class Backbone:
         attention_mask: Tensor,
         layer: int = 0,
         *,
-        at: Tensor | None = None,
+        head_at: Tensor | None = None,
         around: Around | None = None,
     ) -> Tensor:
         """Last hidden states (B, n, h), or what the head reads at one position of each text, (B, h).
+
+        The two are the same but for a model with a `decoder`.
 
         Args:
             entering: the input embeddings (B, n, d) with the prompt in its place, positions and types being added
                 inside; for a later layer, the hidden states (B, n, h) that enter it. Padded on the right.
             attention_mask: (B, n), true where there is a token.
             layer: where they enter.
-            at: (B,) where alone they are wanted; the last layer is computed there alone where it can be.
+            head_at: (B,) where the head reads; the last layer is computed there alone where it can be.
             around: as in `through`.
         """
-        if at is not None and around is None and (last := self.content_attention(self.n_layers - 1)) is not None:
+        if head_at is not None and around is None and (last := self.content_attention(self.n_layers - 1)) is not None:
             hidden = self.through(entering, attention_mask, layer, self.n_layers - 1)
-            return last(at_positions(hidden, at)[:, None], hidden, attention_mask)[:, 0]
-        hidden = self.through(entering, attention_mask, layer, self.n_layers, around=around, decoded=at is not None)
-        return hidden if at is None else at_positions(hidden, at)
+            return last(at_positions(hidden, head_at)[:, None], hidden, attention_mask)[:, 0]
+        end, decoded = self.n_layers, head_at is not None
+        hidden = self.through(entering, attention_mask, layer, end, around=around, decoded=decoded)
+        return hidden if head_at is None else at_positions(hidden, head_at)
 
     def content_attention(self, layer: int) -> ContentAttention | None:
         """The attention of a layer, taken apart; None where distances have a part in it, or nobody has said how."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -49,9 +50,17 @@ def _head(model: Any) -> Head:
 
 QUERY_VALUE = ("query", "value")
 
-_BY_CONTENT: dict[str, Any] = {"query_value": QUERY_VALUE, "content_attention": content_attention}
-
-BERT = Family("BERT", "bert", embed, layers, n_layers, all_positions, _head, **_BY_CONTENT)
+BERT = Family(
+    name="BERT",
+    encoder="bert",
+    embed=embed,
+    layers=layers,
+    n_layers=n_layers,
+    max_positions=all_positions,
+    head=_head,
+    query_value=QUERY_VALUE,
+    content_attention=content_attention,
+)
 
 
 def first_position(encoder: Any) -> int:
@@ -81,8 +90,13 @@ def _lm_features(head: Any, hidden: Tensor) -> Tensor:
     return head.layer_norm(nn.functional.gelu(head.dense(hidden)))
 
 
-ROBERTA = Family(
-    "RoBERTa", "roberta", embed_behind_padding, layers, n_layers, positions_behind_padding, lm_head, **_BY_CONTENT
+ROBERTA = replace(
+    BERT,
+    name="RoBERTa",
+    encoder="roberta",
+    embed=embed_behind_padding,
+    max_positions=positions_behind_padding,
+    head=lm_head,
 )
 
 
@@ -99,15 +113,12 @@ def _detector(model: Any) -> Head:
     return model.discriminator_predictions
 
 
-ELECTRA = Family(
-    "ELECTRA",
-    "electra",
-    _embed_projected,
-    layers,
-    n_layers,
-    all_positions,
-    _generator_head,
-    **_BY_CONTENT,
+ELECTRA = replace(
+    BERT,
+    name="ELECTRA",
+    encoder="electra",
+    embed=_embed_projected,
+    head=_generator_head,
     detector=_detector,
     headed=("ForMaskedLM",),
     detecting=("ForPreTraining",),

@@ -19,11 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from metawarp.backbones.bert import n_layers
-from metawarp.backbones.family import Family, Head, Layer, all_positions, positions_from
+from metawarp.backbones.family import Family, Head, Layer, Released, all_positions, positions_from
 
 MASKED_LM, DETECTOR = "lm_predictions.lm_head.", "mask_predictions."
-DECODED = "enhanced_mask_decoder"
-"""In the config, once it is known that the head reads behind that decoder."""
+"""What the names of the weights of either head begin with, in what Microsoft published."""
 
 
 def _embed(encoder: Any, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
@@ -48,9 +47,7 @@ def _convolved(conv: Any, mask: Tensor, layer: Layer, hidden: Tensor) -> Tensor:
     return conv(hidden, layer(hidden), mask)
 
 
-def _decoder(encoder: Any, hidden: Tensor, attention_mask: Tensor) -> Layer | None:
-    if not getattr(encoder.config, DECODED, False):
-        return None
+def _decoder(encoder: Any, hidden: Tensor, attention_mask: Tensor) -> Layer:
     stack = encoder.encoder
     positions = encoder.embeddings.position_embeddings(positions_from(0, hidden))
     around = stack.get_attention_mask(attention_mask.long()), stack.get_rel_pos(hidden), stack.get_rel_embedding()
@@ -89,22 +86,29 @@ class _WithQueries(nn.Module):
         return torch.where(place < self.size, self.projection(self.queries), found)
 
 
-def _released(config: Any, unread: Sequence[str]) -> Any:
+def _released(config: Any, unread: Sequence[str]) -> Released | None:
     """What Microsoft published names its heads otherwise than transformers, and its config names none."""
     if not any(name.startswith(MASKED_LM) for name in unread) or any(name.startswith(DETECTOR) for name in unread):
         return None
-    config = copy.deepcopy(config)
-    config.legacy = False
-    setattr(config, DECODED, not config.position_biased_input)
-    config.position_biased_input = True  # so that the positions are read; `_head` takes them out of the input again
-    return config
+    loaded = copy.deepcopy(config)
+    loaded.legacy = False
+    if config.position_biased_input:
+        return Released(loaded, None, _as_it_is)
+    loaded.position_biased_input = True  # or the positions, which the decoder needs, would not be loaded
+    return Released(loaded, _decoder, _without_positions_at_the_input)
+
+
+def _as_it_is(model: Any) -> None:
+    pass
+
+
+def _without_positions_at_the_input(model: Any) -> None:
+    model.deberta.embeddings.position_biased_input = False
 
 
 def _head(model: Any) -> Head:
     if hasattr(model, "cls"):  # "legacy" in its config
         return model.cls.predictions.transform
-    if getattr(model.config, DECODED, False):
-        model.deberta.embeddings.position_biased_input = False
     return partial(_features, model.lm_predictions.lm_head)
 
 
@@ -113,14 +117,13 @@ def _features(head: Any, hidden: Tensor) -> Tensor:
 
 
 DEBERTA = Family(
-    "DeBERTa",
-    "deberta",
-    _embed,
-    _layers,
-    n_layers,
-    all_positions,
-    _head,
+    name="DeBERTa",
+    encoder="deberta",
+    embed=_embed,
+    layers=_layers,
+    n_layers=n_layers,
+    max_positions=all_positions,
+    head=_head,
     query_value=("query_proj", "value_proj", "in_proj"),
-    decoder=_decoder,
     released=_released,
 )

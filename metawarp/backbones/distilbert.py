@@ -46,13 +46,13 @@ def _features(model: Any, hidden: Tensor) -> Tensor:
 
 
 DISTILBERT = Family(
-    "DistilBERT",
-    "distilbert",
-    _embed,
-    _layers,
-    _n_layers,
-    all_positions,
-    _head,
+    name="DistilBERT",
+    encoder="distilbert",
+    embed=_embed,
+    layers=_layers,
+    n_layers=_n_layers,
+    max_positions=all_positions,
+    head=_head,
     query_value=("q_lin", "v_lin"),
     content_attention=_content_attention,
 )

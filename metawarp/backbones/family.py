@@ -27,9 +27,31 @@ Head = Callable[[Tensor], Tensor]
 to one number each, (…,): a discriminator's."""
 
 
+Decoder = Callable[[Any, Tensor, Tensor], Layer]
+"""From the encoder, hidden states (B, n, h) of the shape that will go through, and attention mask (B, n), to the layer
+that stands in place of the last where a masked-LM head reads."""
+
+
 @dataclass(frozen=True)
+class Released:
+    """How the masked-LM model of a checkpoint is had whose config says nothing of a head.
+
+    Attributes:
+        config: under which transformers finds it.
+        decoder: what its head reads behind; None: the last layer.
+        mend: takes the loaded model, and undoes what the config changed beside that.
+    """
+
+    config: Any
+    decoder: Decoder | None
+    mend: Callable[[Any], None]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Family:
-    """Named functions only, so that a backbone can be pickled. Inputs are padded on the right.
+    """How the models of one family are taken apart. Inputs are padded on the right.
+
+    All callables are functions of a module, so that a backbone can be pickled.
 
     Attributes:
         name: of the family.
@@ -45,11 +67,8 @@ class Family:
         query_value: names of the linear layers that make queries and values, as they end.
         content_attention: takes the encoder and the number of a layer; its attention, taken apart. None, as what it
             returns: attention is not by content alone, or not of one layer.
-        decoder: as `layers`, the one layer that stands in place of the last where the head reads; None, as what it
-            returns: the head reads what leaves the last layer.
-        released: takes the config of a checkpoint that says nothing of a head, and the names of the weights that its
-            encoder has no place for; the config under which there is a masked-LM model in them, None where there is
-            none.
+        released: for checkpoints whose config says nothing of a head: takes that config, and the names of the weights
+            that the encoder has no place for; None where there is no masked-LM model in them.
         headed: endings of the class names in a config that say that the checkpoint has the masked-LM head.
         detecting: those that say that it is a discriminator with its head.
     """
@@ -63,8 +82,7 @@ class Family:
     head: Callable[[Any], Head]
     query_value: tuple[str, ...]
     content_attention: Callable[[Any, int], ContentAttention | None] | None = None
-    decoder: Callable[[Any, Tensor, Tensor], Layer | None] | None = None
-    released: Callable[[Any, Sequence[str]], Any] | None = None
+    released: Callable[[Any, Sequence[str]], Released | None] | None = None
     detector: Callable[[Any], Head] | None = None
     headed: tuple[str, ...] = ("ForMaskedLM", "ForPreTraining")
     detecting: tuple[str, ...] = ()

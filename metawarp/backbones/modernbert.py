@@ -45,4 +45,13 @@ def _head(model: Any) -> Head:
     return model.head
 
 
-MODERNBERT = Family("ModernBERT", "model", embed, _layers, _n_layers, all_positions, _head, query_value=("Wqkv",))
+MODERNBERT = Family(
+    name="ModernBERT",
+    encoder="model",
+    embed=embed,
+    layers=_layers,
+    n_layers=_n_layers,
+    max_positions=all_positions,
+    head=_head,
+    query_value=("Wqkv",),
+)

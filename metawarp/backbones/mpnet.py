@@ -22,12 +22,12 @@ def _through(layer: Any, mask: Tensor | None, bias: Tensor, hidden: Tensor) -> T
 
 
 MPNET = Family(
-    "MPNet",
-    "mpnet",
-    embed_behind_padding,
-    _layers,
-    n_layers,
-    positions_behind_padding,
-    lm_head,
+    name="MPNet",
+    encoder="mpnet",
+    embed=embed_behind_padding,
+    layers=_layers,
+    n_layers=n_layers,
+    max_positions=positions_behind_padding,
+    head=lm_head,
     query_value=("attn.q", "attn.v"),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,29 @@ from episodes.errors import first_line, listing
 from episodes.hub import hub_refusal
 from metawarp.backbones.architectures import ARCHITECTURES
 from metawarp.backbones.embedded import minilm_folder
-from metawarp.backbones.family import Family, Head
+from metawarp.backbones.family import Decoder, Family, Head
 
 _NEVER_READ = ("pooler.", "decoder.", "vocab_projector.", "predictions.bias", "lm_head.bias")
 """Parts of weight names that no feature depends on; a checkpoint may be without them."""
 
-Loaded = tuple[nn.Module, Any, Family, Head | None, Head | None, str, str]
-"""Encoder, tokenizer, family, masked-LM head, discriminator's head, fingerprint and source, as `Backbone` has them."""
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A frozen model and what belongs to it; the attributes are those of `Backbone`."""
+
+    model: nn.Module
+    tokenizer: Any
+    family: Family
+    head: Head | None
+    detector: Head | None
+    decoder: Decoder | None
+    fingerprint: str
+    source: str
 
 
-def load_pretrained(name: str, device: str | torch.device, dtype: str | torch.dtype) -> Loaded:
-    """A frozen model and what belongs to it; see `Backbone.load`."""
-    from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForPreTraining, AutoTokenizer
+def load_pretrained(name: str, device: str | torch.device, dtype: str | torch.dtype) -> Pretrained:
+    """Load and freeze a model; see `Backbone.load`."""
+    from transformers import AutoConfig, AutoTokenizer
 
     dtype, device = _dtype(dtype), _device(device)
     source = minilm_folder() if name == "minilm" else name
@@ -35,35 +47,89 @@ def load_pretrained(name: str, device: str | torch.device, dtype: str | torch.dt
     local = Path(source).is_dir() or refusal is not None  # the local cache may have what the Hub does not hand out
     try:
         config = AutoConfig.from_pretrained(source, local_files_only=local)
-        if config.model_type not in ARCHITECTURES:
-            known = ", ".join(sorted(ARCHITECTURES))
-            raise InputError(
-                f"backbone {name!r} is of type {config.model_type!r}, {_why_not(config)}; use one of {known}."
-            )
-        family = ARCHITECTURES[config.model_type].family
-        names = config.architectures or ()
-        with_head = any(name.endswith(family.headed) for name in names)
-        detects = any(name.endswith(family.detecting) for name in names) and not with_head
-
-        def load(auto: Any, config: Any) -> tuple[Any, dict[str, Any]]:
-            # The checkpoint's own dtype first, so that the fingerprint is that of the file, not of a cast.
-            with _quietly():
-                return auto.from_pretrained(
-                    source, config=config, dtype="auto", output_loading_info=True, local_files_only=local
-                )
-
-        plain = AutoModelForPreTraining if detects else AutoModel
-        model, found = load(AutoModelForMaskedLM if with_head else plain, config)
-        if not with_head and family.released is not None:
-            released = family.released(config, sorted(found["unexpected_keys"]))
-            if released is not None:
-                with_head = True
-                model, found = load(AutoModelForMaskedLM, released)
+        family = _family_of(config, name)
+        found = _checkpoint(source, config, family, local)
         tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, local_files_only=local)
     except (InputError, ImportError):
         raise
     except Exception as error:  # whatever transformers makes of damaged files: KeyError, RuntimeError, …
         raise InputError(_why_not_loaded(name, refusal, error)) from error
+    _require_tokenizer_of(config, tokenizer, name)
+    needed = sorted(key for key in found.missing if not any(part in key for part in _NEVER_READ))
+    if needed:
+        raise InputError(
+            f"the weights of backbone {name!r} are incomplete: its config promises {listing(needed, 3)}, "
+            "which transformers would fill with random numbers."
+        )
+    fingerprint = _fingerprint(found.model, found.missing)
+    model = found.model.to(device=device, dtype=dtype).eval().requires_grad_(False)
+    return Pretrained(
+        model=getattr(model, family.encoder) if found.headed or found.detects else model,
+        tokenizer=tokenizer,
+        family=family,
+        head=family.head(model) if found.headed else None,
+        detector=family.detector(model) if found.detects and family.detector is not None else None,
+        decoder=found.decoder,
+        fingerprint=fingerprint,
+        source=source,
+    )
+
+
+def _family_of(config: Any, name: str) -> Family:
+    if config.model_type not in ARCHITECTURES:
+        known = ", ".join(sorted(ARCHITECTURES))
+        raise InputError(f"backbone {name!r} is of type {config.model_type!r}, {_why_not(config)}; use one of {known}.")
+    return ARCHITECTURES[config.model_type].family
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    """What transformers made of a checkpoint.
+
+    Attributes:
+        model: with its head, where `headed` (masked-LM) or `detects` (replaced tokens).
+        headed: whether it has the masked-LM head.
+        detects: whether it is a discriminator with its head.
+        decoder: what the masked-LM head reads behind; None: the last layer.
+        missing: names of weights that the model has and the checkpoint lacks.
+    """
+
+    model: Any
+    headed: bool
+    detects: bool
+    decoder: Decoder | None
+    missing: set[str]
+
+
+def _checkpoint(source: str, config: Any, family: Family, local: bool) -> _Checkpoint:
+    from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForPreTraining
+
+    classes = config.architectures or ()
+    headed = any(one.endswith(family.headed) for one in classes)
+    detects = any(one.endswith(family.detecting) for one in classes) and not headed
+
+    def load(auto: Any, config: Any) -> tuple[Any, dict[str, Any]]:
+        # The checkpoint's own dtype first, so that the fingerprint is that of the file, not of a cast.
+        with _quietly():
+            return auto.from_pretrained(
+                source, config=config, dtype="auto", output_loading_info=True, local_files_only=local
+            )
+
+    if headed:
+        model, found = load(AutoModelForMaskedLM, config)
+    else:
+        model, found = load(AutoModelForPreTraining if detects else AutoModel, config)
+    decoder = None
+    if not headed and family.released is not None:
+        released = family.released(config, sorted(found["unexpected_keys"]))
+        if released is not None:
+            model, found = load(AutoModelForMaskedLM, released.config)
+            released.mend(model)
+            headed, decoder = True, released.decoder
+    return _Checkpoint(model, headed, detects, decoder, set(found["missing_keys"]))
+
+
+def _require_tokenizer_of(config: Any, tokenizer: Any, name: str) -> None:
     if tokenizer.mask_token_id is None:
         raise InputError(f"backbone {name!r} has no mask token; a masked language model is needed.")
     if len(tokenizer) < config.vocab_size / 2:  # transformers makes up an empty one where the files are missing
@@ -71,19 +137,6 @@ def load_pretrained(name: str, device: str | torch.device, dtype: str | torch.dt
             f"the tokenizer of backbone {name!r} knows {len(tokenizer)} tokens and the model "
             f"{config.vocab_size}; its files are missing or those of another model."
         )
-    missing = set(found["missing_keys"])
-    needed = sorted(key for key in missing if not any(part in key for part in _NEVER_READ))
-    if needed:
-        raise InputError(
-            f"the weights of backbone {name!r} are incomplete: its config promises {listing(needed, 3)}, "
-            "which transformers would fill with random numbers."
-        )
-    fingerprint = _fingerprint(model, missing)
-    model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)
-    head = family.head(model) if with_head else None
-    detector = family.detector(model) if detects and family.detector is not None else None
-    encoder = getattr(model, family.encoder) if with_head or detects else model
-    return encoder, tokenizer, family, head, detector, fingerprint, source
 
 
 def _why_not(config: Any) -> str:
@@ -99,9 +152,9 @@ def _why_not(config: Any) -> str:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without the bar of transformers for loading weights, a second, and its report of those that no part takes.
+    """Silences transformers' progress bar, which lasts a second, and its report of unused weights.
 
-    Heads for other tasks are no news, and what is missing is said by an error.
+    Heads for other tasks are no news, and missing weights are said by an error.
     """
     from transformers.utils import logging
 

@@ -16,7 +16,7 @@ from episodes import Episode
 from metawarp.adaptation.inner_loop import InnerLoop
 from metawarp.evaluation.scores import Predictor
 from metawarp.model.warp import Warp
-from metawarp.texts.held import as_if_unread
+from metawarp.texts.cache import cache_bypassed
 
 COSTS = ("seconds_a_task", "peak_megabytes", "numbers_a_task")
 """What is said of a task's cost."""
@@ -32,7 +32,7 @@ def cost_of(predictor: Predictor, episodes: Sequence[Episode]) -> dict[str, floa
     threads, seconds = torch.get_num_threads(), []
     torch.set_num_threads(1)
     try:
-        with as_if_unread():
+        with cache_bypassed():
             peak = peak_megabytes(lambda: list(predictor(episodes[:1])))
             for episode in episodes[1:]:
                 began = time.perf_counter()

@@ -34,7 +34,7 @@ class DeepPrompt(Form):
             "later": torch.stack(later) if later else soft.new_zeros(self.shapes["later"]),
         }
 
-    def hidden(self, parts: Parts, batch: EncodedBatch, task: Tensor, at: Tensor | None = None) -> Tensor:
+    def hidden(self, parts: Parts, batch: EncodedBatch, task: Tensor, head_at: Tensor | None = None) -> Tensor:
         """Soft tokens in their places, before each layer anew."""
 
         def around(number: int, layer: Layer) -> Layer:
@@ -46,4 +46,4 @@ class DeepPrompt(Form):
             return layer(placed(soft.to(hidden.dtype), hidden, batch, task))
 
         entering = placed(parts["prompt"], self.entering(batch, parts["prompt"].dtype), batch, task)
-        return self.backbone.hidden_states(entering, batch.attention_mask, self.layer, at=at, around=around)
+        return self.backbone.hidden_states(entering, batch.attention_mask, self.layer, head_at=head_at, around=around)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
@@ -17,7 +18,9 @@ from torch import Tensor
 
 from metawarp.backbones.backbone import Backbone
 from metawarp.texts.encoded import EncodedBatch
-from metawarp.texts.lower_layers import LowerLayers
+
+Reader = Callable[[EncodedBatch], Tensor]
+"""From texts to what a frozen model makes of them, cached or not."""
 
 Parts = dict[str, Tensor]
 """The numbers of a form by name, each (T, …) of T tasks, or without the tasks where they start."""
@@ -31,17 +34,17 @@ class Form(ABC):
         backbone: frozen.
         empty: an empty text in its template.
         layer: the first that the prompt takes part in.
-        lower: the layers below that one; None where there are none.
+        lower: what the layers below that one make of texts, (B, n, h); None where there are none.
+        sentence: the frozen embeddings of the texts alone, (B, 1, h).
         number: what stands behind the form's name in a config, such as the 8 of "pool:8"; None where nothing does.
-        held: whether what a frozen model makes of texts is held; where not, all is one function of tensors, for graphs.
     """
 
     backbone: Backbone
     empty: EncodedBatch
     layer: int
-    lower: LowerLayers | None
+    lower: Reader | None
+    sentence: Reader
     number: int | None = None
-    held: bool = True
 
     counts: ClassVar[str | None] = None
     """What `number` is a number of; None where the form has none."""
@@ -74,14 +77,14 @@ class Form(ABC):
         """
 
     @abstractmethod
-    def hidden(self, parts: Parts, batch: EncodedBatch, task: Tensor, at: Tensor | None = None) -> Tensor:
-        """Last hidden states (B, n, h) of texts under the prompts of their tasks.
+    def hidden(self, parts: Parts, batch: EncodedBatch, task: Tensor, head_at: Tensor | None = None) -> Tensor:
+        """Last hidden states (B, n, h) of texts under the prompts of their tasks, or what the head reads, (B, h).
 
         Args:
             parts: of T tasks, or of one that all texts share.
             batch: B texts, on the backbone's device.
             task: (B,) which of the T each belongs to.
-            at: (B,) a position of each text, where that one alone is wanted: (B, h).
+            head_at: (B,) where the head reads, as `Backbone.hidden_states` takes it; None: all are wanted.
         """
 
     def shown(self, batch: EncodedBatch) -> EncodedBatch:
@@ -117,13 +120,9 @@ class Form(ABC):
 
     def entering(self, batch: EncodedBatch, dtype: torch.dtype) -> Tensor:
         """What enters the form's first layer of the texts alone: word embeddings (B, n, d), or hidden states."""
-        if self.lower is None:
-            found = self.backbone.embedded(batch.input_ids).to(dtype)
-        elif self.held:
-            found = self.lower(replace(batch, shift=None).to(torch.device("cpu"))).to(dtype)
-        else:
-            found = self.lower.anew(batch).to(dtype)
-        return found if batch.shift is None else found + batch.shift * found.norm(dim=-1, keepdim=True)
+        entering = self.backbone.embedded(batch.input_ids) if self.lower is None else self.lower(batch)
+        entering = entering.to(dtype)
+        return entering if batch.shift is None else entering + batch.shift * entering.norm(dim=-1, keepdim=True)
 
     def left_by(self, soft: Tensor, layer: int) -> Tensor:
         """Soft tokens (K, d) as the layers below the given one leave them around an empty text, (K, h)."""

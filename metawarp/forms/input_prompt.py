@@ -26,7 +26,7 @@ class InputPrompt(Form):
         """As they are; for a later layer, as those below leave them."""
         return {"prompt": self.left_by(soft, self.layer)}
 
-    def hidden(self, parts: Parts, batch: EncodedBatch, task: Tensor, at: Tensor | None = None) -> Tensor:
+    def hidden(self, parts: Parts, batch: EncodedBatch, task: Tensor, head_at: Tensor | None = None) -> Tensor:
         """Soft tokens in their places, and on through the layers."""
         entering = placed(parts["prompt"], self.entering(batch, parts["prompt"].dtype), batch, task)
-        return self.backbone.hidden_states(entering, batch.attention_mask, self.layer, at=at)
+        return self.backbone.hidden_states(entering, batch.attention_mask, self.layer, head_at=head_at)

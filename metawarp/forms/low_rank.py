@@ -13,14 +13,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metawarp.forms.form import Parts
-from metawarp.forms.weights import Weights
+from episodes import InputError
+from metawarp.forms.own_weights import OwnWeights
 
 
-class LowRank(Weights):
-    """A (r, in) and B (out, r) for each query and value projection; the frozen weights are shared between tasks."""
+class LowRank(OwnWeights):
+    """A (r, in) and B (out, r) for each query and value projection; the frozen weights are shared between tasks.
+
+    Where a family makes queries, keys and values in one projection (ModernBERT, DeBERTa 1), of all three.
+    """
 
     counts = "ranks"
+
+    def __post_init__(self) -> None:
+        """Refuse ranks that save nothing."""
+        assert self.number is not None
+        if self.number >= self.backbone.hidden_size:
+            raise InputError(
+                f"form lora has rank {self.number}; weights of backbone {self.backbone.name!r} are "
+                f"{self.backbone.hidden_size} wide: give a lower rank, such as lora:2, or take form weights."
+            )
 
     @cached_property
     def encoder(self) -> nn.Module:
@@ -33,24 +45,19 @@ class LowRank(Weights):
             r=self.number, lora_alpha=self.number, target_modules=list(self.backbone.family.query_value)
         )
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # `start` draws anew
-            found = peft.inject_adapter_in_model(config, copy.deepcopy(model, shared))
-        return found.to(self.backbone.device, self.backbone.dtype).eval().requires_grad_(False)
+            torch.manual_seed(0)  # `fresh` draws anew
+            encoder = peft.inject_adapter_in_model(config, copy.deepcopy(model, shared))
+        return encoder.to(self.backbone.device, self.backbone.dtype).eval().requires_grad_(False)
 
     def owns(self, name: str) -> bool:
-        """Whether it is one of PEFT's, in a layer that the form's first is not above."""
-        return ".lora_" in name and super().owns(name)
+        """Whether it is one of PEFT's."""
+        return ".lora_" in name and self.above(name)
 
-    def start(self, soft: Tensor, generator: torch.Generator) -> Parts:
+    def fresh(self, name: str, weight: Tensor, generator: torch.Generator) -> Tensor:
         """A uniform as PEFT draws it (Kaiming), B zero: nothing is changed at first."""
-        parts = super().start(soft, generator)
-        for name, weight in parts.items():
-            if ".lora_A." in name:
-                bound = weight.shape[1] ** -0.5
-                parts[name] = (torch.rand(weight.shape, generator=generator) * 2 - 1).to(soft) * bound
-            elif ".lora_B." in name:
-                parts[name] = torch.zeros_like(weight)
-        return parts
+        if ".lora_A." in name:
+            return (torch.rand(weight.shape, generator=generator) * 2 - 1) * weight.shape[1] ** -0.5
+        return torch.zeros_like(weight)
 
 
 def require_peft() -> Any:

@@ -45,7 +45,7 @@ class Prefix(Form):
         """Without soft tokens."""
         return batch.without_prompt()
 
-    def hidden(self, parts: Parts, batch: EncodedBatch, task: Tensor, at: Tensor | None = None) -> Tensor:
+    def hidden(self, parts: Parts, batch: EncodedBatch, task: Tensor, head_at: Tensor | None = None) -> Tensor:
         """The tokens alone, each layer with its keys and values in front."""
 
         def around(number: int, layer: Layer) -> Layer:
@@ -54,7 +54,7 @@ class Prefix(Form):
             return lambda hidden: attention(hidden, hidden, batch.attention_mask, pairs)
 
         entering = self.entering(batch, parts["prompt"].dtype)
-        return self.backbone.hidden_states(entering, batch.attention_mask, self.layer, at=at, around=around)
+        return self.backbone.hidden_states(entering, batch.attention_mask, self.layer, head_at=head_at, around=around)
 
     def _attention(self, layer: int) -> ContentAttention:
         found = self.backbone.content_attention(layer)

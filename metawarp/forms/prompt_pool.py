@@ -7,15 +7,12 @@ References:
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from metawarp.forms.form import Form, Parts, placed
 from metawarp.texts.encoded import EncodedBatch
-from metawarp.texts.text_features import TextFeatures
 
 
 class PromptPool(Form):
@@ -25,10 +22,6 @@ class PromptPool(Form):
     """
 
     counts = "prompts"
-
-    def __post_init__(self) -> None:
-        """Queries, held between calls."""
-        self.queries = TextFeatures(self.backbone, [self.backbone.n_layers])
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -46,17 +39,13 @@ class PromptPool(Form):
         apart = 0.1 * soft.std() if soft.numel() > 1 else 0.0
         return {"prompts": soft + apart * noise["prompts"], "keys": noise["keys"]}
 
-    def hidden(self, parts: Parts, batch: EncodedBatch, task: Tensor, at: Tensor | None = None) -> Tensor:
+    def hidden(self, parts: Parts, batch: EncodedBatch, task: Tensor, head_at: Tensor | None = None) -> Tensor:
         """Each text under its own mixture, in the places of the soft tokens."""
         size = self.backbone.hidden_size
-        if self.held:
-            texts = self.queries(replace(batch, shift=None).to(torch.device("cpu")))
-        else:
-            texts = self.queries.means(batch.packed(batch.text_mask)[0])
-        query = normalize(texts[:, 0].to(parts["keys"]), dim=-1) * size**0.5
+        query = normalize(self.sentence(batch)[:, 0].to(parts["keys"]), dim=-1) * size**0.5
         weights = (torch.einsum("bh,bmh->bm", query, parts["keys"][task]) / size**0.5).softmax(-1)
         soft = torch.einsum("bm,bmkd->bkd", weights, parts["prompts"][task])
         # By the shape and not by len(), which a graph would hold as a constant.
         each = torch.arange(batch.input_ids.shape[0], device=soft.device)
         entering = placed(soft, self.entering(batch, soft.dtype), batch, each)
-        return self.backbone.hidden_states(entering, batch.attention_mask, self.layer, at=at)
+        return self.backbone.hidden_states(entering, batch.attention_mask, self.layer, head_at=head_at)

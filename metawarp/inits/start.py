@@ -27,7 +27,7 @@ def fresh_tensors(warp: Warp, inner: InnerLoop, rates: InnerRates, seed: int, wo
     """The tensors of an init that nothing was learned by; the arguments are those of `Init.start`."""
     tensors = {
         "prompt": _start_prompt(warp, seed, words),
-        "log_scale": torch.tensor(math.log(LOGIT_SCALE) if warp.replaced is None else 0.0),
+        "log_scale": torch.tensor(math.log(LOGIT_SCALE) if not warp.rows_inside else 0.0),
     }
     if warp.config.rows == "mix":
         tensors["name_weight"] = torch.tensor(NAME_WEIGHT)

@@ -49,7 +49,7 @@ def unrolled_bytes(warp: Warp, tasks: TaskBatch, inner: InnerLoop) -> int:
     maps = ATTENTION_MAPS * float((lengths**2).sum()) * config.num_attention_heads  # pyright: ignore
     width = torch.finfo(warp.backbone.dtype).bits // 8
     layers = warp.backbone.n_layers - warp.config.prompt_layer
-    times = tasks.shots.shape[1] if warp.replaced is not None else 1
+    times = tasks.shots.shape[1] if warp.rows_inside else 1
     return int(inner.steps * layers * times * (vectors + maps) * width)  # pyright: ignore
 
 

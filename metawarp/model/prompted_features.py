@@ -10,12 +10,12 @@ from torch import Tensor
 from metawarp.backbones.backbone import Backbone
 from metawarp.backbones.family import at_positions
 from metawarp.forms.form import Form
+from metawarp.texts.cache import TensorCache
 from metawarp.texts.encoded import EncodedBatch
-from metawarp.texts.held import Held
 from metawarp.texts.text_features import mean_over
 
 LIMIT = 2**28
-"""Bytes of features that are held in memory."""
+"""Bytes of features that are cached in memory."""
 
 
 class PromptedFeatures:
@@ -32,7 +32,7 @@ class PromptedFeatures:
         self.backbone, self.form, self.bias = backbone, form, bias
         sizes = {"mean": backbone.hidden_size, "mask": backbone.feature_size}
         self.sizes = {part: sizes[part] for part in parts if part in sizes}
-        self._prompt, self._held = torch.empty(0), Held(LIMIT)
+        self._prompt, self._cache = torch.empty(0), TensorCache(LIMIT)
 
     def __call__(self, prompts: Tensor, batch: EncodedBatch, task: Tensor) -> dict[str, Tensor]:
         """By part, the features (B, h) of each text under its task's prompt.
@@ -55,14 +55,14 @@ class PromptedFeatures:
         if len(prompts) > 1 or prompts.requires_grad or batch.shift is not None:
             found = batch.in_passes(self.backbone.max_tokens, lambda some, rows: self._pass(prompts, some, task[rows]))
         else:
-            found = self._held_for(prompts).of(batch, lambda new: self._alone(prompts, new)).to(prompts.device)
+            found = self._cache_of(prompts).of(batch, lambda new: self._alone(prompts, new)).to(prompts.device)
         return dict(zip(self.sizes, found.split(list(self.sizes.values()), dim=-1), strict=True))
 
-    def _held_for(self, prompts: Tensor) -> Held:
-        """What is held of texts under this prompt; a change of the prompt forgets all."""
+    def _cache_of(self, prompts: Tensor) -> TensorCache:
+        """Of texts under this prompt; a change of the prompt forgets all."""
         if self._prompt.dtype != prompts.dtype or not torch.equal(self._prompt, prompts.cpu()):
-            self._prompt, self._held = prompts.detach().cpu().clone(), Held(LIMIT)
-        return self._held
+            self._prompt, self._cache = prompts.detach().cpu().clone(), TensorCache(LIMIT)
+        return self._cache
 
     @torch.no_grad()
     def _alone(self, prompt: Tensor, batch: EncodedBatch) -> Tensor:
@@ -80,7 +80,7 @@ class PromptedFeatures:
         if hidden is not None:
             found["mean"] = mean_over(hidden, batch.text_mask)
         if "mask" in self.sizes:
-            if hidden is None or self.backbone.decodes:
+            if hidden is None or self.backbone.decoder is not None:
                 at_mask = self.form.hidden(parts, batch, task, batch.mask_position)
             else:
                 at_mask = at_positions(hidden, batch.mask_position)

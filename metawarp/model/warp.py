@@ -40,13 +40,15 @@ class Warp:
     Args:
         backbone: frozen.
         config: what surrounds and reads it.
+        like: a model of the same backbone, template, lengths and `prompt_layer`, whose readers, and what they remember
+            of texts, this one shares; None: it has its own.
 
     Raises:
         InputError: the template does not fit the model's positions; word embeddings asked for as rows where the
             features are no such; the backbone has no such layer, or is no discriminator.
     """
 
-    def __init__(self, backbone: Backbone, config: WarpConfig) -> None:
+    def __init__(self, backbone: Backbone, config: WarpConfig, like: Warp | None = None) -> None:
         at_mask = config.read_out == "mask" and backbone.head is not None
         if config.name_source == "embeddings" and not (at_mask or config.read_out == "original"):
             raise InputError(
@@ -54,33 +56,39 @@ class Warp:
                 f"backbone {backbone.name!r} with read-out {config.read_out!r} are; use name_source template."
             )
         self.backbone, self.config = backbone, config
-        length = min(config.max_length, backbone.max_positions)
-        self.encoder = TextEncoder(Template(config.template), backbone.tokenizer, length, config.stride)
         if not 0 <= config.prompt_layer < backbone.n_layers:
             raise InputError(
                 f"prompt_layer is {config.prompt_layer}; backbone {backbone.name!r} has the layers 0 to "
                 f"{backbone.n_layers - 1}."
             )
-        self.lower = LowerLayers(backbone, config.prompt_layer) if config.prompt_layer else None
         layers = [backbone.n_layers - below for below in config.layers_below]
         if layers and min(layers) < 1:
             raise InputError(
                 f"read-out {config.read_out!r} lies below the first layer; backbone {backbone.name!r} has "
                 f"{backbone.n_layers}."
             )
-        self.text = TextFeatures(backbone, layers) if layers else None
+        length = min(config.max_length, backbone.max_positions)
+        self.encoder = (
+            like.encoder if like else TextEncoder(Template(config.template), backbone.tokenizer, length, config.stride)
+        )
+        lower = LowerLayers(backbone, config.prompt_layer) if config.prompt_layer else None
+        self.lower = like.lower if like else lower
+        shared = like is not None and like.config.layers_below == config.layers_below
+        self.text = like.text if like and shared else TextFeatures(backbone, layers) if layers else None
+        self.sentence = like.sentence if like else TextFeatures(backbone, [backbone.n_layers])
         (form, number), empty = form_of(config.form), self.encoder([""])
-        self.form = form(backbone, empty, config.prompt_layer, self.lower, number)
+        self.form = form(backbone, empty, config.prompt_layer, self.lower, self.sentence, number)
         self.prompted = PromptedFeatures(backbone, config.parts, self.form, empty if config.debias else None)
         self.replaced = ReplacedWords(backbone, self.form) if config.read_out == "original" else None
 
     def changed(self, **settings: str) -> Warp:
-        """The same model with other settings of its config; what is remembered of texts is shared."""
-        fresh = Warp(self.backbone, replace(self.config, **settings))
-        fresh.encoder, fresh.lower, fresh.form.lower = self.encoder, self.lower, self.lower
-        if fresh.config.layers_below == self.config.layers_below:
-            fresh.text = self.text
-        return fresh
+        """The same model with other settings of its config, none of those that readers depend on (see `like`)."""
+        return Warp(self.backbone, replace(self.config, **settings), like=self)
+
+    @property
+    def rows_inside(self) -> bool:
+        """Whether rows are read inside the texts (read-out "original"), and not compared with features of theirs."""
+        return self.replaced is not None
 
     @property
     def row_size(self) -> int:
@@ -88,7 +96,7 @@ class Warp:
 
         Of word embeddings, where rows are read inside the texts.
         """
-        if self.replaced is not None:
+        if self.rows_inside:
             return self.backbone.embedding_size
         return len(self.last_layer) + (self.config.rows == "regression")
 
@@ -149,7 +157,7 @@ class Warp:
             (B, d) features, d over all parts; unit length under cosine similarity. (B, C) with the read-out "original".
         """
         copies = slice(None)
-        if len(prompts) == 1 and self.replaced is None:
+        if len(prompts) == 1 and not self.rows_inside:
             if batch.shift is None:
                 _, copies = torch.unique(batch.input_ids, dim=0, return_inverse=True)
                 first = torch.zeros(int(copies.max()) + 1, dtype=torch.long)
@@ -164,11 +172,14 @@ class Warp:
             assert rows is not None
             found = {self.config.read_out: self.replaced(prompts, rows, batch, task)}
         if self.text is not None:
-            alone = self.text(replace(batch, shift=None)).to(prompts.dtype).unbind(1)
-            found |= dict(zip(self.config.text_parts, alone, strict=True))
+            found |= self.of_text_alone(self.text(batch).to(prompts.dtype))
         if len(batch) > number:
             found = {part: _mean_by(text.to(windows.device), number, windows) for part, windows in found.items()}
         return self.joined(found, weights)[copies]
+
+    def of_text_alone(self, embeddings: Tensor) -> dict[str, Tensor]:
+        """Embeddings (B, L, h) of texts alone, as the parts of the read-out that they are."""
+        return dict(zip(self.config.text_parts, embeddings.unbind(1), strict=True))
 
     def joined(self, found: dict[str, Tensor], weights: Tensor | None) -> Tensor:
         """The read-out (B, d) of its parts by name, each as long as its weight (P,) says."""
@@ -182,7 +193,7 @@ class Warp:
 
         Unchanged too where they are words in a text, which nothing is compared with.
         """
-        compared = self.config.similarity == "cosine" and self.replaced is None
+        compared = self.config.similarity == "cosine" and not self.rows_inside
         return normalize(vectors, dim=-1) if compared else vectors
 
     def logits(self, features: Tensor, rows: Tensor, scale: Tensor) -> Tensor:
@@ -191,7 +202,7 @@ class Warp:
         They are scale · similarity(f, V); with rows from a regression, scale · what it predicts; with the read-out
         "original", scale · f.
         """
-        if self.replaced is not None:
+        if self.rows_inside:
             return scale * features
         if self.config.rows == "regression":
             return scale * torch.einsum("...d,...cd->...c", with_bias(features), rows)

@@ -6,12 +6,12 @@ padded on the right, and where they are.
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,9 @@ class TaskGraph(nn.Module):
     def __init__(self, warp: Warp, task: State) -> None:
         super().__init__()
         self.warp, self.model, self.task = warp, warp.backbone.model, task
-        form = copy.copy(warp.form)
-        form.held = False
+        # Readers without a cache: all is one function of tensors.
+        lower = None if warp.lower is None else warp.lower.uncached
+        form = replace(warp.form, lower=lower, sentence=warp.sentence.uncached)
         self.prompted = PromptedFeatures(warp.backbone, warp.config.parts, form)
         whole, self.before = warp.encoder([""]), warp.encoder.before
         self.template = warp.form.shown(whole)
@@ -63,7 +64,7 @@ class TaskGraph(nn.Module):
             found["mask"] = found["mask"] - self.bias
         if self.warp.text is not None:
             means = self.warp.text.means(_with_text(self.alone, self.specials_before, input_ids, attention_mask))
-            found |= dict(zip(self.warp.config.text_parts, means.unbind(1), strict=True))
+            found |= self.warp.of_text_alone(means)
         features = self.warp.joined(found, self.task.get("read_out"))
         rows = self.task["rows"].expand(input_ids.shape[0], -1, -1)  # ONNX wants Einsum's sizes alike
         return self.warp.logits(features, rows, self.task["scale"]).softmax(-1)
@@ -130,7 +131,7 @@ def export_onnx(warp: Warp, task: State, classes: list[Any], file: Path) -> None
         raise InputError(f"a graph is made on the CPU, and this task is on {warp.backbone.device}; load it there.")
     if warp.config.stride:
         raise InputError("a graph reads no windows, and this init has a stride; fit one without.")
-    if warp.replaced is not None:
+    if warp.rows_inside:
         raise InputError(
             "a graph reads each text once, and read-out 'original' once for each class; fit an init without it."
         )

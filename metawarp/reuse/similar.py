@@ -109,7 +109,7 @@ def left_out_scores(init: Init, warp: Warp, episode: Episode) -> tuple[float, fl
 def prompt_similarities(inits: Mapping[str, Init], warp: Warp, episode: Episode) -> dict[str, float]:
     """By name, `Suitability.prompt_similarity` of inits of one kind, whose model this is."""
     nothing = dict.fromkeys(inits, 0.0)
-    if warp.config.prompt_start != "mask" or not (warp.prompted.sizes or warp.replaced):
+    if warp.config.prompt_start != "mask" or not (warp.prompted.sizes or warp.rows_inside):
         return nothing  # started elsewhere each time, or read by nobody
     fresh = Init.start(warp, InnerLoop(0, ())).to(warp.backbone)
     prompts = {name: init.to(warp.backbone)["prompt"] for name, init in inits.items()}

@@ -62,39 +62,39 @@ class EncodedBatch:
         return self.only(self.attention_mask & (self.prompt_index < 0))
 
     def only(self, kept: Tensor) -> EncodedBatch:
-        """The same texts without some of their tokens.
+        """The same texts without some of their tokens, as narrow as they then are.
 
         Args:
-            kept: (B, n) true at those that stay; no soft token may be among them.
+            kept: (B, n) true at the tokens that stay.
         """
-        attention = torch.arange(int(kept.sum(1).max())) < kept.sum(1)[:, None]
-
-        def moved(part: Tensor, padding: int) -> Tensor:
-            return torch.full(attention.shape, padding, dtype=part.dtype).masked_scatter_(attention, part[kept])
-
-        before = ~kept & (torch.arange(kept.shape[1]) < self.mask_position[:, None])
-        with_mask = kept.gather(1, self.mask_position.clamp(min=0)[:, None])[:, 0] & (self.mask_position >= 0)
-        return EncodedBatch(
-            moved(self.input_ids, 0),
-            torch.full(attention.shape, -1),
-            attention,
-            moved(self.text_mask, 0),
-            torch.where(with_mask, self.mask_position - before.sum(1), -1),
-            self.shift if self.shift is None else _put(self.shift[kept], attention),
-        )
+        packed, _ = self.packed(kept)
+        return packed.select(torch.arange(len(self)))
 
     def packed(self, kept: Tensor) -> tuple[EncodedBatch, Tensor]:
-        """As `only`, as wide as it was, by operations that a graph can hold.
+        """As `only`, but as wide as it was, by operations that a graph can hold.
 
         Returns:
             The batch, and (B, n) where each token that stays stands in it; n for the others.
         """
-        width, number = self.input_ids.shape[1], kept.long().sum(1, keepdim=True)
+        width = self.input_ids.shape[1]
         place = torch.where(kept, kept.long().cumsum(1) - 1, width)
-        ids = torch.nn.functional.pad(torch.zeros_like(self.input_ids), (0, 1)).scatter(1, place, self.input_ids)
-        attention = torch.arange(width, device=ids.device)[None] < number
-        nowhere = torch.full_like(self.input_ids, -1)
-        return EncodedBatch(ids[:, :width], nowhere, attention, attention, nowhere[:, 0]), place
+
+        def moved(part: Tensor, padding: int) -> Tensor:
+            # What does not stay goes to a column that is cut off.
+            return part.new_full((*part.shape[:1], width + 1, *part.shape[2:]), padding).scatter(
+                1, place.view(*place.shape, *[1] * (part.dim() - 2)).expand_as(part), part
+            )[:, :width]
+
+        at_mask = place.gather(1, self.mask_position.clamp(min=0)[:, None])[:, 0]
+        batch = EncodedBatch(
+            moved(self.input_ids, 0),
+            moved(self.prompt_index, -1),
+            torch.arange(width, device=kept.device)[None] < kept.long().sum(1, keepdim=True),
+            moved(self.text_mask, 0),
+            torch.where((self.mask_position < 0) | (at_mask == width), -1, at_mask),
+            None if self.shift is None else moved(self.shift, 0),
+        )
+        return batch, place
 
     def windows(self, before: int, after: int, room: int, stride: int) -> tuple[EncodedBatch, Tensor]:
         """Texts that are longer than a window as several windows, each inside the template.

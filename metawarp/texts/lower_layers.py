@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,13 +19,13 @@ from tqdm import tqdm
 
 from episodes import InputError
 from metawarp.backbones.backbone import Backbone
+from metawarp.texts.cache import TensorCache
 from metawarp.texts.encoded import EncodedBatch
-from metawarp.texts.held import Held
 
 logger = logging.getLogger(__name__)
 
 LIMIT = 2**30
-"""Bytes of hidden states that are held in memory."""
+"""Bytes of hidden states that are cached in memory."""
 
 _FORMAT = "metawarp-hidden-1"
 _UNLIKE = ("_name_or_path", "dtype", "transformers_version")
@@ -37,16 +38,20 @@ class LowerLayers:
     Args:
         backbone: frozen, so that the same tokens always give the same.
         layer: where the prompt enters; at least 1.
-        limit: bytes held in memory; a file (see `remember`) is not counted.
+        limit: bytes cached in memory; a file (see `remember`) is not counted.
     """
 
     def __init__(self, backbone: Backbone, layer: int, limit: int = LIMIT) -> None:
-        self.backbone, self.layer, self.held = backbone, layer, Held(limit)
+        self.backbone, self.layer, self.cache = backbone, layer, TensorCache(limit)
         self._places: dict[bytes, slice] = {}
         self._mapped = torch.empty(0)
 
     def __call__(self, batch: EncodedBatch) -> Tensor:
-        """What enters the layer, (B, n, h); zero where a soft token is going to stand, and at padding."""
+        """What enters the layer of B texts anywhere, (B, n, h) on the backbone's device.
+
+        Zero where a soft token is going to stand, and at padding.
+        """
+        batch = replace(batch, shift=None).to(torch.device("cpu"))  # where keys are made of bytes
         bare = batch.without_prompt()
         keys = bare.keys()
         found = {key: states for key in keys if (states := self._find(key)) is not None}
@@ -55,12 +60,12 @@ class LowerLayers:
         for key, states in zip(new, self._computed(bare, list(new.values())), strict=True):
             found[key] = states.clone()  # a slice of its pass would keep the whole of it
         states = torch.cat([found[key] for key in keys]).to(self.backbone.device)
-        self.held.put({key: found[key] for key in new})
+        self.cache.put({key: found[key] for key in new})
         places = (batch.attention_mask & (batch.prompt_index < 0)).to(states.device)
         return states.new_zeros(*places.shape, states.shape[-1]).index_put((places,), states)
 
-    def anew(self, batch: EncodedBatch) -> Tensor:
-        """The same, (B, n, h), computed in one pass whatever is held, by operations that a graph can have."""
+    def uncached(self, batch: EncodedBatch) -> Tensor:
+        """The same, (B, n, h), computed in one pass, by operations that a graph can have."""
         bare, place = batch.packed(batch.attention_mask & (batch.prompt_index < 0))
         embeddings = self.backbone.embedded(bare.input_ids)
         hidden = nn.functional.pad(self.backbone.through(embeddings, bare.attention_mask, 0, self.layer), (0, 0, 0, 1))
@@ -94,7 +99,7 @@ class LowerLayers:
     def _find(self, key: bytes) -> Tensor | None:
         if key in self._places:
             return self._mapped[self._places[key]]
-        return self.held.get(key)
+        return self.cache.get(key)
 
     @torch.no_grad()
     def _computed(self, bare: EncodedBatch, rows: Sequence[int]) -> Iterator[Tensor]:

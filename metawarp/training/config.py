@@ -107,9 +107,9 @@ class TrainingConfig:
             raise InputError(f"method {name!r} has no multi-step loss; it is for {listing(having)}.")
         if not self.lr and method.needs_lr:
             raise InputError(f"training.lr is 0, and method {name!r} learns nothing by that; raise it.")
-        if self.regularizer == "scal" and warp.replaced is not None:
+        if self.regularizer == "scal" and warp.rows_inside:
             raise InputError(
                 "regularizer scal compares what is read of texts, which read-out 'original' does not give."
             )
-        if method.class_rows and warp.replaced is not None:
+        if method.class_rows and warp.rows_inside:
             raise InputError(f"read-out 'original' reads a text for each class; method {name!r} has all at once.")

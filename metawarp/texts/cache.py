@@ -1,4 +1,4 @@
-"""Tensors held in memory by what they were computed from, up to a limit; those longest unused go first."""
+"""What a frozen model made of texts, cached in memory up to a limit; what was longest unused goes first."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from torch import Tensor
 
 from metawarp.texts.encoded import EncodedBatch
 
-_UNREAD = ContextVar("unread", default=False)
+_BYPASSED = ContextVar("bypassed", default=False)
 
 
 @contextmanager
-def as_if_unread() -> Iterator[None]:
-    """Inside, nothing that is held is found, and nothing more is held: so that first readings can be timed."""
-    token = _UNREAD.set(True)
+def cache_bypassed() -> Iterator[None]:
+    """Inside, caches are neither read nor filled, so that a first reading can be timed."""
+    token = _BYPASSED.set(True)
     try:
         yield
     finally:
-        _UNREAD.reset(token)
+        _BYPASSED.reset(token)
 
 
-class Held:
-    """What a frozen model made of texts.
+class TensorCache:
+    """Tensors by the token ids that they were computed from.
 
     Args:
         limit: bytes.
@@ -38,7 +38,7 @@ class Held:
         self._bytes = 0
 
     def of(self, batch: EncodedBatch, compute: Callable[[EncodedBatch], Iterable[Tensor]]) -> Tensor:
-        """What a function makes of each text of a batch, (B, …), called with those alone that are not held yet."""
+        """What a function makes of each text of a batch, (B, …), called with those alone that are not cached yet."""
         keys = batch.keys()
         found = {key: tensor for key in keys if (tensor := self.get(key)) is not None}
         new = {key: row for row, key in enumerate(keys) if key not in found}
@@ -52,15 +52,15 @@ class Held:
 
     def get(self, key: bytes) -> Tensor | None:
         """The tensor of a key, if it is still there."""
-        if _UNREAD.get():
+        if _BYPASSED.get():
             return None
         if key in self._tensors:
             self._tensors.move_to_end(key)
         return self._tensors.get(key)
 
     def put(self, new: Mapping[bytes, Tensor]) -> None:
-        """Hold some more, which are not there yet."""
-        if _UNREAD.get():
+        """Cache some more, which are not there yet."""
+        if _BYPASSED.get():
             return
         self._tensors.update(new)
         self._bytes += sum(tensor.nbytes for tensor in new.values())
