@@ -77,7 +77,7 @@ def _best(ranking: dict[str, Suitability], likelihood: float, way: float) -> str
 
 def measured(inits: dict[str, Init], own: str, backbone: Backbone, episodes: list[Episode]) -> dict[str, object]:
     """Shares of tasks in which the own init comes first, and accuracies of what is started from."""
-    general = Init.load(GENERAL)
+    general = Init.from_pretrained(GENERAL)
     every = {**inits, GENERAL: general}
     warps = models(every, dict.fromkeys(every, backbone))
     right: dict[str, list[float]] = {}

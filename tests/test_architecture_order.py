@@ -23,6 +23,7 @@ FOLDERS = {
         "embedded",
         "pretrained",
         "backbone",
+        "shared",
     ],
     "texts": ["encoded", "template", "cache", "lower_layers", "text_features"],
     "forms": [

@@ -14,6 +14,7 @@ import pytest
 import torch
 import transformers
 from running import refused
+from safetensors.torch import load_file, save_file
 from tiny import MODELS, OWN_SIZES, tiny_backbone, tiny_folder
 
 from episodes import InputError
@@ -299,15 +300,40 @@ def test_a_folder_without_tokenizer_is_refused(tmp_path):
         Backbone.load(tmp_path)
 
 
-def test_a_head_that_the_file_lacks_is_refused_and_not_filled_with_random_numbers(tmp_path):
+def promise(folder, architecture):
+    """Let the config of a folder say that a head lies in it."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "architectures": [architecture]}), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("model_type", "architecture"),
+    [(model_type, classes[2].__name__) for model_type, classes in MODELS.items()]
+    + [("electra", "ElectraForPreTraining")],
+)
+def test_an_encoder_whose_config_is_that_of_a_headed_model_is_read_as_one(tmp_path, caplog, model_type, architecture):
+    plain = tiny_backbone(tmp_path, model_type)
+    promise(tmp_path, architecture)
+    caplog.set_level("INFO", logger="metawarp")
+    caplog.clear()
+    found = Backbone.load(tmp_path)
+    assert (found.head, found.detector, found.fingerprint) == (None, None, plain.fingerprint)
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("metawarp")] == [
+        f"the config of {str(tmp_path)!r} promises a head, and its weights have none: it is read as an encoder"
+    ]
+
+
+@pytest.mark.parametrize("there", ["cls.predictions.transform.dense.weight", "another_head.weight"])
+def test_a_head_that_the_file_lacks_is_refused_and_not_filled_with_random_numbers(tmp_path, there):
     tiny_folder(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
-    config["architectures"] = ["BertForMaskedLM"]
-    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    with refused(
-        f"the weights of backbone {str(tmp_path)!r} are incomplete: its config promises "
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file({**weights, there: torch.zeros(32, 32)}, tmp_path / "model.safetensors", {"format": "pt"})
+    promise(tmp_path, "BertForMaskedLM")
+    with pytest.raises(
+        InputError,
+        match=f"^the weights of backbone '{tmp_path}' are incomplete: its config promises "
         "cls.predictions.transform.LayerNorm.bias, cls.predictions.transform.LayerNorm.weight, "
-        "cls.predictions.transform.dense.bias and 1 more, which transformers would fill with random numbers."
+        "cls.predictions.transform.dense.bias.*, which transformers would fill with random numbers.$",
     ):
         Backbone.load(tmp_path)
 

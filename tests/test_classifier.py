@@ -382,7 +382,7 @@ def test_labels_that_are_numbers_have_no_names(tiny, rows, labels):
 
 
 def test_steps_of_an_init_without_inner_loop_are_refused(tiny):
-    with refused("steps is 2, but this init (none) has no inner loop; leave it out."):
+    with refused("steps is 2, but an init learned by 'none' has no inner loop; leave it out."):
         WarpClassifier(backbone=tiny, steps=2).fit(["a", "b"], ["x", "y"])
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from tiny import (
     weights_of,
 )
 
-from metawarp import Init, Warp, WarpConfig, train
+from metawarp import Init, Warp, WarpClassifier, WarpConfig, train
 from metawarp.adaptation.adapt import trajectory
 from metawarp.adaptation.inner_loop import InnerLoop, InnerRates
 from metawarp.adaptation.tasks import TaskBatch
@@ -219,6 +220,28 @@ def test_the_inner_loop_gives_each_task_its_own(tiny, form):
 
 
 @pytest.mark.parametrize("form", EACH)
+def test_threads_that_read_at_the_same_time_do_not_meet(tmp_path, form):
+    backbone = tiny_backbone(tmp_path, dtype="float32")
+    weights = {name: weight.clone() for name, weight in backbone.model.state_dict().items()}
+    (warp, state), (beside, other) = (model(backbone, one) for one in (form, "input"))
+    batch, task = warp.encoder(TEXTS), torch.zeros(len(TEXTS), dtype=torch.long)
+    prompts = [(1 + 0.5 * i) * state["prompt"].float()[None] for i in range(3)]
+    prompts.append(other["prompt"].float()[None])
+
+    def read(i):
+        reader = beside if i % 4 == 3 else warp
+        parts = reader.form.parted(prompts[i % 4])
+        with torch.no_grad():
+            return reader.form.hidden(parts, reader.form.shown(batch), task)
+
+    alone = [read(i) for i in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        for i, found in enumerate(threads.map(read, range(120))):
+            assert torch.allclose(found, alone[i % 4], atol=1e-5), i
+    assert all(torch.equal(weight, weights[name]) for name, weight in backbone.model.state_dict().items())
+
+
+@pytest.mark.parametrize("form", EACH)
 def test_it_is_saved_and_loaded(tiny, tmp_path, form):
     warp, _ = model(tiny, form)
     init = Init.start(warp, BOTH)
@@ -268,7 +291,10 @@ def test_from_the_command_line_to_a_prediction(made, tmp_path, capsys, form):
     main(["fit", f"--init={tmp_path}/init", f"--data={tmp_path}/few.csv", f"--output={tmp_path}/task", data[1]])
     capsys.readouterr()
     main(["predict", f"--task={tmp_path}/task", "--text=music please", data[1]])
-    assert json.loads(capsys.readouterr().out)["label"] in ("music", "weather")
+    found = json.loads(capsys.readouterr().out)["probabilities"]
+    model = WarpClassifier(tmp_path / "init", f"{made}/backbone")
+    model.fit(["play some music", "rain today"], ["music", "weather"])
+    assert list(found.values()) == pytest.approx(model.predict_proba(["music please"])[0], abs=1e-5)
 
 
 def test_memory_of_large_forms_is_told_before_it_is_taken(tiny, monkeypatch, caplog):
@@ -319,9 +345,38 @@ def test_a_prefix_is_refused_where_it_is_not_known(tmp_path, model_type):
     backbone = tiny_backbone(tmp_path, model_type)
     with refused(
         f"form prefix is not known for backbones of type {backbone.family.name}; use form deep, or a backbone of type "
-        "BERT, RoBERTa, ELECTRA, DistilBERT or ALBERT."
+        "ALBERT, BERT, RoBERTa, DistilBERT, ELECTRA."
     ):
         Warp(backbone, WarpConfig(form="prefix"))
+
+
+@pytest.mark.parametrize("form", ["deep", "prefix", "pool:2"])
+def test_forms_that_are_made_of_soft_tokens_are_refused_without(tiny, form):
+    with refused("this form is made of the template's soft tokens, and there are none; add {prompt:8}."):
+        Warp(tiny, WarpConfig(form=form, template="{text} {mask}"))
+
+
+def test_ranks_that_save_nothing_are_refused(tiny):
+    with refused(
+        f"form lora has rank 32; weights of backbone {tiny.name!r} are 32 wide: give a lower rank, such as lora:2, or "
+        "take form weights."
+    ):
+        Warp(tiny, WarpConfig(form="lora:32"))
+
+
+@pytest.mark.parametrize("config", [{"read_out": "text"}, {"read_out": "text+mean", "template": "{text}"}], ids=str)
+def test_an_inner_loop_that_moves_what_nobody_reads_is_refused(tiny, tmp_path, config):
+    config = WarpConfig(**{"template": "{prompt:2} {text} {mask}"} | config)
+    message = (
+        f"the inner loop moves the prompt of each task, and nothing that read-out {config.read_out!r} reads with "
+        f"template {config.template!r} depends on one; add soft tokens, and mean or mask to the read-out, or take a "
+        "method that moves rows alone, such as anil."
+    )
+    with refused(message):
+        train(tiny_corpus(), tmp_path, backbone=tiny, method="maml", n_way=2, k_shot=2, n_query=3, warp=config)
+    init = Init.start(Warp(tiny, config), BOTH)
+    with refused(message):
+        WarpClassifier(init, tiny).fit(["play music", "rain today"], ["music", "rain"])
 
 
 def test_an_init_of_another_form_is_refused(tiny, tmp_path):

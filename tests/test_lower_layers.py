@@ -151,7 +151,7 @@ def test_memory_is_bounded_and_the_longest_unused_go_first(tiny, counted):
     texts = ["set the alarm", "play music", "pay my bill"]
     one = warp.lower(warp.encoder(texts[:1])).detach()
     cached = warp.lower.cache._bytes
-    small = LowerLayers(tiny, 1, limit=3 * held)
+    small = LowerLayers(tiny, 1, limit=3 * cached)
     for text in (*texts, "rain today", texts[2]):
         small(warp.encoder([text]))
     assert small.cache._bytes == sum(states.nbytes for states in small.cache._tensors.values()) <= 3 * cached

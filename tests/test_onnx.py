@@ -105,12 +105,14 @@ def test_the_init_that_ships_gives_the_same_by_the_command_line(minilm, tmp_path
 
 def test_what_cannot_be_exported_is_refused_in_one_sentence(tmp_path, monkeypatch):
     backbone = tiny_backbone(tmp_path, dtype="float32")
-    with refused("a graph reads no windows, and this init has a stride; fit one without."):
+    with refused(
+        "a graph reads one window of a text, and this task has a stride of 4; fit it from an init with warp.stride 0."
+    ):
         fitted(backbone, stride=4, read_out="text").save_onnx(tmp_path / "task.onnx")
     model = fitted(backbone, read_out="mask")
     with (
         monkeypatch.context() as elsewhere,
-        refused("a graph is made on the CPU, and this task is on cuda:0; load it there."),
+        refused("a graph is made on the CPU, and this task is on cuda:0; load it on cpu."),
     ):
         elsewhere.setattr(type(backbone), "device", torch.device("cuda:0"))
         model.save_onnx(tmp_path / "task.onnx")

@@ -48,7 +48,7 @@ def test_what_was_saved_comes_back(tiny, tmp_path):
     assert back.warp == init.warp
     once, again = (query_logits(one.bind(tiny), one.to(tiny), tiny_episodes()) for one in (init, back))
     assert all(torch.equal(one, other) for one, other in zip(once, again, strict=True))
-    with pytest.raises(InputError, match="holds another run .adapter_config.json.; choose another folder"):
+    with refused(f"output folder {str(tmp_path)!r} holds another run (adapter_config.json); choose another folder."):
         save_adapter(init, tiny, tmp_path)
 
 
@@ -89,9 +89,7 @@ def test_a_start_that_is_none_is_refused(source):
     ids=str,
 )
 def test_what_peft_cannot_express_is_refused(tiny, tmp_path, config):
-    with pytest.raises(
-        InputError, match="^PEFT's virtual tokens stand before the model's first token, at its first layer; "
-    ):
+    with pytest.raises(InputError, match="^PEFT's prompt tuning needs form input, prompt_layer 0 and soft tokens "):
         save_adapter(fresh(tiny, **config), tiny, tmp_path / "adapter")
     assert not (tmp_path / "adapter").exists()
 
@@ -108,3 +106,5 @@ def test_what_is_no_adapter_is_refused(tiny, tmp_path):
         load_adapter(tmp_path / "fits", other)
     with refused("template '{prompt:2} {text}' has soft tokens or {start}; those of an adapter are put there."):
         load_adapter(tmp_path / "fits", tiny, template="{prompt:2} {text}")
+    with refused("an adapter of PEFT is soft tokens at the input; leave out prompt_layer."):
+        load_adapter(tmp_path / "fits", tiny, prompt_layer=1)

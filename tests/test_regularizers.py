@@ -17,12 +17,16 @@ from metawarp.meta_learning.regularizers import REGULARIZERS, TEMPERATURE, contr
 from metawarp.training.config import TrainingConfig
 from metawarp.training.outer_loop import Trainer
 
-FORMS = ["input", "deep", "prefix", "pool:2", "lora:2"]
+FORMS = ["input", "deep", "prefix", "pool:2", "lora:2", "weights"]
 
 
 def setting(tiny, form="input", **config):
     warp, state = tiny_model(tiny, learn=True, form=form, **config)
     return warp, state, TaskBatch.encode(tiny_episodes(2), warp.encoder)
+
+
+def moved_queries(warp, state, tasks, size):
+    return shifted(warp, start(warp, state, tasks)[0], tasks, tasks.query, size)
 
 
 def losses_of(warp, state, tasks):
@@ -42,7 +46,7 @@ def float_of(loss):
 def test_a_shift_raises_the_loss_and_stays_within_its_size(tiny, form, prompt_layer):
     warp, state, tasks = setting(tiny, form, prompt_layer=prompt_layer)
     losses = losses_of(warp, state, tasks)
-    moved = shifted(warp, tasks.query, losses, 0.01)
+    moved = moved_queries(warp, state, tasks, 0.01)
     length = moved.batch.shift.norm(dim=-1)
     of_texts = tasks.query.batch.text_mask & tasks.query.batch.attention_mask
     assert torch.allclose(length[of_texts], torch.tensor(0.01, dtype=torch.float64))
@@ -63,20 +67,17 @@ def test_a_shift_of_nothing_changes_nothing(tiny):
 def test_a_shift_is_of_the_tokens_that_it_says_whatever_the_passes(tiny):
     # In passes of a single text, without prompt, in windows: the shift goes with its tokens.
     warp, state, tasks = setting(tiny, "prefix", max_length=8, stride=2, template="{prompt:2} {text} {mask}")
-    moved = shifted(warp, tasks.query, losses_of(warp, state, tasks), 0.05)
+    moved = moved_queries(warp, state, tasks, 0.05)
     current, _ = start(warp, state, tasks)
     together = read(warp, current, moved)
-    object.__setattr__(warp.backbone, "max_tokens", 1)
-    try:
-        assert torch.allclose(read(warp, current, moved), together, rtol=0, atol=1e-10)
-    finally:
-        object.__setattr__(warp.backbone, "max_tokens", 2048)
+    one_by_one = Warp(replace(tiny, max_tokens=1), warp.config)
+    assert torch.allclose(read(one_by_one, current, moved), together, rtol=0, atol=1e-10)
     assert not torch.allclose(read(warp, current, tasks.query), together, atol=1e-3)
 
 
 def test_the_text_alone_is_never_shifted(tiny):
     warp, state, tasks = setting(tiny, read_out="text+mean")
-    moved = shifted(warp, tasks.query, losses_of(warp, state, tasks), 0.05)
+    moved = moved_queries(warp, state, tasks, 0.05)
     current, _ = start(warp, state, tasks)
     plain, found = read(warp, current, tasks.query), read(warp, current, moved)
     assert torch.equal(plain[:, :32], found[:, :32])
@@ -119,6 +120,22 @@ def test_scal_holds_classes_apart_with_their_shifted_texts(tiny):
     assert float_of(scal(warp, state, tasks, 0.1)) > float_of(scal(warp, state, tasks, 1e-6)) > 0
     at_zero_shots = TaskBatch.encode(tiny_episodes(2, k_shot=0), warp.encoder)
     assert float_of(scal(warp, state, at_zero_shots, 0.1)) > 0
+
+
+def test_at_one_shot_the_texts_of_scal_are_shifted_too(tiny, monkeypatch):
+    warp, state = tiny_model(tiny, learn=True)
+    tasks = TaskBatch.encode(tiny_episodes(2, k_shot=1), warp.encoder)
+    seen = []
+
+    def watched(*given):
+        seen.append(shifted(*given))
+        return seen[-1]
+
+    monkeypatch.setattr(regularizers, "shifted", watched)
+    assert float_of(scal(warp, state, tasks, 0.1)) > float_of(scal(warp, state, tasks, 1e-9))
+    length = seen[0].batch.shift.norm(dim=-1)
+    of_texts = tasks.support.batch.text_mask & tasks.support.batch.attention_mask
+    assert torch.allclose(length[of_texts], torch.tensor(0.1, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -170,6 +187,17 @@ def test_what_is_no_regularizer_is_refused():
         TrainingConfig(regularizer="dropout")
     with refused("regularizer_size is 0; it must be a positive number."):
         TrainingConfig(regularizer="sift", regularizer_size=0)
+
+
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_where_no_prompt_is_read_there_is_nothing_to_regularize(tiny, tmp_path, name):
+    warp = Warp(tiny, WarpConfig(template="{prompt:2} {text} {mask}", read_out="text"))
+    sampler, config = EpisodeSampler(tiny_corpus(), 3, 2, 3), TrainingConfig(regularizer=name)
+    with refused(
+        f"regularizer {name} shifts texts under the prompt, and nothing that read-out 'text' reads depends on one; add "
+        "mean or mask, or leave the regularizer out."
+    ):
+        Trainer(Init.start(warp, NO_STEPS, method="prototypical"), warp, sampler, sampler, config, tmp_path)
 
 
 def test_the_log_of_a_regularized_run_is_of_the_task_loss(tiny, tmp_path):

@@ -13,12 +13,14 @@ from metawarp.training.config import TrainingConfig
 from metawarp.training.outer_loop import Trainer
 from metawarp.training.reparameterization import NETWORKS, OWN, Reparameterization
 
-PROMPT = torch.randn(3, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+FORMS = ["input", "deep", "prefix", "pool:2", "lora:2"]
 
 
-def trainer(tiny, folder, name, method="prototypical", steps=30, form="input", **config):
+def trainer(
+    tiny, folder, name, method="prototypical", steps=30, form="input", template="{prompt:2} {text} {mask}", **config
+):
     folder.mkdir(exist_ok=True)
-    warp = Warp(tiny, WarpConfig(template="{prompt:2} {text} {mask}", read_out="mean+mask", form=form))
+    warp = Warp(tiny, WarpConfig(template=template, read_out="mean+mask", form=form))
     settings = TrainingConfig(
         steps=steps, meta_batch=2, lr=0.03, validate_every=10, validation_episodes=2, checkpoint_every=5,
         reparameterization=name, **config,
@@ -28,21 +30,40 @@ def trainer(tiny, folder, name, method="prototypical", steps=30, form="input", *
     return Trainer(init, warp, *samplers, settings, folder, classes=tiny_corpus().class_names)
 
 
+def form_of(tiny, form):
+    """A form, and a prompt of its shape."""
+    found = Warp(tiny, WarpConfig(template="{prompt:2} {text} {mask}", form=form)).form
+    return found, torch.randn(found.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_it_starts_at_the_prompt_itself(name):
-    found = Reparameterization(name, PROMPT, 0)
-    state = {"prompt": PROMPT, "log_scale": torch.zeros(()), **found.start()}
+def test_it_starts_at_the_prompt_itself(tiny, name, form):
+    of, prompt = form_of(tiny, form)
+    found = Reparameterization(name, of, prompt, 0)
+    state = {"prompt": prompt, "log_scale": torch.zeros(()), **found.start()}
     folded = found.folded(state)
-    assert torch.equal(folded["prompt"], PROMPT)
+    assert torch.equal(folded["prompt"], prompt)
     assert folded.keys() == {"prompt", "log_scale"}
     assert any(name.startswith(OWN) for name in state)
 
 
-@pytest.mark.parametrize("shape", [(3, 32), (2, 2, 3, 8)], ids=str)
+def test_an_lstm_reads_each_place_as_a_sequence_of_its_own(tiny):
+    of, prompt = form_of(tiny, "prefix")
+    found = Reparameterization("lstm", of, prompt, 0)
+    state = {"prompt": prompt, **{key: tensor + 0.1 for key, tensor in found.start().items()}}
+    other = {**state, "prompt": prompt.clone()}
+    other["prompt"][1, 0, 0] += 1.0  # the first key of layer 1
+    changed = (found.folded(state)["prompt"] != found.folded(other)["prompt"]).flatten(2).any(-1)
+    assert changed.nonzero().tolist() == [[1, 0]]
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_gradients_are_pulled_back_through_it(name, shape):
-    prompt = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    found = Reparameterization(name, prompt, 0)
+def test_gradients_are_pulled_back_through_it(tiny, name, form):
+    of, prompt = form_of(tiny, form)
+    shape = prompt.shape
+    found = Reparameterization(name, of, prompt, 0)
     generator = torch.Generator().manual_seed(1)
     state = {
         key: (tensor + 0.1 * torch.randn(tensor.shape, generator=generator, dtype=torch.float64)).requires_grad_()
@@ -57,7 +78,7 @@ def test_gradients_are_pulled_back_through_it(name, shape):
     assert all(torch.allclose(pulled[key], expected[key]) for key in expected)
 
 
-@pytest.mark.parametrize("form", ["input", "prefix"])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_method_is_trained_through_it_and_nothing_of_it_is_saved(tiny, tmp_path, name, method, form):
@@ -66,7 +87,8 @@ def test_every_method_is_trained_through_it_and_nothing_of_it_is_saved(tiny, tmp
     init = run.run()
     assert not any(tensor.startswith(OWN) for tensor in init.tensors)
     moved = {key for key, offset in learned.offset.items() if offset.any()}
-    assert {"prompt", f"{OWN}out.weight", f"{OWN}hidden.weight"} <= moved
+    parts = [part for part in run.warp.form.soft_parts if part in run.warp.form.shapes]
+    assert {"prompt", *(f"{OWN}{part}.{layer}.weight" for part in parts for layer in ("out", "hidden"))} <= moved
     init.save(tmp_path / "init")
     assert Init.load(tmp_path / "init").bind(tiny).form.shape == tuple(init.tensors["prompt"].shape)
 
@@ -93,5 +115,9 @@ def test_a_killed_run_goes_on_to_the_same_init(tiny, tmp_path):
 def test_what_is_no_network_or_no_sequence_of_vectors_is_refused(tiny, tmp_path):
     with refused("reparameterization is 'gru'; it can be none, mlp, lstm."):
         TrainingConfig(reparameterization="gru")
-    with refused("a reparameterization is of a prompt of vectors, form input or prefix; leave it out."):
-        trainer(tiny, tmp_path / "run", "mlp", form="deep")
+    with refused("lr is 0, and a reparameterization is trained by it; raise it, or leave that out."):
+        TrainingConfig(reparameterization="mlp", lr=0)
+    nothing = "a reparameterization is of soft tokens, and this form or template has none; leave it out."
+    for form in ("input", "lora:2"):
+        with refused(nothing):
+            trainer(tiny, tmp_path / "run", "lstm", form=form, template="{text} {mask}")

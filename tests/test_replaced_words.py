@@ -190,8 +190,8 @@ def test_what_cannot_be_read_so_is_refused(electra, tiny, tmp_path):
     with refused("read-out 'original' puts rows among soft tokens at the input; use form input at layer 0."):
         model(electra, prompt_layer=1)
     with refused(
-        "read-out 'original' asks whether the words of the classes are: it needs rows names and name_source "
-        "embeddings, and got rows regression and name_source template."
+        "read-out 'original' scores the word of each class, so it needs rows names and name_source embeddings; "
+        "this has rows regression and name_source template."
     ):
         WarpConfig(read_out="original")
     with refused(
@@ -203,12 +203,17 @@ def test_what_cannot_be_read_so_is_refused(electra, tiny, tmp_path):
         "with + between; or original."
     ):
         WarpConfig(read_out="original+text")
-    with refused("regularizer scal compares what is read of texts, which read-out 'original' does not give."):
+    with refused(
+        "regularizer scal compares what is read of texts, which read-out 'original' does not give; take sift."
+    ):
         train(
             tiny_corpus(), tmp_path / "init", backbone=electra, method="prototypical", n_way=2, k_shot=2, n_query=3,
             warp=config, training=TrainingConfig(regularizer="scal"),
         )  # fmt: skip
-    with refused("read-out 'original' reads a text for each class; method 'multitask' has all at once."):
+    with refused(
+        "method 'multitask' classifies all training classes at once, and read-out 'original' would read a text once "
+        "for each; take another method or read-out."
+    ):
         train(
             tiny_corpus(),
             tmp_path / "init",
@@ -221,7 +226,7 @@ def test_what_cannot_be_read_so_is_refused(electra, tiny, tmp_path):
         )
     init = Init.start(Warp(electra, config), InnerLoop(0, ()))
     fitted = WarpClassifier(init, electra).fit(["play music", "rain today"], ["music", "rain"])
-    with refused("a graph reads each text once, and read-out 'original' once for each class; fit an init without it."):
+    with refused("a graph reads each text once, and read-out 'original' once for each class; take another."):
         fitted.save_onnx(tmp_path / "task.onnx")
     with refused("read-out 'original' reads the words of the classes; give class names."):
         WarpClassifier(init, electra).fit(["play music", "rain today"], [0, 1])

@@ -21,7 +21,7 @@ LABELS = ["delivery", "delivery", "refund", "refund"]
 
 @pytest.mark.parametrize("name", shipped())
 def test_each_is_small_and_has_a_card(name, minilm):
-    init = Init.load(name)
+    init = Init.from_pretrained(name)
     assert sum(tensor.numel() for tensor in init.tensors.values()) < 20_000
     files = list(shipped()[name].iterdir())
     assert sorted(file.name for file in files) == ["README.md", "config.json", "init.safetensors"]
@@ -31,14 +31,14 @@ def test_each_is_small_and_has_a_card(name, minilm):
 
 @pytest.mark.parametrize("name", shipped())
 def test_its_card_says_what_its_config_does(name):
-    folder, numbers = shipped()[name], sum(tensor.numel() for tensor in Init.load(name).tensors.values())
+    folder, numbers = shipped()[name], sum(tensor.numel() for tensor in Init.from_pretrained(name).tensors.values())
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert (folder / "README.md").read_text(encoding="utf-8") == model_card(config, numbers)
 
 
 def test_the_general_one_is_what_its_recipe_makes():
     recipe = yaml.safe_load((Path(__file__).parent.parent / "benchmarks" / "general.yaml").read_text())
-    init = Init.load(GENERAL)
+    init = Init.from_pretrained(GENERAL)
     expected = {**recipe, **recipe["training"]}
     for name in ("n_way", "k_shot", "n_query", "within_domains", "steps", "seed", "lr", "validate_every", "patience"):
         assert init.training[name] == expected[name], name
@@ -49,7 +49,7 @@ def test_the_general_one_is_what_its_recipe_makes():
 
 def test_a_classifier_starts_from_the_general_one(minilm):
     model = WarpClassifier(backbone=minilm).fit(FEW, LABELS)
-    assert model.task_.init.fingerprint == Init.load(GENERAL).fingerprint
+    assert model.task_.init.fingerprint == Init.from_pretrained(GENERAL).fingerprint
     assert model.predict(["has the courier been yet?", "give me back what I paid"]).tolist() == ["delivery", "refund"]
 
 
@@ -61,15 +61,15 @@ def test_on_another_backbone_it_starts_untrained(tiny):
 def test_a_folder_of_that_name_is_not_what_is_meant(tmp_path, monkeypatch):
     (tmp_path / GENERAL).mkdir()
     monkeypatch.chdir(tmp_path)
-    assert Init.load(GENERAL).fingerprint
+    assert Init.from_pretrained(GENERAL).fingerprint
 
 
 def test_an_init_of_that_name_has_to_be_said_to_be_a_folder(tiny, tmp_path, monkeypatch):
     untrained(tiny).save(tmp_path / GENERAL)
     monkeypatch.chdir(tmp_path)
     with refused("'general' ships with metawarp, and is a folder here; say './general' for it."):
-        Init.load(GENERAL)
-    assert Init.load(f"./{GENERAL}").method == "none"
+        Init.from_pretrained(GENERAL)
+    assert Init.from_pretrained(f"./{GENERAL}").method == "none"
     assert WarpClassifier(backbone=tiny, any_backbone=False).fit(FEW, LABELS).task_.init.method == "none"
 
 
@@ -90,4 +90,4 @@ def test_the_command_lists_them_with_their_cards(capsys):
 def test_the_command_fit_takes_it_where_no_init_is_named(capsys, tmp_path):
     (tmp_path / "few.csv").write_text("text,label\n" + "\n".join(map(",".join, zip(FEW, LABELS, strict=True))))
     main(["fit", f"--data={tmp_path}/few.csv", f"--output={tmp_path}/task"])
-    assert WarpClassifier.load(tmp_path / "task").task_.init.fingerprint == Init.load(GENERAL).fingerprint
+    assert WarpClassifier.load(tmp_path / "task").task_.init.fingerprint == Init.from_pretrained(GENERAL).fingerprint

@@ -9,8 +9,9 @@ import torch
 from running import refused
 from tiny import NO_STEPS, tiny_backbone, tiny_corpus, tiny_episodes
 
-from episodes import Episode, EpisodeSampler
+from episodes import Episode, EpisodeSampler, InputError
 from metawarp import Init, Warp, WarpClassifier, WarpConfig, train
+from metawarp.adaptation.inner_loop import InnerLoop, InnerRates
 from metawarp.cli import main
 from metawarp.reuse.similar import LIKELIHOOD_WEIGHT, averaged, left_out_scores, models, prompt_similarities, rank
 from metawarp.training.config import TrainingConfig
@@ -57,6 +58,28 @@ def test_the_score_is_that_of_texts_left_out_one_by_one(tiny, inits):
     assert accuracy == pytest.approx(np.mean(right))
 
 
+def test_labels_that_are_no_names_are_not_read_as_names(tiny, inits):
+    _, found = inits
+    numbers = [int(label == "weather") for label in LABELS]
+    model = WarpClassifier([found["fresh"], found["noise"]], tiny).fit(TEXTS, numbers)
+    scores = []
+    for i, label in enumerate(numbers):
+        others = [row for row in range(len(TEXTS)) if row != i]
+        left = WarpClassifier(found["fresh"], tiny).fit(
+            [TEXTS[row] for row in others], [numbers[row] for row in others]
+        )
+        scores.append(np.log(left.predict_proba([TEXTS[i]])[0, label]))
+    assert model.suitability_["init 0"].log_likelihood == pytest.approx(np.mean(scores), abs=1e-5)
+
+
+def test_the_ranking_takes_the_steps_that_the_task_takes(tiny):
+    warp = Warp(tiny, replace(CONFIG, rows="mix"))
+    some = [Init.start(warp, InnerLoop(1, ("rows",)), rates=InnerRates(rows=rate)) for rate in (0.3, 0.6)]
+    by_steps = [WarpClassifier(some, tiny, steps=steps).fit(TEXTS, LABELS).suitability_ for steps in (None, 1, 3)]
+    likelihoods = [found["init 0"].log_likelihood for found in by_steps]
+    assert likelihoods[0] == likelihoods[1] != likelihoods[2]
+
+
 def test_the_ranking_is_by_both_scores(tiny, inits):
     _, found = inits
     sampler = EpisodeSampler(tiny_corpus(), 3, 3, 2)
@@ -77,13 +100,13 @@ def test_a_prompt_that_went_the_way_that_tasks_ask_for_is_similar(tiny, inits):
 def test_what_all_prompts_have_learned_says_nothing_of_any(tiny, inits):
     _, found = inits
     generator = torch.Generator().manual_seed(1)
-    way = {name: torch.randn(2, 32, generator=generator) for name in "ab"}
+    directions = {name: torch.randn(2, 32, generator=generator) for name in "ab"}
 
     def similarities(common):
         fresh = found["fresh"]
         moved = {
             name: replace(fresh, tensors={**fresh.tensors, "prompt": fresh.tensors["prompt"] + own + common})
-            for name, own in way.items()
+            for name, own in directions.items()
         }
         return prompt_similarities(moved, fresh.bind(tiny), tiny_episodes(1)[0])
 
@@ -105,8 +128,14 @@ def test_inits_of_several_kinds_are_ranked_by_texts_left_out_alone(tiny, inits):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"template": "{text}", "read_out": "text"}, {"read_out": "text"}, {"prompt_start": "normal"}],
-    ids=["no prompt", "nobody reads it", "started from chance"],
+    [
+        {"template": "{text}", "read_out": "text"},
+        {"read_out": "text"},
+        {"prompt_start": "normal"},
+        {"form": "pool:2"},
+        {"form": "lora:2"},
+    ],
+    ids=["no prompt", "nobody reads it", "started from chance", "pool", "low rank"],
 )
 def test_a_prompt_that_says_nothing_has_no_similarity(tiny, settings):
     warp = Warp(tiny, replace(CONFIG, **settings))
@@ -196,3 +225,33 @@ def test_what_cannot_be_told_apart_or_averaged_is_refused(tiny, inits):
         WarpClassifier([found["fresh"], other], tiny, average=True).fit(TEXTS, LABELS)
     with refused("init is an empty list; name one init at least, or leave it out."):
         WarpClassifier([], tiny).fit(TEXTS, LABELS)
+    with refused("average is of several inits, and one came; name another, or leave it out."):
+        WarpClassifier(found["fresh"], tiny, average=True).fit(TEXTS, LABELS)
+    folder, _ = inits
+    with refused(f"init {str(folder / 'fresh')!r} is named twice; name each once."):
+        WarpClassifier([folder / "fresh", folder / "noise", str(folder / "fresh")], tiny).fit(TEXTS, LABELS)
+
+
+def test_an_error_names_the_init_that_it_is_about(tiny, inits, tmp_path):
+    folder, found = inits
+    abroad = Init.start(Warp(tiny_backbone(tmp_path, seed=1), CONFIG), NO_STEPS)
+    with pytest.raises(InputError, match="^init 1: this init was trained on backbone "):
+        WarpClassifier([found["fresh"], abroad], tiny).fit(TEXTS, LABELS)
+    no_names = replace(found["fresh"], warp=replace(CONFIG, rows="support"))
+    no_names = Init.start(Warp(tiny, no_names.warp), NO_STEPS)
+    with pytest.raises(InputError, match="^init 1: "):
+        WarpClassifier([found["fresh"], no_names], tiny).fit(TEXTS[1:3], LABELS[1:3])
+
+
+def test_one_init_in_a_list_is_as_it_is_alone(tiny, inits):
+    _, found = inits
+    one, alone = (WarpClassifier(init, tiny).fit(TEXTS[:1], LABELS[:1], ["music", "weather"])
+                  for init in ([found["fresh"]], found["fresh"]))  # fmt: skip
+    assert one.predict_proba(TEXTS) == pytest.approx(alone.predict_proba(TEXTS))
+    assert not one.suitability_
+
+
+def test_the_same_backbone_by_another_name_is_the_same(tiny, inits):
+    _, found = inits
+    elsewhere = replace(found["noise"], backbone={**found["noise"].backbone, "name": "elsewhere"})
+    WarpClassifier([found["fresh"], elsewhere], tiny, average=True).fit(TEXTS, LABELS)

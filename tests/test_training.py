@@ -86,7 +86,7 @@ def test_the_loss_falls(tiny, tmp_path, method):
 
 @pytest.mark.parametrize("method", ["reptile", "multitask"])
 def test_what_learns_nothing_beside_the_prompt_is_refused_where_that_stays(tiny, tmp_path, method):
-    with refused(f"training.lr is 0, and method {method!r} learns nothing by that; raise it."):
+    with refused(f"training.lr is 0, and method {method!r} learns nothing then; raise it."):
         trainer_of(tiny, tmp_path, replace(FEW, lr=0), method=method)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from episodes import InputError
 from metawarp.adaptation.inner_loop import InnerLoop, inner_lr
 from metawarp.adaptation.tasks import LabelledTexts, TaskBatch
 from metawarp.adaptation.temperature import Temperature
@@ -44,9 +45,10 @@ def trajectory(
         S + 1 states with "prompt" (T, …), or (1, …) where no step moves it, "rows" (T, C, d), "scale" and
         "read_out" (P,). Gradients run from each of them to the tensors of `state`.
     """
+    require_prompt(warp, inner)
     batches = [batch for batch in batches or (tasks.support,) if len(batch)]
     with twice_differentiable(second_order and reads_again(warp, inner)):
-        current, support = start(warp, state, tasks, inner.groups if inner.steps else ())
+        current, support = start(warp, state, tasks, inner.moving)
         states = [current]
         if not batches:
             return states * (inner.steps + 1)
@@ -59,8 +61,8 @@ def trajectory(
                 warp, state, current, texts, tasks, inner, number, features=features, second_order=second_order
             )
             for group in inner.groups if inner.proximal else ():
-                way = current[group] - states[0][group]
-                moved[group] = moved[group] - inner_lr(state, group, number) * inner.proximal * way
+                away = current[group] - states[0][group]
+                moved[group] = moved[group] - inner_lr(state, group, number) * inner.proximal * away
             current = moved
             states.append(current)
     return states
@@ -105,6 +107,20 @@ def step(
     gradients = _gradients(warp, current, features, texts, tasks, inner, second_order)
     moved = {group: current[group] - inner_lr(state, group, number) * gradient for group, gradient in gradients.items()}
     return {**current, **moved}
+
+
+def require_prompt(warp: Warp, inner: InnerLoop) -> None:
+    """Refuse an inner loop that moves a prompt which nothing reads.
+
+    Raises:
+        InputError: there is no prompt, or no part of the read-out depends on it.
+    """
+    if inner.moves_prompt and not warp.prompt_is_read:
+        raise InputError(
+            f"the inner loop moves the prompt of each task, and nothing that read-out {warp.config.read_out!r} reads "
+            f"with template {warp.config.template!r} depends on one; add soft tokens, and mean or mask to the "
+            "read-out, or take a method that moves rows alone, such as anil."
+        )
 
 
 def reads_again(warp: Warp, inner: InnerLoop) -> bool:

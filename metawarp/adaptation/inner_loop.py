@@ -47,9 +47,14 @@ class InnerLoop:
             raise InputError(f"the inner loop moves {list(self.groups)}; it can move one or more of {list(GROUPS)}.")
 
     @property
+    def moving(self) -> tuple[str, ...]:
+        """The groups that do move: none without steps."""
+        return self.groups if self.steps else ()
+
+    @property
     def moves_prompt(self) -> bool:
         """Whether each task has a prompt of its own."""
-        return self.steps > 0 and "prompt" in self.groups
+        return "prompt" in self.moving
 
     def with_steps(self, steps: int | None) -> InnerLoop:
         """The same with another number of steps; None: its own."""

@@ -66,7 +66,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "roberta": Architecture(ROBERTA, "roberta-base, roberta-large", "positions behind the padding id"),
     "xlm-roberta": Architecture(
         ROBERTA,
-        "xlm-roberta-base, intfloat/multilingual-e5-small",
+        "xlm-roberta-base, intfloat/multilingual-e5-base",
         "a hundred languages; positions behind the padding id",
     ),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from metawarp.backbones.architectures import ARCHITECTURES
 from metawarp.backbones.embedded import minilm_folder
 from metawarp.backbones.family import Decoder, Family, Head
 
-_NEVER_READ = ("pooler.", "decoder.", "vocab_projector.", "predictions.bias", "lm_head.bias")
+logger = logging.getLogger(__name__)
+
+_NEVER_READ = ("pooler.", "decoder.", "vocab_projector.", "predictions.bias", "generator_lm_head.", "lm_head.bias")
 """Parts of weight names that no feature depends on; a checkpoint may be without them."""
 
 
@@ -55,8 +58,7 @@ def load_pretrained(name: str, device: str | torch.device, dtype: str | torch.dt
     except Exception as error:  # whatever transformers makes of damaged files: KeyError, RuntimeError, …
         raise InputError(_why_not_loaded(name, refusal, error)) from error
     _require_tokenizer_of(config, tokenizer, name)
-    needed = sorted(key for key in found.missing if not any(part in key for part in _NEVER_READ))
-    if needed:
+    if needed := sorted(filter(_is_read, found.missing)):
         raise InputError(
             f"the weights of backbone {name!r} are incomplete: its config promises {listing(needed, 3)}, "
             "which transformers would fill with random numbers."
@@ -115,10 +117,15 @@ def _checkpoint(source: str, config: Any, family: Family, local: bool) -> _Check
                 source, config=config, dtype="auto", output_loading_info=True, local_files_only=local
             )
 
-    if headed:
-        model, found = load(AutoModelForMaskedLM, config)
-    else:
-        model, found = load(AutoModelForPreTraining if detects else AutoModel, config)
+    auto = AutoModelForMaskedLM if headed else AutoModelForPreTraining if detects else AutoModel
+    model, found = load(auto, config)
+    head = {key for key in model.state_dict() if not key.startswith(f"{family.encoder}.") and _is_read(key)}
+    by_another_name = any(map(_is_read, found["unexpected_keys"]))
+    if (headed or detects) and head <= set(found["missing_keys"]) and not by_another_name:
+        # Sentence encoders that were made of a masked language model often have its config still.
+        logger.info("the config of %r promises a head, and its weights have none: it is read as an encoder", source)
+        headed = detects = False
+        model, found = load(AutoModel, config)
     decoder = None
     if not headed and family.released is not None:
         released = family.released(config, sorted(found["unexpected_keys"]))
@@ -127,6 +134,10 @@ def _checkpoint(source: str, config: Any, family: Family, local: bool) -> _Check
             released.mend(model)
             headed, decoder = True, released.decoder
     return _Checkpoint(model, headed, detects, decoder, set(found["missing_keys"]))
+
+
+def _is_read(key: str) -> bool:
+    return not any(part in key for part in _NEVER_READ)
 
 
 def _require_tokenizer_of(config: Any, tokenizer: Any, name: str) -> None:

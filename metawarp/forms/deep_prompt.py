@@ -20,6 +20,9 @@ from metawarp.texts.encoded import EncodedBatch
 class DeepPrompt(Form):
     """K vectors for each layer from the form's first on."""
 
+    soft_parts = ("prompt", "later")
+    needs_soft_tokens = True
+
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Those of the first layer (K, d), and of the others (L - 1, K, h)."""

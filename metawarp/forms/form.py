@@ -6,16 +6,17 @@ learn where it starts, and neither knows what stands in it; a form does.
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from episodes import InputError
 from metawarp.backbones.backbone import Backbone
 from metawarp.texts.encoded import EncodedBatch
 
@@ -49,13 +50,18 @@ class Form(ABC):
     counts: ClassVar[str | None] = None
     """What `number` is a number of; None where the form has none."""
 
-    def __post_init__(self) -> None:  # noqa: B027
-        """What a form prepares, or refuses, before it is used."""
+    soft_parts: ClassVar[tuple[str, ...]] = ("prompt",)
+    """Which of its parts, where it has them, are soft tokens in a row, (…, K, w)."""
 
-    @cached_property
-    def n_soft(self) -> int:
+    needs_soft_tokens: ClassVar[bool] = False
+    """Whether it is nothing without soft tokens in the template."""
+
+    def __post_init__(self) -> None:
+        """Count soft tokens, and refuse what the form cannot be had with."""
+        self.n_soft = int(self.empty.prompt_index.max()) + 1
         """K, the number of soft tokens of the template."""
-        return int(self.empty.prompt_index.max()) + 1
+        if self.needs_soft_tokens and not self.n_soft:
+            raise InputError("this form is made of the template's soft tokens, and there are none; add {prompt:8}.")
 
     @property
     def width(self) -> int:
@@ -86,6 +92,12 @@ class Form(ABC):
             task: (B,) which of the T each belongs to.
             head_at: (B,) where the head reads, as `Backbone.hidden_states` takes it; None: all are wanted.
         """
+
+    def with_readers(self, lower: Reader | None, sentence: Reader) -> Form:
+        """The same form, around others that read texts."""
+        found = copy.copy(self)
+        found.lower, found.sentence = lower, sentence
+        return found
 
     def shown(self, batch: EncodedBatch) -> EncodedBatch:
         """The texts as the layers see them: where soft tokens are no tokens, without their places."""
@@ -125,9 +137,11 @@ class Form(ABC):
         return entering if batch.shift is None else entering + batch.shift * entering.norm(dim=-1, keepdim=True)
 
     def left_by(self, soft: Tensor, layer: int) -> Tensor:
-        """Soft tokens (K, d) as the layers below the given one leave them around an empty text, (K, h)."""
-        if layer == 0:
-            return soft
+        """Soft tokens (K, d) as the layers below the given one leave them, (K, h); below the first, as they are."""
+        return self.states_of(soft, layer) if layer else soft
+
+    def states_of(self, soft: Tensor, layer: int) -> Tensor:
+        """Hidden states (K, h) of soft tokens (K, d) around an empty text, as they enter a layer."""
         batch = self.empty.to(self.backbone.device)
         embeddings = self.backbone.embedded(batch.input_ids)
         places = batch.prompt_index >= 0

@@ -22,7 +22,7 @@ FORMS: dict[str, type[Form]] = {
     "lora": LowRank,
     "weights": Weights,
 }
-"""A new form is one more entry; nothing else knows their names."""
+"""A new form is one more entry."""
 
 
 def form_of(written: str) -> tuple[type[Form], int | None]:

@@ -27,6 +27,7 @@ class LowRank(OwnWeights):
 
     def __post_init__(self) -> None:
         """Refuse ranks that save nothing."""
+        super().__post_init__()
         assert self.number is not None
         if self.number >= self.backbone.hidden_size:
             raise InputError(

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from episodes import InputError
+from episodes.errors import listing
+from metawarp.backbones.architectures import ARCHITECTURES
 from metawarp.backbones.content_attention import ContentAttention
 from metawarp.backbones.family import Layer
 from metawarp.forms.form import Form, Parts
@@ -20,12 +22,16 @@ from metawarp.texts.encoded import EncodedBatch
 class Prefix(Form):
     """As many pairs for each layer as the template has soft tokens, whose places do not matter and are left out."""
 
+    needs_soft_tokens = True
+
     def __post_init__(self) -> None:
         """Refuse a family whose attention cannot be given more keys than there are tokens."""
+        super().__post_init__()
         if self.backbone.content_attention(0) is None:
+            known = {of.family.name: None for of in ARCHITECTURES.values() if of.family.content_attention}
             raise InputError(
                 f"form prefix is not known for backbones of type {self.backbone.family.name}; use form deep, or a "
-                "backbone of type BERT, RoBERTa, ELECTRA, DistilBERT or ALBERT."
+                f"backbone of type {listing(known)}."
             )
 
     @property
@@ -36,7 +42,7 @@ class Prefix(Form):
     def start(self, soft: Tensor, generator: torch.Generator) -> Parts:
         """What each layer makes of soft tokens at the input."""
         each = [
-            self._attention(layer).keys_values(self.left_by(soft, layer).to(self.backbone.dtype)).to(soft)
+            self._attention(layer).keys_values(self.states_of(soft, layer).to(self.backbone.dtype)).to(soft)
             for layer in range(self.layer, self.backbone.n_layers)
         ]
         return {"prompt": torch.stack(each)}

@@ -22,6 +22,8 @@ class PromptPool(Form):
     """
 
     counts = "prompts"
+    soft_parts = ("prompts",)
+    needs_soft_tokens = True
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

@@ -39,7 +39,7 @@ def downloaded(name: str, revision: str | None = None) -> Path:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
     except Exception as error:  # whatever the client makes of it: its own errors, httpx's, OSError
         reason = refusal or first_line(error)
-        raise InputError(f"init {name!r} is no folder here, ships not with metawarp, and {reason}.") from error
+        raise InputError(f"init {name!r} is neither a folder here nor a shipped one, and {reason}.") from error
 
 
 def upload(folder: Path, name: str, *, private: bool = False, token: str | None = None) -> str:

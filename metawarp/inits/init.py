@@ -16,7 +16,7 @@ from metawarp.adaptation.temperature import Temperature
 from metawarp.backbones.backbone import Backbone
 from metawarp.inits import storage
 from metawarp.inits.hub import downloaded, hub_header, is_hub_id, upload
-from metawarp.inits.model_card import model_card
+from metawarp.inits.model_card import model_card, read_results
 from metawarp.inits.shipped import shipped
 from metawarp.inits.start import fresh_tensors, tensor_names
 from metawarp.model.config import WarpConfig
@@ -96,15 +96,15 @@ class Init:
             "temperature": asdict(self.temperature),
         }
 
-    def _card(self, results: Mapping[str, Any] | None = None) -> str:
-        return model_card(self._config(), sum(tensor.numel() for tensor in self.tensors.values()), results)
+    def _card(self, results: Mapping[str, Any] | None = None, name: str | None = None) -> str:
+        return model_card(self._config(), sum(tensor.numel() for tensor in self.tensors.values()), results, name)
 
     def push_to_hub(
         self,
         name: str,
         *,
         license: str = "apache-2.0",
-        results: Mapping[str, Any] | None = None,
+        results: Mapping[str, Any] | str | Path | None = None,
         private: bool = False,
         token: str | None = None,
     ) -> str:
@@ -113,44 +113,46 @@ class Init:
         Args:
             name: "owner/name"; made where it is missing.
             license: that the init is given away under, as the Hub abbreviates it.
-            results: what `evaluate` returned of it, for the card.
+            results: for the card, what `evaluate` returned of it, or the results.json that it wrote.
             private: whether a new repository is.
             token: of the Hub; None: that of `hf auth login`.
 
         Raises:
-            InputError: the name is no Hub id, or the Hub refuses.
+            InputError: the name is no Hub id, the results cannot be read, or the Hub refuses.
         """
+        if isinstance(results, str | Path):
+            results = read_results(results)
         with TemporaryDirectory() as folder:
-            card = hub_header(self._config(), license) + self._card(results)
+            card = hub_header(self._config(), license) + self._card(results, name)
             storage.save(Path(folder), "init", self.tensors, self._config(), card=card)
             return upload(Path(folder), name, private=private, token=token)
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> Init:
-        """An init from a folder, by the name of one that ships with the package, or from the Hub ("owner/name").
+        """An init from wherever it is.
 
         Args:
-            name: a folder and a shipped one come before the Hub.
+            name: of one that ships with the package (see `shipped`), of a folder, or of the Hub, "owner/name"; in this
+                order.
             revision: of the Hub: branch, tag or commit.
 
         Raises:
-            InputError: see `load`; the Hub does not hand it out.
+            InputError: see `load`; a folder of a shipped one's name; the Hub does not hand it out.
         """
-        there = Path(name).exists() or str(name) in shipped() or not is_hub_id(str(name))
+        if own := shipped().get(str(name)):
+            if (Path(name) / "config.json").exists():
+                raise InputError(f"{str(name)!r} ships with metawarp, and is a folder here; say './{name}' for it.")
+            return cls.load(own)
+        there = Path(name).exists() or not is_hub_id(str(name))
         return cls.load(name if there else downloaded(str(name), revision))
 
     @classmethod
     def load(cls, folder: str | Path) -> Init:
-        """Read an init from its folder, or one that ships with the package by its name (see `shipped`).
+        """Read an init from its folder.
 
         Raises:
-            InputError: files missing, damaged, of an unknown format version, or not fitting their own config; a folder
-                of a shipped one's name.
+            InputError: files missing, damaged, of an unknown format version, or not fitting their own config.
         """
-        if own := shipped().get(str(folder)):
-            if (Path(folder) / "config.json").exists():
-                raise InputError(f"{str(folder)!r} ships with metawarp, and is a folder here; say './{folder}' for it.")
-            folder = own
         tensors, config = storage.load(Path(folder), "init")
         try:
             inner = InnerLoop(**{**config["inner"], "groups": tuple(config["inner"]["groups"])})

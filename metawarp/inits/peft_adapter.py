@@ -16,7 +16,7 @@ from safetensors.torch import save as serialized
 from torch import Tensor
 
 from episodes import InputError
-from episodes.errors import first_line
+from episodes.errors import first_line, listing
 from metawarp.adaptation.inner_loop import InnerLoop
 from metawarp.backbones.backbone import Backbone
 from metawarp.forms.low_rank import require_peft
@@ -29,18 +29,17 @@ from metawarp.texts.template import Template
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
-def save_adapter(init: Init, backbone: Backbone, folder: str | Path, *, overwrite: bool = False) -> None:
+def save_adapter(init: Init, backbone: Backbone, folder: str | Path) -> None:
     """Write an init's prompt as PEFT's PROMPT_TUNING adapter, for `peft.PeftModel.from_pretrained(model, folder)`.
 
     Args:
         init: its template is soft tokens, `{start}`, and whatever else.
         backbone: the model that it is for.
         folder: where to.
-        overwrite: write over an adapter that is there.
 
     Raises:
-        InputError: PEFT cannot express the form or the template; the init is of another backbone; the folder cannot be
-            written.
+        InputError: PEFT cannot express the form or the template; the init is of another backbone; the folder holds an
+            adapter already, or cannot be written.
         ImportError: PEFT is not installed.
     """
     warp, folder = init.bind(backbone).config, Path(folder)
@@ -49,12 +48,12 @@ def save_adapter(init: Init, backbone: Backbone, folder: str | Path, *, overwrit
     soft = [kind.startswith("soft") for kind in kinds]
     if warp.form != "input" or warp.prompt_layer or not first or not all(soft[:first]) or any(soft[first:]):
         raise InputError(
-            f"PEFT's virtual tokens stand before the model's first token, at its first layer; form {warp.form!r} with "
-            f"template {warp.template!r} from layer {warp.prompt_layer} on is none of that: train one with a template "
-            "such as '{prompt:8} {start} {text} {mask}'."
+            f"PEFT's prompt tuning needs form input, prompt_layer 0 and soft tokens before {{start}} alone, such as "
+            f"'{{prompt:8}} {{start}} {{text}} {{mask}}'; this init has form {warp.form!r}, prompt_layer "
+            f"{warp.prompt_layer} and the template {warp.template!r}."
         )
     prompt, peft = init.tensors["prompt"], require_peft()
-    claim_folder(folder, [CONFIG, WEIGHTS], kind="adapter", overwrite=overwrite)
+    claim_folder(folder, [CONFIG, WEIGHTS], kind="adapter", advice="choose another folder")
     config = peft.PromptTuningConfig(
         task_type="FEATURE_EXTRACTION",
         num_virtual_tokens=len(prompt),
@@ -75,11 +74,13 @@ def load_adapter(folder: str | Path, backbone: Backbone, *, template: str = "{te
         folder: of the adapter.
         backbone: the model that it was trained on, or one of the same width.
         template: what else stands around a text; it names no soft tokens.
-        config: other settings of `WarpConfig`.
+        config: other settings of `WarpConfig`, `form` and `prompt_layer` aside.
 
     Raises:
-        InputError: no such adapter, or one of another width; a template with soft tokens of its own.
+        InputError: no such adapter, or one of another width; a template with soft tokens of its own; a form or layer.
     """
+    if unfit := sorted({"form", "prompt_layer"} & set(config)):
+        raise InputError(f"an adapter of PEFT is soft tokens at the input; leave out {listing(unfit)}.")
     prompt = _prompt_in(Path(folder))
     if any(kind.startswith(("soft", "start")) for kind, _ in Template(template).parts):
         raise InputError(f"template {template!r} has soft tokens or {{start}}; those of an adapter are put there.")

@@ -35,7 +35,7 @@ def fresh_tensors(warp: Warp, inner: InnerLoop, rates: InnerRates, seed: int, wo
         tensors |= {name: torch.tensor(start) for name, start in REGRESSION.items()}
     if len(parts := warp.config.parts) > 1:
         tensors["read_out"] = torch.tensor([TEXT_WEIGHT if part == "text" else 0.0 for part in parts])
-    for group in inner.groups if inner.steps else ():
+    for group in inner.moving:
         tensors[RATES + group] = torch.full((inner.steps,), math.log(getattr(rates, group)))
     return tensors
 
@@ -46,7 +46,7 @@ def tensor_names(config: WarpConfig, inner: InnerLoop) -> set[str]:
     names |= {"name_weight"} if config.rows == "mix" else set()
     names |= set(REGRESSION) if config.rows == "regression" else set()
     names |= {"read_out"} if len(config.parts) > 1 else set()
-    return names | ({RATES + group for group in inner.groups} if inner.steps else set())
+    return names | {RATES + group for group in inner.moving}
 
 
 def _start_prompt(warp: Warp, seed: int, with_words: bool) -> Tensor:

@@ -75,7 +75,7 @@ def imaml(
             solved = conjugate_gradients(times_hessian, {group: slope[group] for group in inner.groups}, solver_steps)
             through = _pull(gradients, solved, others)  # scale and read-out move the minimum too
         slope = {**solved, **{name: slope[name] - through[name] / inner.proximal for name in others}}
-    outputs = start(warp, state, tasks, inner.groups if inner.steps else ())[0]
+    outputs = start(warp, state, tasks, inner.moving)[0]
     return MetaGradient(pulled_back(*reached(outputs, slope), state), losses.detach(), right)
 
 

@@ -120,7 +120,7 @@ def meta_gradient(
 
 def _wrapped(warp: Warp, state: State, task: TaskBatch, inner: InnerLoop, second_order: bool) -> Any:
     """A clone of one task's start, ready to `adapt`."""
-    module = Learner(warp, start(warp, state, task, inner.groups if inner.steps else ())[0], inner.groups)
+    module = Learner(warp, start(warp, state, task, inner.moving)[0], inner.groups)
     rates = inner_rates(state).values()
     values = {float(rate) for tensor in rates for rate in tensor.detach().exp()}
     if len(values) <= 1 and not any(tensor.requires_grad for tensor in rates):

@@ -69,8 +69,8 @@ class WarpConfig:
             raise InputError(f"debias is of what [MASK] gives, and read_out {self.read_out!r} has no mask; drop it.")
         if self.read_out == "original" and (self.rows, self.name_source) != ("names", "embeddings"):
             raise InputError(
-                f"read-out 'original' asks whether the words of the classes are: it needs rows names and name_source "
-                f"embeddings, and got rows {self.rows} and name_source {self.name_source}."
+                "read-out 'original' scores the word of each class, so it needs rows names and name_source embeddings; "
+                f"this has rows {self.rows} and name_source {self.name_source}."
             )
         unknown = [part for part in self.parts if not re.fullmatch(r"original|mask|mean|text(-[1-9][0-9]*)?", part)]
         alone = "original" not in self.parts or len(self.parts) == 1

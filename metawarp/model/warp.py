@@ -91,6 +91,11 @@ class Warp:
         return self.replaced is not None
 
     @property
+    def prompt_is_read(self) -> bool:
+        """Whether anything that is read depends on the prompt."""
+        return self.form.size > 0 and (bool(self.prompted.sizes) or self.rows_inside)
+
+    @property
     def row_size(self) -> int:
         """Width of a verbalizer row: of the features f(x), and of a bias where rows are fitted by regression.
 

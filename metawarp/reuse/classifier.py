@@ -10,14 +10,11 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from episodes import Episode, InputError
-from metawarp.adaptation.adapt import adapt
-from metawarp.adaptation.tasks import TaskBatch
 from metawarp.backbones.backbone import Backbone
 from metawarp.inits.init import Init
-from metawarp.reuse.labels import classes_and_names, label_list, text_list
+from metawarp.reuse.labels import Examples
 from metawarp.reuse.similar import Suitability
-from metawarp.reuse.starts import Starts
+from metawarp.reuse.starts import start_of
 from metawarp.reuse.task import Task
 
 
@@ -88,37 +85,10 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
             InputError: fewer than 2 classes, empty or non-string texts, lengths that differ, unknown labels, class
                 names that the tokenizer does not know.
         """
-        texts, labels = text_list(texts), label_list(labels)
-        if len(texts) != len(labels):
-            raise InputError(f"fit got {len(texts)} texts and {len(labels)} labels; it needs one label for each text.")
-        classes, names = classes_and_names(labels, class_names)
-        number = {label: i for i, label in enumerate(classes)}
-        episode = Episode.from_texts(
-            names or [str(label) for label in classes], texts, [number[label] for label in labels]
-        )
-        self.suitability_: dict[str, Suitability] = {}
-        if self.init is None or isinstance(self.init, str | Path | Init):
-            init, backbone = self._starts.find(self.init)
-            warp = None
-        else:  # its model has read the texts already
-            init, warp, self.suitability_ = self._starts.best(self.init, episode, average=self.average)
-            backbone = warp.backbone
-        if self.steps and not init.inner.groups:
-            raise InputError(f"steps is {self.steps}, but this init ({init.method}) has no inner loop; leave it out.")
-        warp = warp or init.bind(backbone, any_backbone=self.any_backbone)
-        inner = init.inner.with_steps(self.steps)
-        state = init.to(backbone)
-        if names is not None:
-            warp.encoder.require_known(names)
-        warp.remember(texts)
-        tasks = TaskBatch.encode([episode], warp.encoder, backbone.device, named=names is not None)
-        adapted = adapt(warp, state, tasks, inner, init.temperature)
-        state = {
-            name: (tensor[0] if name in ("prompt", "rows", "scale") else tensor).detach()
-            for name, tensor in adapted.items()
-        }
-        called = tuple(names or map(str, classes))
-        return self._fitted(Task(warp, state, np.array(classes), called, init, self.steps))
+        examples = Examples.of(texts, labels, class_names)
+        start = start_of(examples=examples, **self.get_params(deep=False))
+        self.suitability_: dict[str, Suitability] = start.suitability
+        return self._fitted(Task.adapted(start.init, start.warp, examples, self.steps))
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Probabilities (n, C) of n texts, columns as `classes_`; each row depends on its own text alone."""
@@ -169,10 +139,6 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
     def _task(self) -> Task:
         check_is_fitted(self, "task_")
         return self.task_
-
-    @property
-    def _starts(self) -> Starts:
-        return Starts(self.backbone, self.any_backbone, self.device, self.dtype)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

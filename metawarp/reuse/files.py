@@ -14,7 +14,9 @@ from episodes.reading import read_table
 from metawarp.inits import storage
 from metawarp.inits.init import Init
 from metawarp.reuse.classifier import WarpClassifier
+from metawarp.reuse.labels import Examples
 from metawarp.reuse.similar import Suitability
+from metawarp.reuse.starts import start_of
 from metawarp.reuse.task import Task
 
 
@@ -115,9 +117,9 @@ def similar(
             f"inits are ranked against each other, and {len(found)} is named; give two at least, by --init or the "
             "folder they are in."
         )
-    texts, labels = _few(data, text_column, label_column)
-    model = WarpClassifier(found, backbone, any_backbone=any_backbone, device=device, dtype=dtype)
-    return model.fit(texts, labels).suitability_
+    examples = Examples.of(*_few(data, text_column, label_column), None)
+    start = start_of(found, examples, backbone=backbone, any_backbone=any_backbone, device=device, dtype=dtype)
+    return start.suitability
 
 
 def predict(

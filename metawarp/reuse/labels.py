@@ -4,14 +4,45 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from episodes import InputError
+from episodes import Episode, InputError
 from episodes.cleaning import refuse_unusable_texts
 
 _A_NUMBER = re.compile(r"[+-]?\d+")
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The few examples of a new task.
+
+    Attributes:
+        episode: texts and labels as a support set.
+        classes: C labels, in the order of the episode's classes.
+        named: whether the episode's class names mean anything; they are the labels as text where not.
+    """
+
+    episode: Episode
+    classes: list[Any]
+    named: bool
+
+    @classmethod
+    def of(cls, texts: Any, labels: Any, class_names: Any) -> Examples:
+        """Examples from what `WarpClassifier.fit` is given.
+
+        Raises:
+            InputError: see there.
+        """
+        texts, labels = text_list(texts), label_list(labels)
+        if len(texts) != len(labels):
+            raise InputError(f"fit got {len(texts)} texts and {len(labels)} labels; it needs one label for each text.")
+        classes, names = classes_and_names(labels, class_names)
+        number = {label: i for i, label in enumerate(classes)}
+        episode = Episode.from_texts(names or list(map(str, classes)), texts, [number[label] for label in labels])
+        return cls(episode, classes, named=names is not None)
 
 
 def text_list(texts: Any) -> list[str]:

@@ -11,7 +11,6 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ class TaskGraph(nn.Module):
         self.warp, self.model, self.task = warp, warp.backbone.model, task
         # Readers without a cache: all is one function of tensors.
         lower = None if warp.lower is None else warp.lower.uncached
-        form = replace(warp.form, lower=lower, sentence=warp.sentence.uncached)
+        form = warp.form.with_readers(lower, warp.sentence.uncached)
         self.prompted = PromptedFeatures(warp.backbone, warp.config.parts, form)
         whole, self.before = warp.encoder([""]), warp.encoder.before
         self.template = warp.form.shown(whole)
@@ -128,13 +127,14 @@ def export_onnx(warp: Warp, task: State, classes: list[Any], file: Path) -> None
     except ImportError as error:
         raise ImportError('an ONNX graph needs more packages: pip install "metawarp[onnx]"') from error
     if warp.backbone.device.type != "cpu":
-        raise InputError(f"a graph is made on the CPU, and this task is on {warp.backbone.device}; load it there.")
+        raise InputError(f"a graph is made on the CPU, and this task is on {warp.backbone.device}; load it on cpu.")
     if warp.config.stride:
-        raise InputError("a graph reads no windows, and this init has a stride; fit one without.")
-    if warp.rows_inside:
         raise InputError(
-            "a graph reads each text once, and read-out 'original' once for each class; fit an init without it."
+            f"a graph reads one window of a text, and this task has a stride of {warp.config.stride}; fit it from an "
+            "init with warp.stride 0."
         )
+    if warp.rows_inside:
+        raise InputError("a graph reads each text once, and read-out 'original' once for each class; take another.")
     weights = sum(weight.nbytes for weight in warp.backbone.model.parameters())
     if weights >= LARGEST:
         raise InputError(

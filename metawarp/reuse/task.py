@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from episodes import InputError
+from metawarp.adaptation.adapt import adapt
+from metawarp.adaptation.tasks import TaskBatch
 from metawarp.backbones.backbone import Backbone
+from metawarp.backbones.shared import backbone_of
 from metawarp.inits import storage
 from metawarp.inits.init import Init, identity
 from metawarp.model.warp import State, Warp
-from metawarp.reuse.labels import text_list
+from metawarp.reuse.labels import Examples, text_list
 from metawarp.reuse.onnx_export import export_onnx
 
 INIT = "fitted_from"
@@ -49,6 +51,31 @@ class Task:
     init: Init
     steps: int | None = None
 
+    @classmethod
+    def adapted(cls, init: Init, warp: Warp, examples: Examples, steps: int | None = None) -> Task:
+        """A task from an init and few examples.
+
+        Args:
+            init: where it starts.
+            warp: its model.
+            examples: of the task.
+            steps: inner steps; None: as many as the init was trained with.
+
+        Raises:
+            InputError: class names that the tokenizer does not know.
+        """
+        episode = examples.episode
+        if examples.named:
+            warp.encoder.require_known(episode.class_names)
+        warp.remember(episode.support_texts)
+        tasks = TaskBatch.encode([episode], warp.encoder, warp.backbone.device, named=examples.named)
+        adapted = adapt(warp, init.to(warp.backbone), tasks, init.inner.with_steps(steps), init.temperature)
+        state = {
+            name: (tensor[0] if name in ("prompt", "rows", "scale") else tensor).detach()
+            for name, tensor in adapted.items()
+        }
+        return cls(warp, state, np.array(examples.classes), tuple(episode.class_names), init, steps)
+
     def __repr__(self) -> str:
         return f"<Task of {len(self.classes)} classes on {self.warp.backbone!r}>"
 
@@ -73,7 +100,9 @@ class Task:
         return self.classes[self.predict_proba(texts).argmax(1)]
 
     def save(self, folder: str | Path) -> None:
-        """Write the adapted state and the init that it came from into a folder (kilobytes), not the backbone.
+        """Write what is the task's own, and the init that it came from, into a folder; not the backbone.
+
+        A prompt that no inner step moved is the init's, and is written once.
 
         Raises:
             InputError: the folder cannot be written, or holds something else.
@@ -85,7 +114,10 @@ class Task:
             "backbone": identity(self.warp.backbone),
             "steps": None if self.steps is None else int(self.steps),
         }
-        storage.save(Path(folder), "task", self.state, config)
+        own = dict(self.state)
+        if own["prompt"].cpu().equal(self.init.to(self.warp.backbone)["prompt"].cpu()):
+            del own["prompt"]
+        storage.save(Path(folder), "task", own, config)
 
     def save_onnx(self, file: str | Path) -> None:
         """Write it as one ONNX graph, the backbone in it: token ids in, probabilities out.
@@ -129,25 +161,19 @@ class Task:
             classes, names, steps = config["classes"], config["class_names"], config["steps"]
             remembered = {**init.backbone, **config["backbone"]}
             held = {len(tensors["rows"]), len(names), len(classes)}
-            kin = set(tensors) == {"prompt", "rows", "scale", *({"read_out"} & set(init.tensors))}
-            kin = kin and tensors["prompt"].shape == init.tensors["prompt"].shape
-            kin = kin and config["init_sha256"] == init.fingerprint
+            unmoved = {"prompt": init.tensors["prompt"]}
+            belongs = {*unmoved, *tensors} == {"prompt", "rows", "scale", *({"read_out"} & set(init.tensors))}
+            belongs = belongs and {**unmoved, **tensors}["prompt"].shape == unmoved["prompt"].shape
+            belongs = belongs and config["init_sha256"] == init.fingerprint
         except (KeyError, TypeError) as error:
             raise InputError(f"{str(folder)!r} does not hold a whole task ({error}).") from error
         if len(held) > 1:
             raise InputError(f"the rows, classes and class names in {str(folder)!r} are not of one number: {held}.")
-        if not kin:
+        if not belongs:
             raise InputError(f"the task in {str(folder)!r} was not made from the init in it; fit it anew.")
         found = backbone_of(backbone, remembered["name"], device, dtype)
         warp = replace(init, backbone=remembered).bind(found, any_backbone=any_backbone)
-        state = {name: tensor.to(found.device) for name, tensor in tensors.items()}
+        state = {"prompt": init.to(found)["prompt"]} | {
+            name: tensor.to(found.device) for name, tensor in tensors.items()
+        }
         return cls(warp, state, np.array(classes), tuple(names), init, steps)
-
-
-def backbone_of(given: str | Path | Backbone | None, default: str, device: str, dtype: str) -> Backbone:
-    """The backbone that was given, or the default one; loaded once for all that ask for the same."""
-    return given if isinstance(given, Backbone) else _loaded(str(given or default), str(device), str(dtype))
-
-
-# One copy for all the clones that a search or a cross-validation makes.
-_loaded = lru_cache(maxsize=1)(lambda name, device, dtype: Backbone.load(name, device=device, dtype=dtype))

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 from episodes import InputError
 from episodes.errors import listing
+from metawarp.adaptation.adapt import require_prompt
+from metawarp.adaptation.inner_loop import InnerLoop
 from metawarp.meta_learning.meta_gradients import METHODS
 from metawarp.meta_learning.regularizers import REGULARIZERS
+from metawarp.meta_learning.second_order import EXACT
 from metawarp.model.warp import Warp
 from metawarp.training.reparameterization import NETWORKS
 
@@ -32,10 +35,10 @@ class TrainingConfig:
         second_order: how `maml` is exact: "unroll" the inner loop, "recompute" it step by step in memory that does not
             grow with the steps, or "auto".
         multi_step_loss: MAML++'s loss over all inner steps, annealed to the last over the first half of the steps.
-        reparameterization: network that the prompt is trained through, and that is folded away: "mlp", "lstm", "none".
+        reparameterization: network that soft tokens are trained through, folded away on saving: "mlp", "lstm"; "none".
         regularizer: added to the outer loss, of `REGULARIZERS`: "sift" or "scal"; "none".
-        regularizer_weight: of it.
-        regularizer_size: ε, by how much of its length a token is shifted for it.
+        regularizer_weight: factor of the regularizer in the outer loss.
+        regularizer_size: ε, by how much of its length the regularizer shifts a token.
         validate_every: steps between two validations; each is of the mean of the inits after these steps.
         validation_episodes: episodes of each validation, always the same ones.
         patience: validations without a better one after which training stops.
@@ -80,8 +83,10 @@ class TrainingConfig:
                 raise InputError(f"{name} is {value}; it must be a positive number.")
         if not (math.isfinite(self.lr) and self.lr >= 0):
             raise InputError(f"lr is {self.lr}; it must be a positive number, or 0 for a prompt that stays.")
-        if self.second_order not in ("auto", "unroll", "recompute"):
-            raise InputError(f"second_order is {self.second_order!r}; it can be auto, unroll, recompute.")
+        if not self.lr and self.reparameterization != "none":
+            raise InputError("lr is 0, and a reparameterization is trained by it; raise it, or leave that out.")
+        if self.second_order not in ("auto", *EXACT):
+            raise InputError(f"second_order is {self.second_order!r}; it can be auto, {listing(EXACT)}.")
         if not 0 <= self.warmup < 1:
             raise InputError(f"warmup is {self.warmup}; it is a share of the steps, from 0 to below 1.")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
@@ -94,22 +99,31 @@ class TrainingConfig:
             return (step + 1) / (warm + 1)
         return 0.5 * (1 + math.cos(math.pi * (step - warm) / (self.steps - warm)))
 
-    def require_method(self, name: str, warp: Warp) -> None:
+    def require_method(self, name: str, warp: Warp, inner: InnerLoop) -> None:
         """Refuse a method that these settings, or the model, cannot be had with.
 
         Raises:
-            InputError: no multi-step loss, no outer learning rate, no features to compare, or a text to be read once
-                for each class of all.
+            InputError: no multi-step loss, no outer learning rate, no prompt that anything reads, no features to
+                compare, or a text to be read once for each class of all.
         """
         method = METHODS[name]
+        require_prompt(warp, inner)
         if self.multi_step_loss and not method.multi_step_loss:
             having = [other for other, found in METHODS.items() if found.multi_step_loss]
             raise InputError(f"method {name!r} has no multi-step loss; it is for {listing(having)}.")
         if not self.lr and method.needs_lr:
-            raise InputError(f"training.lr is 0, and method {name!r} learns nothing by that; raise it.")
+            raise InputError(f"training.lr is 0, and method {name!r} learns nothing then; raise it.")
+        if self.regularizer != "none" and not warp.prompt_is_read:
+            raise InputError(
+                f"regularizer {self.regularizer} shifts texts under the prompt, and nothing that read-out "
+                f"{warp.config.read_out!r} reads depends on one; add mean or mask, or leave the regularizer out."
+            )
         if self.regularizer == "scal" and warp.rows_inside:
             raise InputError(
-                "regularizer scal compares what is read of texts, which read-out 'original' does not give."
+                "regularizer scal compares what is read of texts, which read-out 'original' does not give; take sift."
             )
         if method.class_rows and warp.rows_inside:
-            raise InputError(f"read-out 'original' reads a text for each class; method {name!r} has all at once.")
+            raise InputError(
+                f"method {name!r} classifies all training classes at once, and read-out 'original' would read a text "
+                "once for each; take another method or read-out."
+            )

@@ -10,19 +10,15 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from metawarp.model.warp import State
-from metawarp.training.config import TrainingConfig
-from metawarp.training.reparameterization import OWN
 from metawarp.training.run_folder import Groups
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
-MANY = ("prompt", "class_rows")
-"""Tensors that `lr` is for."""
 
 
 class Iterates:
@@ -30,36 +26,24 @@ class Iterates:
 
     Args:
         start: by name.
-        fixed: names of those that stay there.
-        config: learning rates, one for prompt and rows, which have many numbers, and one for others; decay; largest
-            gradient.
+        rates: AdamW's learning rate of each; 0 for one that stays where it starts.
+        weight_decay: toward the start.
+        clip: largest norm of all gradients together.
     """
 
-    def __init__(self, start: State, fixed: Collection[str], config: TrainingConfig) -> None:
-        self.start, self.fixed, self.clip = start, fixed, config.clip
+    def __init__(self, start: State, rates: Mapping[str, float], weight_decay: float, clip: float) -> None:
+        self.start, self.rates, self.clip = start, rates, clip
         # What AdamW sees is the way from the start, so that its weight decay pulls back to the start.
         self.offset: State = {name: torch.zeros_like(tensor) for name, tensor in start.items()}
         self._sum: State = {name: torch.zeros_like(tensor) for name, tensor in start.items()}
         self._steps = torch.zeros(())  # that the sum is of; beside it in a checkpoint
-        vectors = [offset for name, offset in self.offset.items() if name in MANY]
-        network = [name for name in self.offset if name.startswith(OWN)]
-        scalars = [offset for name, offset in self.offset.items() if name not in (*MANY, *network)]
-        self._optimizer = torch.optim.AdamW(
-            [
-                {"params": vectors, "base": config.lr},
-                {"params": scalars, "base": config.scalar_lr},
-                # A step of a weight moves what comes out by as much as there are numbers coming in (Yang et al., 2022,
-                # "Tensor Programs V", table 8).
-                *({"params": [self.offset[name]], "base": config.lr / start[name].shape[-1]} for name in network),
-            ],
-            weight_decay=config.weight_decay,
-        )
+        groups = [{"params": [offset], "base": rates[name]} for name, offset in self.offset.items()]
+        self._optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay)
 
     def state(self) -> State:
-        """Where they are; gradients are asked for of those that are not fixed."""
+        """Where they are; gradients are asked for of those that move."""
         return {
-            name: (start + self.offset[name]).requires_grad_(name not in self.fixed)
-            for name, start in self.start.items()
+            name: (start + self.offset[name]).requires_grad_(self.rates[name] > 0) for name, start in self.start.items()
         }
 
     def take(self, gradients: State) -> Tensor:

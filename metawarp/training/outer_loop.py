@@ -16,7 +16,7 @@ from tqdm import tqdm
 from episodes import InputError
 from episodes.sampler import Sampler
 from metawarp import processes
-from metawarp.adaptation.inner_loop import RATES
+from metawarp.adaptation.inner_loop import inner_rates
 from metawarp.adaptation.randomness import generator_of
 from metawarp.adaptation.tasks import TaskBatch
 from metawarp.adaptation.temperature import Temperature
@@ -36,6 +36,9 @@ from metawarp.training.iterates import Iterates
 from metawarp.training.reparameterization import Reparameterization
 from metawarp.training.run_folder import RunFolder
 from metawarp.training.trackers import Report, silent
+
+MANY = ("prompt", "class_rows")
+"""Tensors that `lr` is for; the others are scalars, which have another scale."""
 
 
 class DivergenceError(InputError):
@@ -77,7 +80,7 @@ class Trainer:
         self.init, self.warp, self.sampler, self.validation = init, warp, sampler, validation
         self.config, self.files, self.classes = config, RunFolder(folder), classes
         self.method = METHODS[init.method]
-        config.require_method(init.method, warp)
+        config.require_method(init.method, warp, init.inner)
         require_engine(engine, init.method, config.second_order)
         require_tasks(config.meta_batch)
         self.engine = engine
@@ -88,10 +91,13 @@ class Trainer:
             rows = torch.randn(len(classes), warp.row_size, generator=generator)
             start["class_rows"] = warp.unit(rows).to(start["prompt"])
         self.best: State = {name: tensor.clone() for name, tensor in start.items()}
-        self.reparameterization = Reparameterization(config.reparameterization, start["prompt"], seed)
+        self.reparameterization = Reparameterization(config.reparameterization, warp.form, start["prompt"], seed)
+        rates = dict.fromkeys(start, config.scalar_lr) | {name: config.lr for name in MANY if name in start}
+        if not learn_rates:
+            rates |= dict.fromkeys(inner_rates(start), 0.0)
+        rates |= self.reparameterization.rates(config.lr)
         start |= self.reparameterization.start()
-        fixed = [name for name in start if name.startswith(RATES) and not learn_rates]
-        self.iterates = Iterates(start, fixed if config.lr else [*fixed, "prompt"], config)
+        self.iterates = Iterates(start, rates, config.weight_decay, config.clip)
         self.step, self.best_step, self.best_accuracy, self.start_accuracy = 0, 0, -1.0, -1.0
         self.settings = {**asdict(config), "recipe": RECIPE, "method": init.method, **(description or {})}
 

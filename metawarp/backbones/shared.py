@@ -1,0 +1,19 @@
+"""Backbones that are loaded once for all that ask for the same."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from metawarp.backbones.backbone import Backbone
+
+
+def backbone_of(given: str | Path | Backbone | None, default: str, device: str, dtype: str) -> Backbone:
+    """The backbone that was given, or the one of a name; the last one that was loaded here is loaded once."""
+    return given if isinstance(given, Backbone) else _loaded(str(given or default), str(device), str(dtype))
+
+
+# One copy for all the clones that a search or a cross-validation makes.
+@lru_cache(maxsize=1)
+def _loaded(name: str, device: str, dtype: str) -> Backbone:
+    return Backbone.load(name, device=device, dtype=dtype)
