@@ -18,7 +18,7 @@ from episodes import Corpus, EpisodeSampler
 from metawarp import Backbone, Init
 from metawarp.evaluation.protocol import tested_classes
 from metawarp.evaluation.scores import interval, metawarp_predictor, score
-from metawarp.inits.storage import write_text
+from metawarp.outputs import write_text
 
 DTYPES = ("float32", "bfloat16")
 

@@ -35,8 +35,8 @@ from metawarp import Backbone, Init, Warp, WarpConfig
 from metawarp.adaptation.inner_loop import GROUPS, InnerLoop
 from metawarp.adaptation.tasks import TaskBatch
 from metawarp.evaluation.cost import peak_megabytes
-from metawarp.inits.storage import write_text
 from metawarp.meta_learning.memory import MemoryLimitError
+from metawarp.outputs import write_text
 
 FILE = Path("benchmarks/engines.json")
 K_SHOT = 5

@@ -11,7 +11,7 @@ import torch
 
 from episodes import Corpus
 from metawarp import Backbone, WarpClassifier
-from metawarp.inits.storage import write_text
+from metawarp.outputs import write_text
 
 CLASSES, SHOTS, TEXTS = 5, 5, 1000
 

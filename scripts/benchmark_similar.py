@@ -21,7 +21,7 @@ from metawarp import Backbone, Init, Warp
 from metawarp.benchmark.keys import load
 from metawarp.evaluation.scores import interval, metawarp_predictor
 from metawarp.inits.shipped import GENERAL
-from metawarp.inits.storage import write_text
+from metawarp.outputs import write_text
 from metawarp.reuse.similar import Suitability, averaged, models, rank
 
 OUTPUT = Path("benchmarks/similar.json")

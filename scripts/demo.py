@@ -10,7 +10,7 @@ from typing import Any
 
 from metawarp import Backbone, WarpClassifier, evaluate, train
 from metawarp.evaluation.plots import draw_accuracies
-from metawarp.inits.storage import write_text
+from metawarp.outputs import write_text
 from metawarp.training.config import TrainingConfig
 from metawarp.training.learning_curve import draw_learning_curve
 

@@ -22,7 +22,7 @@ from metawarp.backbones.architectures import described
 from metawarp.benchmark.report import calibrations_of, markdown, tables_of
 from metawarp.benchmark.report_plots import PLOTS
 from metawarp.evaluation.cost import COSTS
-from metawarp.inits.storage import write_text
+from metawarp.outputs import write_text
 
 FIELD, ENGINES = Path("benchmarks/field.json"), Path("benchmarks/engines.json")
 FORMS = Path("benchmarks/forms.json")

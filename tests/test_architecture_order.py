@@ -78,6 +78,7 @@ FOLDERS = {
 }
 METAWARP = [
     "processes",
+    "outputs",
     *(f"{folder}.{module}" for folder, modules in FOLDERS.items() for module in modules),
     "cli",
 ]

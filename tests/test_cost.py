@@ -8,7 +8,7 @@ from tiny import tiny_corpus, tiny_model
 
 from episodes import EpisodeSampler
 from metawarp.adaptation.inner_loop import InnerLoop
-from metawarp.evaluation.baseline_table import BASELINES, Bench, baseline_numbers
+from metawarp.evaluation.baseline_table import BASELINES, Bench
 from metawarp.evaluation.baselines import SentenceEncoder
 from metawarp.evaluation.cost import cost_of, numbers_a_task, peak_megabytes
 from metawarp.evaluation.scores import metawarp_predictor
@@ -53,7 +53,7 @@ def test_numbers_are_rows_and_the_prompt_where_it_moves(tiny):
 def test_every_baseline_knows_what_it_keeps(tiny, name):
     warp, _ = tiny_model(tiny, PROMPTS_TOO)
     bench = Bench(warp, Init.start(warp, PROMPTS_TOO), range(1, 2), None, SentenceEncoder(tiny, 64))
-    one, two = (baseline_numbers(name, bench, ways) for ways in (1, 2))
+    one, two = (BASELINES[name].numbers(bench, ways) for ways in (1, 2))
     a_class = {
         "logistic-regression": tiny.hidden_size + 1,
         "setfit": tiny.hidden_size + 1,

@@ -196,5 +196,5 @@ def test_one_accelerator_is_not_given_to_several_processes(monkeypatch):
 def test_setfit_is_not_shared(monkeypatch):
     monkeypatch.setattr(processes, "count", lambda: 2)
     assert "setfit" not in named(["all"], 1)
-    with pytest.raises(InputError, match="^SetFit trains in all processes at once and cannot share episodes; measure"):
+    with pytest.raises(InputError, match="^setfit trains in all processes at once and cannot share episodes; measure"):
         named(["setfit"], 1)

@@ -1,7 +1,6 @@
 """Folders of learned numbers: what goes in comes out, and nothing else comes out."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,6 @@ import torch
 from running import refused
 from safetensors.torch import save_file
 
-from episodes import InputError
 from metawarp.inits import storage
 
 TENSORS = {
@@ -159,33 +157,6 @@ def test_a_folder_that_cannot_be_written_to_is_refused():
         storage.save(Path("/proc/self"), "thing", TENSORS, {})
 
 
-def test_a_claimed_folder_is_made_and_left_empty(tmp_path):
-    storage.claim_folder(tmp_path / "a" / "b", ["marker"], kind="task")
-    assert list((tmp_path / "a" / "b").iterdir()) == []
-
-
-def test_another_run_is_written_over_on_request_only(tmp_path):
-    (tmp_path / "marker").write_text("theirs")
-    with refused(f"output folder '{tmp_path}' holds another run (marker); choose another folder, or --overwrite."):
-        storage.claim_folder(tmp_path, ["marker"], kind="task")
-    with refused(
-        f"marker in the folder {str(tmp_path)!r} is not of a metawarp-task and is left alone; choose another folder."
-    ):
-        storage.claim_folder(tmp_path, ["marker"], kind="task", overwrite=True)
-    storage.mark(tmp_path, "task")
-    storage.claim_folder(tmp_path, ["marker"], kind="task", overwrite=True)
-    storage.claim_folder(tmp_path, ["other marker"], kind="task")
-    assert (tmp_path / "marker").read_text() == "theirs"
-
-
-def test_text_is_replaced_whole(tmp_path):
-    file = tmp_path / "a.txt"
-    storage.write_text(file, "long text " * 10)
-    storage.write_text(file, "kürzer\n")
-    assert file.read_bytes() == "kürzer\n".encode()
-    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
-
-
 def test_no_source_reads_or_writes_pickle():
     root = Path(__file__).parent.parent
     sources = [file for package in ("metawarp", "episodes") for file in (root / package).rglob("*.py")]
@@ -193,16 +164,6 @@ def test_no_source_reads_or_writes_pickle():
     forbidden = ("torch.save", "torch.load", "import pickle", "from pickle", "joblib", "cloudpickle", "allow_pickle")
     found = [(file.name, word) for file in sources for word in forbidden if word in file.read_text(encoding="utf-8")]
     assert found == []
-
-
-def test_what_another_kind_of_run_wrote_is_kept_in_spite_of_overwrite(tmp_path):
-    (tmp_path / "config.json").write_text('{"format": "something else"}', encoding="utf-8")
-    message = (
-        f"config.json in the folder {str(tmp_path)!r} is not of a metawarp-task and is left alone; "
-        "choose another folder."
-    )
-    with pytest.raises(InputError, match=re.escape(message)):
-        storage.claim_folder(tmp_path, ["config.json"], kind="task", overwrite=True)
 
 
 def test_nothing_is_saved_over_something_of_another_kind(tmp_path):

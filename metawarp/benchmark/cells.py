@@ -16,7 +16,7 @@ from episodes.sampler import Sampler, WrongLabels, bounds
 from metawarp.backbones.backbone import Backbone
 from metawarp.benchmark.keys import backbone_name, has_model, load, needs_training, ready_init, training_key
 from metawarp.benchmark.plan import Cell, Contender, Setting
-from metawarp.evaluation.baseline_table import Bench, baseline_numbers, build
+from metawarp.evaluation.baseline_table import BASELINES, Bench, build
 from metawarp.evaluation.baselines import SentenceEncoder
 from metawarp.evaluation.calibration import bins_of, calibration_error
 from metawarp.evaluation.cost import cost_of, numbers_a_task
@@ -24,9 +24,9 @@ from metawarp.evaluation.evaluate import seen_in_training
 from metawarp.evaluation.protocol import validation_sampler
 from metawarp.evaluation.scores import Predictor, metawarp_predictor, score
 from metawarp.inits.init import Init
-from metawarp.inits.storage import write_text
 from metawarp.meta_learning.meta_gradients import inner_loop
 from metawarp.model.warp import Warp
+from metawarp.outputs import write_text
 from metawarp.training.run_folder import CHECKPOINT
 from metawarp.training.train import train
 
@@ -142,7 +142,7 @@ def _predictor(
         seed=cell.seed,
     )
     predictors, chosen = build([baseline], bench)
-    facts |= {"chosen_on_validation_classes": chosen, "numbers_a_task": baseline_numbers(baseline, bench, ways)}
+    facts |= {"chosen_on_validation_classes": chosen, "numbers_a_task": BASELINES[baseline].numbers(bench, ways)}
     return predictors[baseline], facts
 
 

@@ -11,6 +11,7 @@ from episodes import ClassSplit, Corpus, InputError
 from episodes.reading import BUNDLED
 from metawarp.benchmark.plan import Cell, key_of
 from metawarp.benchmark.plan_file import CONFIGS
+from metawarp.evaluation.baseline_table import BASELINES
 from metawarp.evaluation.protocol import SPLITS
 from metawarp.inits.init import Init
 from metawarp.training.config import RECIPE
@@ -72,7 +73,7 @@ def needs_training(cell: Cell) -> bool:
 
 def has_model(cell: Cell) -> bool:
     """Whether a cell depends on the model that its training would have."""
-    return cell.contender.baseline in (None, "repverb", "warp-random", "warp-mask")
+    return cell.contender.baseline is None or BASELINES[cell.contender.baseline].has_model
 
 
 def ready_init(cell: Cell) -> Init | None:

@@ -12,7 +12,7 @@ from typing import Any
 from episodes import InputError
 from episodes.errors import listing
 from episodes.sampler import Range, bounds
-from metawarp.evaluation.baseline_table import BASELINES, NEED_SUPPORT
+from metawarp.evaluation.baseline_table import BASELINES
 from metawarp.evaluation.scores import require_interval
 
 
@@ -160,7 +160,8 @@ def cells_of(table: Table) -> Iterator[tuple[str, str, str, Cell]]:
     for corpus in table.corpora:
         for at, setting in table.settings.items():
             for who, contender in table.contenders.items():
-                if contender.baseline in NEED_SUPPORT and bounds(setting.k_shot)[0] == 0:
+                needs = contender.baseline is not None and BASELINES[contender.baseline].needs_support
+                if needs and bounds(setting.k_shot)[0] == 0:
                     continue  # nothing that it could learn from
                 train_on = contender.train_on or (corpus,)
                 if contender.train_on == "others":

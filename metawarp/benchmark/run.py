@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from episodes import InputError
 from episodes.errors import listing
+from metawarp import outputs
 from metawarp.benchmark.cells import measure, sampler_of, train_for
 from metawarp.benchmark.keys import cell_key, load, needs_training, reader_key, training_key
 from metawarp.benchmark.plan import Cell, cells_of
@@ -25,7 +26,6 @@ from metawarp.benchmark.plan_file import read_plan
 from metawarp.benchmark.report import html_report, markdown_report
 from metawarp.benchmark.report_plots import PLOTS
 from metawarp.benchmark.results import CELLS, cell_file, results_of
-from metawarp.inits import storage
 
 logger = logging.getLogger(__name__)
 
@@ -68,8 +68,8 @@ def benchmark(
         for corpus, setting in product(table.corpora, table.settings.values()):
             sampler_of(load(corpus, data)[1].test, setting)  # refuses what no episode can be drawn for, now
     trainings = {training_key(cell, data): cell for cell in cells.values() if needs_training(cell)}
-    storage.claim_folder(folder, [RESULTS, f"{REPORT}.md", f"{REPORT}.html"], kind=KIND, overwrite=True)
-    storage.mark(folder, KIND)
+    outputs.claim_folder(folder, [RESULTS, f"{REPORT}.md", f"{REPORT}.html"], kind=KIND, overwrite=True)
+    outputs.mark(folder, KIND)
     (folder / CELLS).mkdir(exist_ok=True)
     todo = [key for key in cells if not cell_file(folder, key).exists()]
     missing = {key: c for key, c in trainings.items() if not (folder / TRAININGS / key / "init.safetensors").exists()}
@@ -81,9 +81,9 @@ def benchmark(
         groups.setdefault(reader_key(cells[key], data), {})[cell_file(folder, key)] = cells[key]
     _each(measure, [(group, data, trained) for group in groups.values()], workers, "readers")
     results = results_of(found, wanted, data, folder)
-    storage.write_text(folder / RESULTS, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-    storage.write_text(folder / f"{REPORT}.md", markdown_report(results))
-    storage.write_text(folder / f"{REPORT}.html", html_report(results, f"metawarp: {Path(plan).stem}"))
+    outputs.write_text(folder / RESULTS, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    outputs.write_text(folder / f"{REPORT}.md", markdown_report(results))
+    outputs.write_text(folder / f"{REPORT}.html", html_report(results, f"metawarp: {Path(plan).stem}"))
     return results
 
 

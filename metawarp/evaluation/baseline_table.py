@@ -64,17 +64,20 @@ def named(names: Sequence[str], shots: int) -> list[str]:
     if list(names) == ["none"]:
         return []
     if list(names) == ["all"]:
-        return [name for name in BASELINES if name != "setfit" and (shots or name not in NEED_SUPPORT)]
+        return [name for name, found in BASELINES.items() if found.in_all and (shots or not found.needs_support)]
     for word in ("all", "none"):
         if word in names:
             raise InputError(f"{word!r} stands for every baseline or for no one, and has no other name beside it.")
     unknown = [name for name in names if name not in BASELINES]
     if unknown:
         raise InputError(f"unknown baselines {listing(unknown)}; known: all, none, {listing(BASELINES)}.")
-    if "setfit" in names and processes.count() > 1:
-        raise InputError("SetFit trains in all processes at once and cannot share episodes; measure it in one.")
-    impossible = [name for name in names if name in NEED_SUPPORT] if not shots else []
-    if impossible:
+    alone = [name for name in names if not BASELINES[name].shares_episodes]
+    if alone and processes.count() > 1:
+        raise InputError(
+            f"{listing(alone)} trains in all processes at once and cannot share episodes; measure it in one."
+        )
+    impossible = [name for name in names if BASELINES[name].needs_support]
+    if impossible and not shots:
         raise InputError(f"at zero shots there is nothing that {listing(impossible)} could learn from; leave them out.")
     return list(names)
 
@@ -84,25 +87,10 @@ def build(names: Sequence[str], bench: Bench) -> tuple[dict[str, Predictor], dic
     predictors: dict[str, Predictor] = {}
     chosen: dict[str, object] = {}
     for name in names:
-        predictors[name], parameters = BASELINES[name](bench)
+        predictors[name], parameters = BASELINES[name].build(bench)
         if parameters:
             chosen[name] = parameters
     return predictors, chosen
-
-
-def baseline_numbers(name: str, bench: Bench, ways: int) -> int:
-    """Numbers that a task of so many classes keeps beside the frozen backbone."""
-    size, backbone = bench.encode.warp.row_size, bench.warp.backbone
-    if name == "setfit":
-        return sum(weights.numel() for weights in backbone.model.parameters()) + ways * (size + 1)
-    if name in ("warp-random", "warp-mask"):
-        return numbers_a_task(bench.warp, bench.init.inner, ways)
-    if name == "repverb":
-        return ways * backbone.feature_size
-    return ways * (size + (name == "logistic-regression"))
-
-
-Builder = Callable[[Bench], tuple[Predictor, dict[str, object]]]
 
 
 def _prototypes(bench: Bench) -> tuple[Predictor, dict[str, object]]:
@@ -159,15 +147,54 @@ def _setfit(bench: Bench) -> tuple[Predictor, dict[str, object]]:
     return partial(baselines.setfit, bench.warp.backbone, bench.seed), {}
 
 
-BASELINES: dict[str, Builder] = {
-    "prototypes": _prototypes,
-    "prototypes+names": _prototypes_and_names,
-    "logistic-regression": _logistic_regression,
-    "tuned-rows": _tuned_rows,
-    "repverb": _support_rows,
-    "warp-random": _warp_random,
-    "warp-mask": _warp_mask,
-    "setfit": _setfit,
+def _rows(bench: Bench, ways: int) -> int:
+    return ways * bench.encode.warp.row_size
+
+
+def _rows_with_bias(bench: Bench, ways: int) -> int:
+    return ways * (bench.encode.warp.row_size + 1)
+
+
+def _mask_rows(bench: Bench, ways: int) -> int:
+    return ways * bench.warp.backbone.feature_size
+
+
+def _as_the_init(bench: Bench, ways: int) -> int:
+    return numbers_a_task(bench.warp, bench.init.inner, ways)
+
+
+def _whole_model(bench: Bench, ways: int) -> int:
+    return sum(weights.numel() for weights in bench.warp.backbone.model.parameters()) + _rows_with_bias(bench, ways)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A row of the table.
+
+    Attributes:
+        build: the predictor, and the hyper-parameters chosen for it.
+        numbers: how many numbers a task of so many classes keeps beside the frozen backbone.
+        needs_support: whether it says nothing about a class without support texts.
+        has_model: whether it reads texts as the init's model does, and not as sentence embeddings.
+        in_all: whether "all" means it too; not what takes more time than all others together.
+        shares_episodes: whether several processes can share its episodes.
+    """
+
+    build: Callable[[Bench], tuple[Predictor, dict[str, object]]]
+    numbers: Callable[[Bench, int], int] = _rows
+    needs_support: bool = False
+    has_model: bool = False
+    in_all: bool = True
+    shares_episodes: bool = True
+
+
+BASELINES: dict[str, Baseline] = {
+    "prototypes": Baseline(_prototypes, needs_support=True),
+    "prototypes+names": Baseline(_prototypes_and_names),
+    "logistic-regression": Baseline(_logistic_regression, _rows_with_bias, needs_support=True),
+    "tuned-rows": Baseline(_tuned_rows),
+    "repverb": Baseline(_support_rows, _mask_rows, needs_support=True, has_model=True),
+    "warp-random": Baseline(_warp_random, _as_the_init, has_model=True),
+    "warp-mask": Baseline(_warp_mask, _as_the_init, has_model=True),
+    "setfit": Baseline(_setfit, _whole_model, needs_support=True, in_all=False, shares_episodes=False),
 }
-NEED_SUPPORT = ("prototypes", "logistic-regression", "repverb", "setfit")
-"""Baselines that say nothing about a class without support texts."""

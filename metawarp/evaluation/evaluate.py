@@ -13,13 +13,12 @@ from typing import Any
 from episodes import Corpus, EpisodeSampler
 from episodes.errors import listing
 from episodes.sampler import Range, bounds
-from metawarp import processes
+from metawarp import outputs, processes
 from metawarp.backbones.backbone import Backbone
 from metawarp.evaluation import baseline_table
 from metawarp.evaluation.baselines import SentenceEncoder
 from metawarp.evaluation.protocol import tested_classes, validation_sampler, versions
 from metawarp.evaluation.scores import INTERVAL, compare, metawarp_predictor, require_interval
-from metawarp.inits import storage
 from metawarp.inits.init import Init, identity
 
 logger = logging.getLogger(__name__)
@@ -79,7 +78,7 @@ def evaluate(
     require_interval(episodes)
     file, device = None if output is None else Path(output), processes.connect(device)
     if file is not None:
-        processes.by_main(lambda: storage.claim_file(file, overwrite=overwrite))
+        processes.by_main(lambda: outputs.claim_file(file, overwrite=overwrite))
     started = init if isinstance(init, Init) else Init.from_pretrained(init)
     loaded = corpus if isinstance(corpus, Corpus) else Corpus.load(corpus)
     parts, tested = tested_classes(loaded, splits, split)
@@ -129,7 +128,7 @@ def evaluate(
     }
     results = {"protocol": protocol, **compare(predictors, sampler, episodes)}
     if file is not None and processes.is_main():
-        storage.write_text(file, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+        outputs.write_text(file, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     return results
 
 

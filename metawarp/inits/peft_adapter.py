@@ -21,9 +21,9 @@ from metawarp.adaptation.inner_loop import InnerLoop
 from metawarp.backbones.backbone import Backbone
 from metawarp.forms.low_rank import require_peft
 from metawarp.inits.init import Init
-from metawarp.inits.storage import claim_folder, write_whole
 from metawarp.model.config import WarpConfig
 from metawarp.model.warp import Warp
+from metawarp.outputs import claim_folder, write_whole
 from metawarp.texts.template import Template
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,7 @@ from safetensors.torch import save as serialized
 from torch import Tensor
 
 from episodes import InputError
-
-FORMAT_VERSION = 1
+from metawarp.outputs import FORMAT_VERSION, refuse_foreign, write_text, write_whole
 
 
 def save(
@@ -45,7 +43,7 @@ def save(
         InputError: the folder holds something of another kind, or cannot be written.
     """
     file = folder / f"{kind}.safetensors"
-    _refuse_foreign(folder, kind, ["config.json", file.name, *(["README.md"] if card is not None else [])])
+    refuse_foreign(folder, kind, ["config.json", file.name, *(["README.md"] if card is not None else [])])
     try:
         folder.mkdir(parents=True, exist_ok=True)
         data = serialized({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
@@ -101,90 +99,3 @@ def load(folder: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if bad:
         raise InputError(f"{str(file)!r} holds numbers that are not finite in {', '.join(sorted(bad))}.")
     return tensors, config
-
-
-def write_whole(file: Path, data: bytes) -> None:
-    """Write a file whole or not at all, so that a killed run leaves the old one.
-
-    Tensors come here serialized: `save_file` raises no OSError, and its files are the owner's alone.
-    """
-    part = file.with_name(file.name + ".part")
-    part.write_bytes(data)
-    os.replace(part, file)
-
-
-def write_text(file: Path, text: str) -> None:
-    """Write a text file in UTF-8, whole or not at all."""
-    write_whole(file, text.encode())
-
-
-def claim_folder(
-    folder: Path,
-    files: Sequence[str],
-    *,
-    kind: str,
-    overwrite: bool = False,
-    advice: str = "choose another folder, or --overwrite",
-) -> None:
-    """Make sure, before the work begins, that its files can be written into a folder and that none is lost.
-
-    Args:
-        folder: made where it is missing.
-        files: names of the files that are going to be written; other files are never touched.
-        kind: what is going to be saved there with `save`.
-        overwrite: whether files of the same kind of run may be written over.
-        advice: what can be done where there is a run already.
-
-    Raises:
-        InputError: the files are there already; they are of another kind; or the folder cannot be written.
-    """
-    there = [name for name in files if (folder / name).exists()]
-    if there and not overwrite:
-        raise InputError(f"output folder {str(folder)!r} holds another run ({there[0]}); {advice}.")
-    _refuse_foreign(folder, kind, there)
-    _require_writable(folder)
-
-
-def claim_file(file: Path, *, overwrite: bool = False) -> None:
-    """Make sure, before the work begins, that a file can be written and that none is lost.
-
-    Raises:
-        InputError: the file is there already, or is a folder; or its folder cannot be written.
-    """
-    if file.is_dir():
-        raise InputError(f"output {str(file)!r} is a folder; name a file.")
-    if file.exists() and not overwrite:
-        raise InputError(f"output file {str(file)!r} exists already; choose another name, or --overwrite.")
-    _require_writable(file.parent)
-
-
-def _require_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".metawarp-probe"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"output folder {str(folder)!r} cannot be written: {error.strerror}.") from error
-
-
-def mark(folder: Path, kind: str) -> None:
-    """Write a config.json that says whose the folder is, for a run that is going to `save` there at its end."""
-    write_text(folder / "config.json", json.dumps({"format": f"metawarp-{kind}", "format_version": FORMAT_VERSION}))
-
-
-def _refuse_foreign(folder: Path, kind: str, files: Sequence[str]) -> None:
-    """Refuse to write over files of a folder that is not marked as one of this kind, --overwrite or not."""
-    foreign = [name for name in files if (folder / name).exists()]
-    if foreign and not _holds(folder, kind):
-        raise InputError(
-            f"{foreign[0]} in the folder {str(folder)!r} is not of a metawarp-{kind} and is left alone; "
-            "choose another folder."
-        )
-
-
-def _holds(folder: Path, kind: str) -> bool:
-    try:
-        return json.loads((folder / "config.json").read_text(encoding="utf-8"))["format"] == f"metawarp-{kind}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return False

@@ -11,7 +11,7 @@ from episodes import InputError
 from episodes.cleaning import refuse_unusable_texts, usable_rows
 from episodes.errors import listing
 from episodes.reading import read_table
-from metawarp.inits import storage
+from metawarp import outputs
 from metawarp.inits.init import Init
 from metawarp.reuse.classifier import WarpClassifier
 from metawarp.reuse.labels import Examples
@@ -58,7 +58,7 @@ def fit(
         InputError: neither data nor class names; data, init or output cannot be used; a text stands under two labels.
         ImportError: backbone "minilm" without its extra.
     """
-    storage.claim_folder(Path(output), ("task.safetensors", "config.json"), kind="task", overwrite=overwrite)
+    outputs.claim_folder(Path(output), ("task.safetensors", "config.json"), kind="task", overwrite=overwrite)
     texts: list[str] = []
     labels: list[str] = []
     if data is not None:
@@ -181,7 +181,7 @@ def export(
         InputError: the task cannot be used or exported, or the file not be written.
         ImportError: onnx is not installed.
     """
-    storage.claim_file(Path(output), overwrite=overwrite)
+    outputs.claim_file(Path(output), overwrite=overwrite)
     model = Task.load(task, backbone, any_backbone=any_backbone)
     model.save_onnx(output)
     return model
@@ -194,6 +194,6 @@ def write_predictions(output: str, predictions: Iterator[Mapping[str, Any]], *, 
         InputError: the file is there already, or its folder cannot be written.
     """
     file = Path(output)
-    storage.claim_file(file, overwrite=overwrite)
+    outputs.claim_file(file, overwrite=overwrite)
     lines = [json.dumps(prediction, ensure_ascii=False) + "\n" for prediction in predictions]
-    storage.write_text(file, "".join(lines))
+    outputs.write_text(file, "".join(lines))

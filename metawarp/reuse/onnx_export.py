@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from episodes import InputError
 from episodes.errors import first_line
-from metawarp.inits.storage import write_whole
 from metawarp.model.prompted_features import PromptedFeatures
 from metawarp.model.warp import State, Warp
+from metawarp.outputs import write_whole
 from metawarp.texts.encoded import EncodedBatch
 
 LARGEST = 2**31

@@ -13,8 +13,7 @@ from safetensors.torch import save as serialized
 from torch import Tensor
 
 from episodes import InputError
-from metawarp import processes
-from metawarp.inits import storage
+from metawarp import outputs, processes
 
 CHECKPOINT, LOG = "checkpoint.safetensors", "log.jsonl"
 
@@ -58,7 +57,7 @@ class RunFolder:
             for group, members in groups.items()
             for name, tensor in members.items()
         }
-        storage.write_whole(self.folder / CHECKPOINT, serialized(tensors, metadata={"progress": json.dumps(progress)}))
+        outputs.write_whole(self.folder / CHECKPOINT, serialized(tensors, metadata={"progress": json.dumps(progress)}))
 
     def load(self, device: torch.device) -> tuple[Groups, dict[str, Any]]:
         """What `save` wrote last.

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from episodes import Corpus
 from episodes.sampler import Range
-from metawarp import processes
+from metawarp import outputs, processes
 from metawarp.adaptation.inner_loop import InnerRates
 from metawarp.backbones.backbone import Backbone
 from metawarp.evaluation.protocol import Names
-from metawarp.inits import storage
 from metawarp.inits.init import Init
 from metawarp.meta_learning.meta_gradients import DEFAULT, inner_loop
 from metawarp.model.config import WarpConfig
@@ -142,7 +141,7 @@ def train(
 def _begin_run(folder: Path, data: TrainingData) -> None:
     for name in OWN_INIT:  # an old init beside the new split would be tested on classes that it has seen
         (folder / name).unlink(missing_ok=True)
-    storage.mark(folder, "init")
+    outputs.mark(folder, "init")
     data.write_splits(folder)
 
 
@@ -151,4 +150,4 @@ def _claim_run(folder: Path, n_corpora: int, overwrite: bool) -> None:
     if (folder / CHECKPOINT).exists():
         advice = "choose another folder, go on with it by --resume, or --overwrite"
     files = [*OWN_INIT, CHECKPOINT, *split_files(n_corpora), LOG, CURVE]
-    storage.claim_folder(folder, files, kind="init", overwrite=overwrite, advice=advice)
+    outputs.claim_folder(folder, files, kind="init", overwrite=overwrite, advice=advice)
