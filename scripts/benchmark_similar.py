@@ -27,7 +27,7 @@ from metawarp.reuse.similar import Suitability, averaged, models, rank
 OUTPUT = Path("benchmarks/similar.json")
 SHOTS = (1, 5)
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0)
-BOTH, LIKELIHOOD, WAY = "by both", "by texts left out", "by the way of the prompt"
+BOTH, LIKELIHOOD, DIRECTION = "by both", "by texts left out", "by the direction of the prompt"
 
 
 def main() -> None:
@@ -68,10 +68,10 @@ def picked_by_weight(inits: dict[str, Init], own: str, backbone: Backbone, episo
     return np.mean(first, axis=0).round(3).tolist()
 
 
-def _best(ranking: dict[str, Suitability], likelihood: float, way: float) -> str:
+def _best(ranking: dict[str, Suitability], likelihood: float, direction: float) -> str:
     return max(
         ranking,
-        key=lambda name: likelihood * ranking[name].log_likelihood + way * ranking[name].prompt_similarity,
+        key=lambda name: likelihood * ranking[name].log_likelihood + direction * ranking[name].prompt_similarity,
     )
 
 
@@ -81,10 +81,10 @@ def measured(inits: dict[str, Init], own: str, backbone: Backbone, episodes: lis
     every = {**inits, GENERAL: general}
     warps = models(every, dict.fromkeys(every, backbone))
     right: dict[str, list[float]] = {}
-    first: dict[str, list[bool]] = {BOTH: [], LIKELIHOOD: [], WAY: []}
+    first: dict[str, list[bool]] = {BOTH: [], LIKELIHOOD: [], DIRECTION: []}
     for episode in tqdm(episodes, desc=own):
         ranking = rank(inits, warps, episode)
-        best = {BOTH: next(iter(ranking)), LIKELIHOOD: _best(ranking, 1.0, 0.0), WAY: _best(ranking, 0.0, 1.0)}
+        best = {BOTH: next(iter(ranking)), LIKELIHOOD: _best(ranking, 1.0, 0.0), DIRECTION: _best(ranking, 0.0, 1.0)}
         each = {name: accuracy(init, warps[name], episode) for name, init in every.items()}
         mean = averaged(inits, ranking, len(episode.support_labels))
         starts = {
@@ -97,8 +97,8 @@ def measured(inits: dict[str, Init], own: str, backbone: Backbone, episodes: lis
         }
         for name, share in starts.items():
             right.setdefault(name, []).append(share)
-        for way, name in best.items():
-            first[way].append(name == own)
+        for by, name in best.items():
+            first[by].append(name == own)
     return {
         "own init first": {name: float(np.mean(times)) for name, times in first.items()},
         "accuracy": {name: [float(np.mean(one)), interval(np.array(one))] for name, one in right.items()},

@@ -12,24 +12,23 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from engine_cases import HALF, LATE, PEER
-from safetensors.torch import load_file
 
 from metawarp.backbones.architectures import described
-from metawarp.benchmark.report import calibrations_of, markdown, tables_of
+from metawarp.benchmark.report import calibrations_of, costs_of, markdown, tables_of
 from metawarp.benchmark.report_plots import PLOTS
 from metawarp.evaluation.cost import COSTS
 from metawarp.outputs import write_text
 
 FIELD, ENGINES = Path("benchmarks/field.json"), Path("benchmarks/engines.json")
-FORMS = Path("benchmarks/forms.json")
-SIMILAR = Path("benchmarks/similar.json")
-ELSEWHERE = {"forms": FORMS, "windows": FORMS}
+FORMS, SIMILAR = Path("benchmarks/forms.json"), Path("benchmarks/similar.json")
+ELSEWHERE = dict.fromkeys(("forms", "one-task", "steps", "windows"), FORMS)
 """Where tables are kept that are not in FIELD."""
-RESULTS = ("README.md", "docs/results.md")
+RESULTS = ("README.md", "docs/results.md", "docs/forms.md")
+KINDS = {"": tables_of, "calibration": calibrations_of, "costs": costs_of}
+"""What is written of a table, by what stands in its mark behind its name and a comma."""
 MARK = "<!-- {}: written by scripts/write_tables.py -->"
 PICTURE = r"\((?:docs/)?([a-z]+)-([a-z]+)\.png\)"
 """Table and plot of a picture; it lies in docs/."""
@@ -44,19 +43,17 @@ def main() -> None:
     parser.add_argument("--take", type=Path, nargs="+", default=[], help="results.json of `metawarp benchmark`")
     for taken in parser.parse_args().take:
         take(taken)
-    engines, field = (json.loads(file.read_text(encoding="utf-8")) for file in (ENGINES, FIELD))
+    engines, field, forms = (json.loads(file.read_text(encoding="utf-8")) for file in (ENGINES, FIELD, FORMS))
+    tables = field | forms
     for file in RESULTS:
         text = Path(file).read_text(encoding="utf-8")
-        for mark in set(re.findall(MARK.format("([a-z-]+(?:, calibration)?)"), text)):
+        for mark in set(re.findall(MARK.format("([a-z-]+(?:, [a-z]+)?)"), text)):
             table, _, kind = mark.partition(", ")
-            if table in field:
-                put(file, mark, joined((calibrations_of if kind else tables_of)(field[table])))
-        for table, plot in (found for found in re.findall(PICTURE, text) if found[0] in field):
-            PLOTS[plot](field[table]).savefig(f"docs/{table}-{plot}.png", dpi=90)
+            if table in tables:
+                put(file, mark, joined(KINDS[kind](tables[table])))
+        for table, plot in (found for found in re.findall(PICTURE, text) if found[0] in tables):
+            PLOTS[plot](tables[table]).savefig(f"docs/{table}-{plot}.png", dpi=90)
     put("docs/backbones.md", "backbones", backbone_table())
-    forms = json.loads(FORMS.read_text(encoding="utf-8"))
-    put("docs/forms.md", "forms", forms_table(forms["forms"]))
-    put("docs/forms.md", "windows", joined(tables_of(forms["windows"])))
     put("docs/forms.md", "similar", similar_table(json.loads(SIMILAR.read_text(encoding="utf-8"))))
     put("docs/engine.md", "engines", engine_table(engines))
     put("docs/engine.md", "figures", figures_table(engines))
@@ -73,52 +70,17 @@ def put(file: str, name: str, table: str) -> None:
 
 def take(results: Path) -> None:
     """Keep the figures of a benchmark's results, and of tables measured before that these do not have."""
-    trained, tables = trainings_beside(results), json.loads(results.read_text(encoding="utf-8"))["tables"]
-    for name, table in tables.items():
+    for name, table in json.loads(results.read_text(encoding="utf-8"))["tables"].items():
         file = ELSEWHERE.get(name, FIELD)
         kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         unused = LARGE if "cost" in table["plots"] else (*LARGE, *COSTS)
         for settings in table["corpora"].values():
             for setting in settings.values():
                 for found in setting["contenders"].values():
-                    found |= trained.get(found["init_sha256"][0], {}) if file is FORMS else {}
                     for name_of in unused:
                         found.pop(name_of, None)
         kept[name] = table
         write_text(file, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
-
-
-def trainings_beside(results: Path) -> dict[str, dict[str, float]]:
-    """By the sha256 of an init: how many numbers it has, and how long a task of its training took."""
-    found = {}
-    for config in results.parent.glob("trainings/*/config.json"):
-        if not (config.parent / "init.safetensors").exists():
-            continue
-        log = [json.loads(line) for line in (config.parent / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-        numbers = sum(tensor.numel() for tensor in load_file(config.parent / "init.safetensors").values())
-        found[json.loads(config.read_text(encoding="utf-8"))["sha256"]] = {
-            "numbers": numbers,
-            "training_seconds_a_task": 1 / median(entry["tasks_per_second"] for entry in log),
-        }
-    return found
-
-
-def forms_table(found: dict[str, Any]) -> str:
-    """Form × accuracy of each corpus and setting, and costs on the first corpus at the last setting."""
-    places = [(corpus, setting) for corpus, settings in found["corpora"].items() for setting in settings]
-    header = ["form", "numbers learned", *(f"{corpus}, {setting}" for corpus, setting in places)]
-    header += ["numbers kept a task", "s to adapt", "s a task of training"]
-    rows = []
-    first = next(iter(found["corpora"].values()))
-    for form, costs in list(first.values())[-1]["contenders"].items():
-        cells = [form, f"{costs['numbers']:,}" if "numbers" in costs else "–"]
-        for corpus, setting in places:
-            measured = found["corpora"][corpus][setting]["contenders"][form]
-            cells.append(f"{100 * measured['accuracy']:.1f} ± {100 * measured['ci95']:.1f}")
-        cells += [f"{costs['numbers_a_task']:,.0f}", f"{costs['seconds_a_task']:.2f}"]
-        cells.append(f"{costs['training_seconds_a_task']:.2f}" if "training_seconds_a_task" in costs else "–")
-        rows.append(cells)
-    return markdown(header, rows)
 
 
 def similar_table(found: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ from metawarp.benchmark.cells import _cut, _reader, sampler_of, train_for
 from metawarp.benchmark.keys import cell_key, load, reader_key, training_key
 from metawarp.benchmark.plan import Contender, Setting, cells_of
 from metawarp.benchmark.plan_file import read_plan
-from metawarp.benchmark.report import calibrations_of
+from metawarp.benchmark.report import calibrations_of, costs_of
 from metawarp.benchmark.report_plots import PLOTS
 from metawarp.benchmark.run import benchmark
 from metawarp.cli import main
@@ -148,9 +148,36 @@ def test_probabilities_are_weighed_over_all_trainings(done):
 
 def test_differences_are_paired_with_the_best_baseline(done):
     setting = done[1]["tables"]["main"]["corpora"]["one"]["all"]
+    assert setting["compared_with"] == setting["best_baseline"]
     best, mine = (np.array(setting["contenders"][n]["per_episode"]) for n in (setting["best_baseline"], "untrained"))
     assert setting["paired"]["untrained"]["difference"] == pytest.approx((mine - best).mean())
     assert all(0 <= paired["p_holm"] <= 1 for paired in setting["paired"].values())
+
+
+def test_or_with_the_contender_that_a_table_names(data, tmp_path):
+    contenders = {"names": {"baseline": "prototypes+names"}, "start": {"meta_trained": False}}
+    table = table_of(contenders=contenders, compare_with="start")
+    plan = plan_of(data, tmp_path, tables=table)
+    found = benchmark(plan, str(tmp_path / "out"), data=str(data))["tables"]["t"]["corpora"]["one"]["s"]
+    assert (found["best_baseline"], found["compared_with"], list(found["paired"])) == ("names", "start", ["names"])
+    names, start = (np.array(found["contenders"][name]["per_episode"]) for name in ("names", "start"))
+    assert found["paired"]["names"]["difference"] == pytest.approx((names - start).mean())
+
+
+def test_of_an_init_it_is_known_how_large_it_is_and_how_long_a_task_of_its_training_takes(done):
+    folder, results = done
+    found = results["tables"]["main"]["corpora"]["one"]["all"]["contenders"]
+    for training in (folder / "out" / "trainings").iterdir():
+        if Init.load(training).fingerprint in found["learned"]["init_sha256"]:
+            numbers = sum(tensor.numel() for tensor in Init.load(training).tensors.values())
+            assert found["learned"]["numbers_learned"] == numbers == found["untrained"]["numbers_learned"]
+    assert found["learned"]["training_seconds_a_task"] > 0
+    assert "training_seconds_a_task" not in found["untrained"] and "numbers_learned" not in found["names"]
+    header, *rows = next(costs_of(results["tables"]["main"]))
+    assert header[-2:] == ["numbers of the init", "seconds of a training task"]
+    assert {row[0]: row[-1] != "–" for row in rows} == {
+        name: "training_seconds_a_task" in one for name, one in found.items()
+    }
 
 
 def test_a_confusion_matrix_counts_every_query(done):
@@ -215,7 +242,7 @@ def test_an_untrained_contender_is_the_start_of_its_own_training(data, tmp_path)
     cells = [
         c for *_, c in cells_of(read_plan(plan_of(data, tmp_path, tables=table_of(contenders=contenders))).tables["t"])
     ]
-    one, other = (_reader(cell, str(data), tmp_path)[0].tensors["prompt"] for cell in cells)
+    one, other = (_reader(cell, str(data), None)[0].tensors["prompt"] for cell in cells)
     assert not one.equal(other)
 
 
@@ -345,8 +372,9 @@ def test_a_dtype_of_the_plan_is_what_inits_are_trained_and_everybody_is_read_in(
     contenders = {"learned": {"training": half}, "names": names, "names in half": {**names, "training": half}}
     plan = read_plan(plan_of(data, tmp_path, tables=table_of(contenders=contenders)))
     cells = {who: cell for *_, who, cell in cells_of(plan.tables["t"])}
-    assert Init.load(train_for(cells["learned"], str(data), tmp_path)).training["dtype"] == "bfloat16"
-    _, warp, encode = _reader(cells["learned"], str(data), tmp_path)
+    trained = train_for(cells["learned"], str(data), tmp_path)
+    assert Init.load(trained).training["dtype"] == "bfloat16"
+    _, warp, encode = _reader(cells["learned"], str(data), trained)
     assert (warp.backbone.dtype, encode.warp.backbone.dtype) == (torch.bfloat16, torch.bfloat16)
     assert reader_key(cells["names"], str(data)) != reader_key(cells["names in half"], str(data))
 
@@ -403,6 +431,10 @@ def test_others_are_all_corpora_of_the_table_but_the_tested_one(data, tmp_path):
             "contender 'c': init 'general' is trained already; leave out train_on, classes, texts, ",
         ),
         ({"tables": table_of(corpora="one")}, "table 't': corpora is 'one'; it must be a list."),
+        (
+            {"tables": table_of(compare_with="d")},
+            "table 't': compare_with is 'd', which is no contender; there are c.",
+        ),
         ({"tables": {"t": []}}, "table 't' is []; it must be a mapping of title, corpora, settings, contenders, "),
     ],
 )
@@ -477,7 +509,7 @@ def test_the_plan_of_the_documentation_can_be_read(tmp_path):
     assert len(list(cells_of(read_plan(tmp_path / "tickets.yaml").tables["tickets"]))) == 3 * 7
 
 
-@pytest.mark.parametrize("file", ["field.yaml"])
+@pytest.mark.parametrize("file", ["field.yaml", "forms.yaml"])
 def test_the_plans_of_the_repository_can_be_read(file):
     for table in read_plan(ROOT / "benchmarks" / file).tables.values():
         assert list(cells_of(table))

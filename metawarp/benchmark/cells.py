@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from metawarp.inits.init import Init
 from metawarp.meta_learning.meta_gradients import inner_loop
 from metawarp.model.warp import Warp
 from metawarp.outputs import write_text
-from metawarp.training.run_folder import CHECKPOINT
+from metawarp.training.run_folder import CHECKPOINT, read_log
 from metawarp.training.train import train
 
 COST_EPISODES = 6
@@ -72,11 +73,13 @@ def _cut(corpus: Corpus, split: ClassSplit, contender: Contender) -> tuple[Corpu
 
 def measure(cells: Mapping[Path, Cell], data: str, trainings: Path) -> None:
     """Measure cells of one `reader_key`, and write the file of each."""
-    init, warp, encode = _reader(next(iter(cells.values())), data, trainings)
+    first = next(iter(cells.values()))
+    trained = trainings / training_key(first, data) if needs_training(first) else None
+    init, warp, encode = _reader(first, data, trained)
     for file, cell in cells.items():
         (_, split), setting = load(cell.corpus, data), cell.setting
         sampler = sampler_of(split.test, setting)
-        predictor, facts = _predictor(cell, split, init, warp, encode)
+        predictor, facts = _predictor(cell, split, init, warp, encode, trained)
         confusion = np.zeros((split.test.n_classes, split.test.n_classes), dtype=int)
         found = score(_counting(predictor, confusion), sampler, setting.episodes)
         # On episodes that nobody is measured on.
@@ -102,13 +105,10 @@ def sampler_of(part: Corpus, setting: Setting) -> Sampler:
     return WrongLabels(sampler, setting.wrong_labels, setting.seed) if setting.wrong_labels else sampler
 
 
-def _reader(cell: Cell, data: str, trainings: Path) -> tuple[Init, Warp, SentenceEncoder]:
+def _reader(cell: Cell, data: str, trained: Path | None) -> tuple[Init, Warp, SentenceEncoder]:
     """An init, what reads texts for it, and what reads them for baselines without a prompt."""
     (_, split), backbone = load(cell.corpus, data), _backbone_of(cell)
-    if needs_training(cell):
-        init = Init.load(trainings / training_key(cell, data))
-    else:
-        init = ready_init(cell) or _fresh(backbone, cell)
+    init = Init.load(trained) if trained else ready_init(cell) or _fresh(backbone, cell)
     warp = init.bind(backbone)
     encode = SentenceEncoder(backbone, init.warp.max_length, init.warp.stride)
     for encoder in (warp.encoder, encode.warp.encoder):
@@ -117,7 +117,7 @@ def _reader(cell: Cell, data: str, trainings: Path) -> tuple[Init, Warp, Sentenc
 
 
 def _predictor(
-    cell: Cell, split: ClassSplit, init: Init, warp: Warp, encode: SentenceEncoder
+    cell: Cell, split: ClassSplit, init: Init, warp: Warp, encode: SentenceEncoder, trained: Path | None
 ) -> tuple[Predictor, dict[str, Any]]:
     """What predicts a cell's episodes, and what there is to say of it."""
     baseline, setting = cell.contender.baseline, cell.setting
@@ -130,6 +130,9 @@ def _predictor(
     if baseline is None:
         inner = init.inner.with_steps(setting.inner_steps)
         facts["numbers_a_task"] = numbers_a_task(warp, inner, ways)
+        facts["numbers_learned"] = sum(tensor.numel() for tensor in init.tensors.values())
+        if trained is not None:
+            facts["training_seconds_a_task"] = 1 / median(entry["tasks_per_second"] for entry in read_log(trained))
         return metawarp_predictor(warp, init.to(warp.backbone), inner, init.temperature), facts
     low, high = bounds(setting.k_shot)
     chosen_at = split.validation.n_classes if setting.n_way == "all" else ways

@@ -110,6 +110,7 @@ class Table:
         settings: by name.
         contenders: by name.
         plots: of the report, names of `report_plots.PLOTS`.
+        compare_with: the contender that the others are compared with; "": in each setting, the best baseline.
     """
 
     title: str
@@ -117,10 +118,15 @@ class Table:
     settings: Mapping[str, Setting]
     contenders: Mapping[str, Contender]
     plots: Sequence[str] = ("bars",)
+    compare_with: str = ""
 
     def __post_init__(self) -> None:
         _require_list(self.corpora, "corpora")
         _require_list(self.plots, "plots")
+        if self.compare_with and self.compare_with not in self.contenders:
+            raise InputError(
+                f"compare_with is {self.compare_with!r}, which is no contender; there are {listing(self.contenders)}."
+            )
         lonely = [name for name, one in self.contenders.items() if one.train_on == "others"]
         if lonely and len(self.corpora) < 2:
             raise InputError(f"{listing(lonely)} cannot train on others: {self.corpora[0]} is the only corpus here.")

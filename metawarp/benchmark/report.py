@@ -24,8 +24,9 @@ h2 { margin-top: 3rem; } .note { color: #666; }
 """
 _NOTE = (
     "Accuracy in percent, mean ± 95 % interval over episodes, the same for every row; in parentheses the paired "
-    "difference to the best baseline of the column, with * where it is unlikely to be chance (p < 0.05, corrected for "
-    "the number of comparisons by Holm's method). Of several trainings the mean ± standard deviation stands behind. "
+    "difference to the row of the column without one (the best baseline, unless the table says otherwise), with * "
+    "where it is unlikely to be chance (p < 0.05, corrected for the number of comparisons by Holm's method). Of "
+    "several trainings the mean ± standard deviation stands behind. "
     "† marks inits that were trained on classes of the same name as some of the tested ones."
 )
 
@@ -83,7 +84,7 @@ def tables_of(table: Mapping[str, Any]) -> Iterator[list[list[str]]]:
     for corpus, settings in table["corpora"].items():
         yield list(_cells(corpus, settings))
         if "cost" in table["plots"]:
-            yield list(_costs(corpus, settings))
+            yield _costs(corpus, settings)
 
 
 def calibrations_of(table: Mapping[str, Any]) -> Iterator[list[list[str]]]:
@@ -105,14 +106,29 @@ def _episodes(table: Mapping[str, Any]) -> str:
     return f"Episodes: {', '.join(f'{at} {count}' for at, count in number.items())}."
 
 
-def _costs(corpus: str, settings: Mapping[str, Any]) -> Iterator[list[str]]:
-    """What a new task costs each contender in the last setting."""
+_COSTS = {
+    "seconds_a_task": ("seconds, one core", "{:.3g}"),
+    "peak_megabytes": ("megabytes above the backbone", "{:,.0f}"),
+    "numbers_a_task": ("numbers kept", "{:,.0f}"),
+    "numbers_learned": ("numbers of the init", "{:,.0f}"),
+    "training_seconds_a_task": ("seconds of a training task", "{:.2f}"),
+}
+"""Columns of a table of costs, by what results.json calls them, and how their figures are written."""
+
+
+def costs_of(table: Mapping[str, Any]) -> Iterator[list[list[str]]]:
+    """What a task costs on each corpus, whatever is drawn; the header first."""
+    yield from (_costs(*place) for place in table["corpora"].items())
+
+
+def _costs(corpus: str, settings: Mapping[str, Any]) -> list[list[str]]:
+    """What a new task costs each contender in the last setting, the header first."""
     at, setting = list(settings.items())[-1]
-    yield [f"{corpus}, a new task of {at}", "seconds, one core", "megabytes above the backbone", "numbers kept"]
-    for name, found in setting["contenders"].items():
-        seconds = f"{found['seconds_a_task']:.3g}"
-        megabytes = f"{found['peak_megabytes']:,.0f}" if "peak_megabytes" in found else "–"
-        yield [name, seconds, megabytes, f"{found['numbers_a_task']:,.0f}"]
+    known = [name for name in _COSTS if any(name in found for found in setting["contenders"].values())]
+    rows = [[f"{corpus}, a new task of {at}", *(_COSTS[name][0] for name in known)]]
+    for who, found in setting["contenders"].items():
+        rows.append([who, *(_COSTS[name][1].format(found[name]) if name in found else "–" for name in known)])
+    return rows
 
 
 def _cells(corpus: str, settings: Mapping[str, Any]) -> Iterator[list[str]]:

@@ -1,4 +1,4 @@
-"""What results.json holds of a benchmark: every contender's numbers, and how far each is from the best baseline."""
+"""What results.json holds of a benchmark: every contender's numbers, and how far each is from one of them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def results_of(plan: Plan, names: Sequence[str], data: str, folder: Path) -> dic
 
 
 def _table(table: Table, data: str, folder: Path) -> dict[str, Any]:
-    """By corpus and setting: each contender over its trainings, and how far it is from the best baseline."""
+    """By corpus and setting: each contender over its trainings, and how far it is from the one compared with."""
     by_place: dict[tuple[str, str], dict[str, list[Any]]] = {}
     for corpus, setting, contender, cell in cells_of(table):
         content = json.loads(cell_file(folder, cell_key(cell, data)).read_text(encoding="utf-8"))
@@ -52,7 +52,14 @@ def _table(table: Table, data: str, folder: Path) -> dict[str, Any]:
     for (corpus, setting), contenders in by_place.items():
         found = {name: {**_over_trainings(cells), **table.contenders[name].cut} for name, cells in contenders.items()}
         baselines = [name for name in found if table.contenders[name].baseline is not None]
-        corpora.setdefault(corpus, {})[setting] = {"contenders": found, **_against_the_best(found, baselines)}
+        best = max(baselines, key=lambda name: found[name]["accuracy"], default=None)
+        reference = table.compare_with or best
+        corpora.setdefault(corpus, {})[setting] = {
+            "contenders": found,
+            "best_baseline": best,
+            "compared_with": reference,
+            "paired": _differences(found, reference),
+        }
     settings = {name: vars(setting) for name, setting in table.settings.items()}
     return {"title": table.title, "plots": list(table.plots), "settings": settings, "corpora": corpora}
 
@@ -71,7 +78,7 @@ def _over_trainings(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "calibration_error": float(np.mean(errors)) if errors else None,
         "classes_seen_in_training": sorted({name for cell in cells for name in cell["classes_seen_in_training"]}),
         "init_sha256": [cell.get("init_sha256", "") for cell in cells],
-        **{name: float(np.mean([cell[name] for cell in cells])) for name in COSTS if cells[0][name] is not None},
+        **{name: float(np.mean([cell[name] for cell in cells])) for name in COSTS if cells[0].get(name) is not None},
         **{name: cells[0][name] for name in shared if name in cells[0]},
     }
     if errors:
@@ -86,11 +93,9 @@ def _rounded(values: Sequence[float] | np.ndarray) -> list[float]:
     return [round(float(value), 6) for value in values]
 
 
-def _against_the_best(found: Mapping[str, Any], baselines: Sequence[str]) -> dict[str, Any]:
-    """Paired differences of all others to the best baseline, Holm's correction over them."""
-    if not baselines:
-        return {"best_baseline": None, "paired": {}}
-    best = max(baselines, key=lambda name: found[name]["accuracy"])
-    others = [name for name in found if name != best]
-    differences = {name: np.subtract(found[name]["per_episode"], found[best]["per_episode"]) for name in others}
-    return {"best_baseline": best, "paired": paired(differences)}
+def _differences(found: Mapping[str, Any], reference: str | None) -> dict[str, dict[str, float]]:
+    """Paired differences of all others to one contender, Holm's correction over them."""
+    if reference is None:
+        return {}
+    others = [name for name in found if name != reference]
+    return paired({name: np.subtract(found[name]["per_episode"], found[reference]["per_episode"]) for name in others})

@@ -18,8 +18,8 @@ from metawarp.evaluation.scores import Predictor
 from metawarp.model.warp import Warp
 from metawarp.texts.cache import cache_bypassed
 
-COSTS = ("seconds_a_task", "peak_megabytes", "numbers_a_task")
-"""What is said of a task's cost."""
+COSTS = ("seconds_a_task", "peak_megabytes", "numbers_a_task", "numbers_learned", "training_seconds_a_task")
+"""What is said of a task's cost, and of that of an init: how many numbers it has, and the time of a training task."""
 
 
 def cost_of(predictor: Predictor, episodes: Sequence[Episode]) -> dict[str, float | None]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from metawarp.evaluation.plots import DPI, figure_of
-from metawarp.training.run_folder import LOG
+from metawarp.training.run_folder import read_log
 
 CURVE = "learning_curve.png"
 
@@ -19,7 +18,7 @@ def draw_learning_curve(folder: str | Path) -> Path:
     """
     figure = figure_of(7, 4)
     folder = Path(folder)
-    entries = [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]
+    entries = read_log(folder)
     validated = [entry for entry in entries if "validation_accuracy" in entry]
     left = figure.subplots()
     left.plot([e["step"] for e in entries], [e["loss"] for e in entries], color="0.7", label="query loss")

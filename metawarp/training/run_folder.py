@@ -21,6 +21,11 @@ Groups = dict[str, dict[str, Tensor]]
 """Dicts of tensors by name, such as "offset", "exp_avg" and "best"."""
 
 
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The entries of a run's log, one for each step."""
+    return [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]
+
+
 class RunFolder:
     """The files of one run. The main process writes and reads them; what is read is told to the others.
 
