@@ -33,9 +33,9 @@ from engine_cases import CASES, HALF, HALF_FIRST, LATE, PEER, PROMPT_PEER
 from episodes import Corpus, EpisodeSampler
 from metawarp import Backbone, Init, Warp, WarpConfig
 from metawarp.adaptation.inner_loop import GROUPS, InnerLoop
+from metawarp.adaptation.memory import MemoryLimitError
 from metawarp.adaptation.tasks import TaskBatch
 from metawarp.evaluation.cost import peak_megabytes
-from metawarp.meta_learning.memory import MemoryLimitError
 from metawarp.outputs import write_text
 
 FILE = Path("benchmarks/engines.json")

@@ -46,10 +46,10 @@ FOLDERS = {
         "verbalizer",
         "temperature",
         "inner_loop",
+        "memory",
         "adapt",
     ],
     "meta_learning": [
-        "memory",
         "outer_loss",
         "sharing",
         "regularizers",

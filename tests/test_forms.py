@@ -28,8 +28,6 @@ from metawarp.adaptation.tasks import TaskBatch
 from metawarp.cli import main
 from metawarp.forms import forms
 from metawarp.forms.forms import FORMS
-from metawarp.meta_learning import memory
-from metawarp.meta_learning.memory import MemoryLimitError, require_room_for_copies
 from metawarp.meta_learning.meta_gradients import METHODS
 from metawarp.meta_learning.second_order import recompute, unroll
 from metawarp.training.config import TrainingConfig
@@ -295,25 +293,6 @@ def test_from_the_command_line_to_a_prediction(made, tmp_path, capsys, form):
     model = WarpClassifier(tmp_path / "init", f"{made}/backbone")
     model.fit(["play some music", "rain today"], ["music", "weather"])
     assert list(found.values()) == pytest.approx(model.predict_proba(["music please"])[0], abs=1e-5)
-
-
-def test_memory_of_large_forms_is_told_before_it_is_taken(tiny, monkeypatch, caplog):
-    warp, _ = model(tiny, "weights")
-    caplog.set_level("INFO")
-    require_room_for_copies(warp, 4, BOTH)
-    assert not caplog.messages
-    monkeypatch.setattr(memory, "LARGE", 10**6)
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 10**8)
-    require_room_for_copies(warp, 4, BOTH)
-    size = warp.form.size
-    told = f"24 copies of the {size:,} numbers of form 'weights' take 0.0 GB of 0.1 GB free"
-    assert caplog.messages == [f"memory: {told}"]
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 10**6)
-    with refused(
-        f"tasks do not fit: {told.replace('0.1', '0.0')}; lower --training.meta_batch or --inner-steps.",
-        MemoryLimitError,
-    ):
-        require_room_for_copies(warp, 4, BOTH)
 
 
 def test_low_rank_weights_without_peft_name_the_extra(tiny, monkeypatch):

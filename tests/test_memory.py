@@ -1,19 +1,45 @@
-"""What unrolling would take, and which way is taken."""
+"""What adapting and unrolling would take, what is refused, and which way to second order is taken."""
+
+from pathlib import Path
 
 import pytest
 import torch
-from running import refused
+from running import process, refused
 from tiny import tiny_episodes, tiny_model
 
 from episodes import InputError
-from metawarp import TrainingConfig
+from metawarp import Init, TrainingConfig, WarpClassifier
+from metawarp.adaptation import memory
 from metawarp.adaptation.inner_loop import GROUPS, InnerLoop
+from metawarp.adaptation.memory import MemoryLimitError, free_bytes, require_room, tasks_at_once, unrolled_bytes
 from metawarp.adaptation.tasks import TaskBatch
-from metawarp.meta_learning.memory import free_bytes, unrolled_bytes
+from metawarp.evaluation.scores import metawarp_predictor
 from metawarp.meta_learning.second_order import exact_mode
 
 FAR_TOO_MANY = 10**9
 """Inner steps whose graph fits into no machine's memory."""
+
+
+MEASURED = """
+import os, sys
+sys.path.insert(0, os.environ["code_path"])
+from episodes import Corpus, EpisodeSampler
+from metawarp import Backbone, Init, Warp, WarpConfig
+from metawarp.adaptation.memory import require_room
+from metawarp.adaptation.tasks import TaskBatch
+from metawarp.evaluation.cost import peak_megabytes
+from metawarp.meta_learning.meta_gradients import METHODS
+
+method = METHODS["fomaml"]
+warp = Warp(Backbone.load("minilm"), WarpConfig(form="weights", read_out="mean+mask"))
+state = {name: t.requires_grad_() for name, t in Init.start(warp, method.inner).to(warp.backbone).items()}
+sampler = EpisodeSampler(Corpus.load("everyday"), 5, 5, 10)
+tasks = TaskBatch.encode([sampler[i] for i in range(int(os.environ["n_tasks"]))], warp.encoder)
+told = float(require_room(warp, tasks, method.inner).split()[1])
+kept = []
+print(told, peak_megabytes(lambda: kept.append(method.gradient(warp, state, tasks, method.inner))) / 1000)
+"""
+"""Prints what is told of a meta-gradient's memory, and what it takes, in GB."""
 
 
 def of(tiny, n_tasks=2, **episodes):
@@ -32,6 +58,58 @@ def test_where_no_step_goes_through_the_backbone_there_is_nothing_to_hold(tiny):
     assert unrolled_bytes(*of(tiny), InnerLoop(3, ("rows",))) == 0
     assert unrolled_bytes(*of(tiny), InnerLoop(0, ())) == 0
     assert unrolled_bytes(*of(tiny, k_shot=0), InnerLoop(3, GROUPS)) == 0
+
+
+BOTH = InnerLoop(2, GROUPS)
+
+
+def large(tiny, monkeypatch, free, form="weights"):
+    """A model whose tasks have many numbers, on a machine with so many bytes free."""
+    warp, _ = tiny_model(tiny, form=form)
+    monkeypatch.setattr(memory, "LARGE", 10**6)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: free)
+    return warp, TaskBatch.encode(tiny_episodes(2), warp.encoder)
+
+
+def test_what_large_forms_take_is_told(tiny, monkeypatch):
+    warp, tasks = of(tiny)
+    assert require_room(warp, tasks, BOTH) is None
+    warp, tasks = large(tiny, monkeypatch, 10**9)
+    assert require_room(warp, tasks, BOTH) == (
+        "about 0.0 GB of 1.0 GB free for 2 tasks at a time: 18 copies of the "
+        f"{warp.form.size:,} numbers of form 'weights', and the graph of a pass"
+    )
+    told = require_room(warp, tasks, BOTH, beside=8, second_order=True)
+    assert "40 copies" in told
+    assert "10 copies" in require_room(warp, tasks, InnerLoop(0, ()), beside=8)
+
+
+def test_what_does_not_fit_is_refused_wherever_tasks_are_adapted(tiny, monkeypatch):
+    warp, _ = large(tiny, monkeypatch, 10**6)
+    message = r"^tasks do not fit: it takes about 0\.0 GB of 0\.0 GB free for \d tasks at a time: .*, such as lora:2\.$"
+    state = Init.start(warp, BOTH).to(tiny)
+    with pytest.raises(MemoryLimitError, match=message):
+        list(metawarp_predictor(warp, state, BOTH)(tiny_episodes(2)))
+    with pytest.raises(MemoryLimitError, match=message):
+        WarpClassifier(Init.start(warp, BOTH), tiny).fit(["play music", "rain today"], ["music", "rain"])
+
+
+def test_as_many_tasks_are_adapted_at_a_time_as_fit(tiny, monkeypatch):
+    assert tasks_at_once(*of(tiny)[:1], BOTH, 8) == 8
+    warp, _ = large(tiny, monkeypatch, 10**9)
+    a_task = 9 * 8 * warp.form.size
+    for free, expected in ((10**9, 8), (2 * 3 * a_task, 3), (a_task, 1)):
+        monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
+        assert tasks_at_once(warp, BOTH, 8) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_tasks", [1, 4])
+def test_what_is_told_is_what_a_step_takes(n_tasks):
+    # In a process of its own, whose memory nothing else has used.
+    done = process(code=MEASURED, n_tasks=str(n_tasks), code_path=str(Path(__file__).parent))
+    told, taken = map(float, done.stdout.split())
+    assert told / 1.4 < taken < 1.2 * told, done.stdout + done.stderr
 
 
 def test_what_is_free_is_less_than_a_machine_has():

@@ -11,11 +11,11 @@ from episodes import Episode
 from metawarp import Backbone, Init, Warp, WarpClassifier, WarpConfig, train
 from metawarp.adaptation.adapt import read, reads_again, start, step, task_logits
 from metawarp.adaptation.inner_loop import InnerLoop, InnerRates
+from metawarp.adaptation.memory import unrolled_bytes
 from metawarp.adaptation.tasks import TaskBatch
 from metawarp.meta_learning.engines import has_modes
 from metawarp.meta_learning.implicit import imaml
 from metawarp.meta_learning.learn2learn_engine import meta_gradient
-from metawarp.meta_learning.memory import unrolled_bytes
 from metawarp.meta_learning.meta_gradients import METHODS, maml
 from metawarp.meta_learning.second_order import recompute, unroll
 from metawarp.training.config import TrainingConfig

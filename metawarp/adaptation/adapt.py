@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from episodes import InputError
-from metawarp.adaptation.inner_loop import InnerLoop, inner_lr
+from metawarp.adaptation.inner_loop import InnerLoop, inner_lr, reads_again, require_prompt
+from metawarp.adaptation.memory import require_room
 from metawarp.adaptation.tasks import LabelledTexts, TaskBatch
 from metawarp.adaptation.temperature import Temperature
 from metawarp.adaptation.verbalizer import initial_rows
@@ -71,7 +71,12 @@ def trajectory(
 def adapt(
     warp: Warp, state: State, tasks: TaskBatch, inner: InnerLoop, temperature: Temperature | None = None
 ) -> State:
-    """The state that T tasks are predicted with: the end of `trajectory`, "scale" (T,) by each one's temperature."""
+    """The state that T tasks are predicted with: the end of `trajectory`, "scale" (T,) by each one's temperature.
+
+    Raises:
+        MemoryLimitError: a form that has many numbers for each task, for which there is no room.
+    """
+    require_room(warp, tasks, inner)
     with torch.set_grad_enabled(inner.steps > 0):
         adapted = trajectory(warp, state, tasks, inner)[-1]
     found = (temperature or Temperature()).of(tasks.shots.sum(1) / tasks.n_way, tasks.n_way.float())
@@ -107,25 +112,6 @@ def step(
     gradients = _gradients(warp, current, features, texts, tasks, inner, second_order)
     moved = {group: current[group] - inner_lr(state, group, number) * gradient for group, gradient in gradients.items()}
     return {**current, **moved}
-
-
-def require_prompt(warp: Warp, inner: InnerLoop) -> None:
-    """Refuse an inner loop that moves a prompt which nothing reads.
-
-    Raises:
-        InputError: there is no prompt, or no part of the read-out depends on it.
-    """
-    if inner.moves_prompt and not warp.prompt_is_read:
-        raise InputError(
-            f"the inner loop moves the prompt of each task, and nothing that read-out {warp.config.read_out!r} reads "
-            f"with template {warp.config.template!r} depends on one; add soft tokens, and mean or mask to the "
-            "read-out, or take a method that moves rows alone, such as anil."
-        )
-
-
-def reads_again(warp: Warp, inner: InnerLoop) -> bool:
-    """Whether the backbone reads the texts anew after each step, since what moves is inside of them."""
-    return inner.moves_prompt or (inner.steps > 0 and warp.rows_inside)
 
 
 def _gradients(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from episodes import InputError
-from metawarp.model.warp import State
+from metawarp.model.warp import State, Warp
 
 GROUPS = ("prompt", "rows")
 """What the inner loop can move: the soft tokens (K, d) and the verbalizer rows (C, d) of a task."""
@@ -91,3 +91,22 @@ def inner_lr(state: State, group: str, number: int) -> Tensor:
 def inner_rates(state: State) -> State:
     """Those tensors of an init that are inner learning rates."""
     return {name: tensor for name, tensor in state.items() if name.startswith(RATES)}
+
+
+def require_prompt(warp: Warp, inner: InnerLoop) -> None:
+    """Refuse an inner loop that moves a prompt which nothing reads.
+
+    Raises:
+        InputError: there is no prompt, or no part of the read-out depends on it.
+    """
+    if inner.moves_prompt and not warp.prompt_is_read:
+        raise InputError(
+            f"the inner loop moves the prompt of each task, and nothing that read-out {warp.config.read_out!r} reads "
+            f"with template {warp.config.template!r} depends on one; add soft tokens, and mean or mask to the "
+            "read-out, or take a method that moves rows alone, such as anil."
+        )
+
+
+def reads_again(warp: Warp, inner: InnerLoop) -> bool:
+    """Whether the backbone reads the texts anew after each step, since what moves is inside of them."""
+    return inner.moves_prompt or (inner.steps > 0 and warp.rows_inside)

@@ -15,8 +15,9 @@ from tqdm import tqdm
 from episodes import Episode, InputError
 from episodes.sampler import Sampler
 from metawarp import processes
-from metawarp.adaptation.adapt import adapt, read, reads_again, task_logits
-from metawarp.adaptation.inner_loop import InnerLoop
+from metawarp.adaptation.adapt import adapt, read, task_logits
+from metawarp.adaptation.inner_loop import InnerLoop, reads_again
+from metawarp.adaptation.memory import tasks_at_once
 from metawarp.adaptation.tasks import TaskBatch
 from metawarp.adaptation.temperature import Temperature
 from metawarp.evaluation.calibration import calibration_error
@@ -70,7 +71,7 @@ class Scores:
 def metawarp_predictor(warp: Warp, state: State, inner: InnerLoop, temperature: Temperature | None = None) -> Predictor:
     """The predictor that adapts an init's state to each episode's support set."""
     frozen = {name: tensor.detach() for name, tensor in state.items()}
-    at_once = TASKS_A_PASS if reads_again(warp, inner) else EPISODES_A_PASS
+    at_once = tasks_at_once(warp, inner, TASKS_A_PASS) if reads_again(warp, inner) else EPISODES_A_PASS
 
     def predict(episodes: Sequence[Episode]) -> Iterator[np.ndarray]:
         for first in range(0, len(episodes), at_once):

@@ -6,8 +6,7 @@ from functools import partial
 
 from episodes import InputError
 from episodes.errors import listing
-from metawarp.adaptation.adapt import reads_again
-from metawarp.adaptation.inner_loop import InnerLoop
+from metawarp.adaptation.inner_loop import InnerLoop, reads_again
 from metawarp.meta_learning import learn2learn_engine
 from metawarp.meta_learning.meta_gradients import METHODS, Gradient
 from metawarp.model.warp import Warp

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from metawarp.adaptation.adapt import reads_again, start
-from metawarp.adaptation.inner_loop import GROUPS, InnerLoop, inner_lr, inner_rates
+from metawarp.adaptation.adapt import start
+from metawarp.adaptation.inner_loop import GROUPS, InnerLoop, inner_lr, inner_rates, reads_again
 from metawarp.adaptation.tasks import LabelledTexts, TaskBatch
 from metawarp.backbones.backbone import twice_differentiable
 from metawarp.meta_learning.outer_loss import MetaGradient, StepWeights, accuracy, all_weights, gradients_of

@@ -19,11 +19,11 @@ import torch
 
 from episodes import InputError
 from metawarp import processes
-from metawarp.adaptation.adapt import reads_again, start, step, trajectory
-from metawarp.adaptation.inner_loop import InnerLoop, inner_rates
+from metawarp.adaptation.adapt import start, step, trajectory
+from metawarp.adaptation.inner_loop import InnerLoop, inner_rates, reads_again
+from metawarp.adaptation.memory import MemoryLimitError, free_bytes, unrolled_bytes
 from metawarp.adaptation.tasks import TaskBatch
 from metawarp.backbones.backbone import twice_differentiable
-from metawarp.meta_learning.memory import MemoryLimitError, free_bytes, unrolled_bytes
 from metawarp.meta_learning.outer_loss import (
     MetaGradient,
     StepWeights,

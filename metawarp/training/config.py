@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from episodes import InputError
 from episodes.errors import listing
-from metawarp.adaptation.adapt import require_prompt
-from metawarp.adaptation.inner_loop import InnerLoop
+from metawarp.adaptation.inner_loop import InnerLoop, require_prompt
 from metawarp.meta_learning.meta_gradients import METHODS
 from metawarp.meta_learning.regularizers import REGULARIZERS
 from metawarp.meta_learning.second_order import EXACT

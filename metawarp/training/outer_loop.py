@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -17,6 +18,7 @@ from episodes import InputError
 from episodes.sampler import Sampler
 from metawarp import processes
 from metawarp.adaptation.inner_loop import inner_rates
+from metawarp.adaptation.memory import require_room
 from metawarp.adaptation.randomness import generator_of
 from metawarp.adaptation.tasks import TaskBatch
 from metawarp.adaptation.temperature import Temperature
@@ -24,7 +26,6 @@ from metawarp.evaluation.calibration import best_temperature
 from metawarp.evaluation.scores import metawarp_predictor, score
 from metawarp.inits.init import Init
 from metawarp.meta_learning.engines import gradient_by, has_modes, require_engine
-from metawarp.meta_learning.memory import require_room_for_copies
 from metawarp.meta_learning.meta_gradients import METHODS
 from metawarp.meta_learning.outer_loss import MetaGradient, gradients_of, multi_step_weights
 from metawarp.meta_learning.regularizers import REGULARIZERS
@@ -36,6 +37,11 @@ from metawarp.training.iterates import Iterates
 from metawarp.training.reparameterization import Reparameterization
 from metawarp.training.run_folder import RunFolder
 from metawarp.training.trackers import Report, silent
+
+logger = logging.getLogger(__name__)
+
+OUTER_COPIES = 8
+"""Tensors of the prompt's size that a run holds: start, offset, their sum, two moments, best, state, gradient."""
 
 MANY = ("prompt", "class_rows")
 """Tensors that `lr` is for; the others are scalars, which have another scale."""
@@ -115,8 +121,12 @@ class Trainer:
             DivergenceError: loss or meta-gradient not finite; the last checkpoint stays as it is.
             InputError: the checkpoint is of a run with other settings.
         """
-        own_tasks = len(processes.share(self.config.meta_batch))
-        require_room_for_copies(self.warp, own_tasks if self.engine == "metawarp" else 1, self.init.inner)
+        own = processes.share(self.config.meta_batch)
+        tasks = self._tasks(0, own if self.engine == "metawarp" else own[:1])
+        second_order = self.method.order == 2
+        told = require_room(self.warp, tasks, self.init.inner, beside=OUTER_COPIES, second_order=second_order)
+        if told:
+            logger.info("memory: %s", told)
         if resume:
             self._restore()
         else:
