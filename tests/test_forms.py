@@ -25,11 +25,13 @@ from metawarp import Init, Warp, WarpClassifier, WarpConfig, train
 from metawarp.adaptation.adapt import trajectory
 from metawarp.adaptation.inner_loop import InnerLoop, InnerRates
 from metawarp.adaptation.tasks import TaskBatch
+from metawarp.backbones.architectures import ARCHITECTURES
 from metawarp.cli import main
 from metawarp.forms import forms
 from metawarp.forms.forms import FORMS
 from metawarp.meta_learning.meta_gradients import METHODS
 from metawarp.meta_learning.second_order import recompute, unroll
+from metawarp.texts.text_features import TextFeatures
 from metawarp.training.config import TrainingConfig
 
 ROOT = Path(__file__).parent.parent
@@ -135,6 +137,47 @@ def test_a_pool_is_the_mixture_that_its_keys_say(tiny):
     soft = torch.einsum("bm,mkd->bkd", weights, parts["prompts"][0])
     one_each = plain.features(soft, weights_of(state), plain.encoder(TEXTS), torch.arange(3))
     assert torch.allclose(features(warp, state, TEXTS), one_each, rtol=0, atol=1e-10)
+
+
+def test_the_query_of_a_text_is_computed_once(tiny, monkeypatch):
+    warp, state = model(tiny, "pool:3", read_out="mean")
+    read, real = [], TextFeatures.means
+    monkeypatch.setattr(TextFeatures, "means", lambda self, batch: read.append(len(batch)) or real(self, batch))
+    episodes = tiny_episodes()
+    for _ in range(2):  # inner steps read each text again, under a prompt that has moved
+        query_logits(warp, state, episodes, BOTH)
+    assert sum(read) == len({t for e in episodes for t in (*e.support_texts, *e.query_texts, *e.class_names)})
+
+
+COMBINED = [
+    pytest.param(model_type, form, layer, marks=() if model_type in ("albert", "electra") else pytest.mark.slow)
+    for model_type in sorted(MODELS)
+    for form in EACH
+    for layer in (0, 1)
+    if form != "prefix" or ARCHITECTURES[model_type].family.content_attention
+]
+"""Every form at every type, those whose embeddings are narrower than their hidden states always."""
+
+
+@pytest.mark.parametrize(("model_type", "form", "layer"), COMBINED)
+def test_of_every_type_texts_are_read_alone_as_together_and_gradients_are_slopes(
+    tmp_path, model_type, form, layer, exact
+):
+    backbone = tiny_backbone(tmp_path, model_type, head=True)
+    warp, state = model(backbone, form, learn=True, prompt_layer=layer, debias=True)
+    together = features(warp, state, TEXTS)
+    alone = torch.cat([features(warp, state, [text]) for text in TEXTS])
+    assert torch.allclose(together, alone, rtol=0, atol=1e-9)
+    generator = torch.Generator().manual_seed(4)
+    weights = torch.randn(together.shape, generator=generator, dtype=torch.float64)
+    along = torch.randn(state["prompt"].shape, generator=generator, dtype=torch.float64)
+    (gradient,) = torch.autograd.grad((weights * together).sum(), state["prompt"])
+    with torch.no_grad():
+        ends = [
+            float((weights * features(warp, {**state, "prompt": state["prompt"] + by * along}, TEXTS)).sum())
+            for by in (1e-6, -1e-6)
+        ]
+    assert float((gradient * along).sum()) == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-5)
 
 
 def test_low_rank_weights_are_added_to_the_frozen_ones(tiny):

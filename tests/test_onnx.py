@@ -81,6 +81,10 @@ def test_every_type_is_the_same_as_a_graph(tmp_path, model_type):
             {"form": "deep", "prompt_layer": 1, "template": "{prompt:2} {text} {mask}"}, marks=pytest.mark.slow
         ),
         pytest.param({"rows": "mix", "similarity": "dot"}, marks=pytest.mark.slow),
+        pytest.param({"form": "weights"}, marks=pytest.mark.slow),
+        pytest.param({"form": "lora:2", "prompt_layer": 1}, marks=pytest.mark.slow),
+        pytest.param({"form": "pool:2", "prompt_layer": 1}, marks=pytest.mark.slow),
+        pytest.param({"form": "prefix", "read_out": "mask+text", "debias": True}, marks=pytest.mark.slow),
     ],
     ids=str,
 )

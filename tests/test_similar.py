@@ -204,14 +204,16 @@ def test_the_command_ranks_a_folder(made, tmp_path, capsys):
     header, *lines = capsys.readouterr().out.splitlines()
     assert header.split() == ["score", "prompt", "similarity", "log-likelihood", "accuracy", "init"]
     assert {line.split()[-1] for line in lines} == {f"{tmp_path}/inits/one", f"{tmp_path}/inits/two", f"{made}/init"}
+    main([*command, f"--init=[{tmp_path}/inits/two,{made}/init]"])
+    assert len(capsys.readouterr().out.splitlines()) == 3
     main(["fit", f"--init=[{tmp_path}/inits/one,{made}/init]", *command[1:], f"--output={tmp_path}/task"])
     assert "2 classes: music, weather" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main([*command, f"--init={made}/init"])
     assert capsys.readouterr() == (
         "",
-        "metawarp: error: inits are ranked against each other, and 1 is named; give two at least, by --init or the "
-        "folder they are in.\n",
+        'metawarp: error: inits are ranked against each other, and 1 is named; give two at least, --init "[A,B]", or '
+        "--inits with the folder that they are in.\n",
     )
 
 

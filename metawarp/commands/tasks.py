@@ -14,8 +14,7 @@ def fit_parser() -> ArgumentParser:
     """adapt an init to a new task from a few labelled texts"""
     parser = Parser(description="Adapt an init to a task and save the task.")
     parser.add_argument("--config", action="config", help="read options from a YAML file")
-    of_init = 'folder of the init, a shipped one, or "untrained" (null: general, on another backbone untrained)'
-    parser.add_argument("--init", type=list[str] | str | None, help=f'{of_init}; "[A,B]" for the best of several')
+    _init_option(parser, 'folder, shipped or on the Hub, or "untrained" (null: general, on another backbone untrained)')
     parser.add_argument("--average", action="store_true", help="of several inits, start from their weighted mean")
     parser.add_argument("--data", type=str | None, help="few labelled texts: .csv .tsv .json .jsonl .parquet")
     parser.add_argument("--class-name", action="append", default=[], help="a class without texts; may be repeated")
@@ -34,8 +33,9 @@ def run_fit(options: Namespace) -> None:
 
 def similar_parser() -> ArgumentParser:
     """rank inits by how they suit a few labelled texts"""
-    parser = Parser(description="Rank inits for a task: texts left out in turn, and the way that prompts have gone.")
-    parser.add_argument("--init", action="append", default=[], help="an init, as for metawarp fit; may be repeated")
+    parser = Parser(description="Rank inits for a task by leave-one-out likelihood and by prompt similarity.")
+    parser.add_argument("--config", action="config", help="read options from a YAML file")
+    _init_option(parser, "as for metawarp fit")
     parser.add_argument("--inits", type=str | None, help="a folder of folders of inits")
     parser.add_argument("--data", type=str, required=True, help="few labelled texts: .csv .tsv .json .jsonl .parquet")
     column_options(parser)
@@ -81,6 +81,7 @@ def run_predict(options: Namespace) -> None:
 def export_parser() -> ArgumentParser:
     """write an adapted task as an ONNX graph"""
     parser = Parser(description="Write a task, backbone included, as one ONNX graph: token ids in, probabilities out.")
+    parser.add_argument("--config", action="config", help="read options from a YAML file")
     parser.add_argument("--task", type=str, required=True, help="folder of the task, from metawarp fit")
     parser.add_argument("--output", type=str, required=True, help="file of the graph, such as task.onnx")
     parser.add_argument("--backbone", type=str | None, help="where the task's own is found, if not by its name")
@@ -93,6 +94,11 @@ def run_export(options: Namespace) -> None:
     """Write the graph, and name the classes."""
     model = files.export(**given(options))
     print(f"{options.output}: probabilities of {', '.join(map(str, model.classes))}")
+
+
+def _init_option(parser: Parser, what: str) -> None:
+    """An init, or several."""
+    parser.add_argument("--init", type=list[str] | str | None, help=f'the init: {what}; "[A,B]" for several')
 
 
 COMMANDS = {

@@ -82,7 +82,7 @@ def _few(data: str, text_column: str, label_column: str, class_name: Sequence[st
 
 
 def similar(
-    init: Sequence[str],
+    init: str | Sequence[str] | None,
     data: str,
     *,
     inits: str | None = None,
@@ -109,13 +109,13 @@ def similar(
     Raises:
         InputError: fewer than two inits; data or inits cannot be used.
     """
-    found = list(init)
+    found = [init] if isinstance(init, str) else list(init or ())
     if inits is not None:
         found += sorted(str(file.parent) for file in Path(inits).glob("*/init.safetensors"))
     if len(found) < 2:
         raise InputError(
-            f"inits are ranked against each other, and {len(found)} is named; give two at least, by --init or the "
-            "folder they are in."
+            f"inits are ranked against each other, and {len(found)} is named; give two at least, --init "
+            '"[A,B]", or --inits with the folder that they are in.'
         )
     examples = Examples.of(*_few(data, text_column, label_column), None)
     start = start_of(found, examples, backbone=backbone, any_backbone=any_backbone, device=device, dtype=dtype)
