@@ -16,11 +16,11 @@ help: ## list the targets
 demo: $(STAMP) ## meta-train, evaluate and use an init on the bundled corpus and backbone
 	$(BIN)/python scripts/demo.py
 
-test: $(STAMP) ## run the tests
-	$(BIN)/python -m pytest
+test: $(STAMP) ## run the tests, in two processes
+	$(BIN)/python -m pytest --numprocesses 2
 
 test-all: $(STAMP) ## run the tests, the slow ones too
-	$(BIN)/python -m pytest -m ""
+	$(BIN)/python -m pytest --numprocesses 2 -m ""
 
 bench: $(STAMP) ## time and memory of the engines, beside learn2learn's (an hour; ARGS=--quick: two minutes)
 	$(BIN)/python scripts/benchmark_engines.py $(ARGS)

@@ -1,7 +1,9 @@
 """Tasks as ONNX graphs: onnxruntime gives what the classifier gives, for any number and length of texts."""
 
 import json
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,6 +104,14 @@ def test_the_init_that_ships_gives_the_same_by_the_command_line(minilm, tmp_path
     assert facts["backbone"] == "minilm"
     weights = sum(weight.nbytes for weight in minilm.model.state_dict().values())
     assert (tmp_path / "task.onnx").stat().st_size < 1.02 * weights, "weights are in it twice"
+    guide = (Path(__file__).parent.parent / "docs" / "forms.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.+?)```", guide, re.DOTALL)
+    code = code.replace("orders.onnx", f"{tmp_path}/task.onnx").replace(
+        "sentence-transformers/all-MiniLM-L6-v2", minilm.source
+    )
+    known: dict = {}
+    exec(code, known)
+    assert known["probabilities"] == pytest.approx(model.predict_proba(["has the courier been yet?"]), abs=1e-4)
     with pytest.raises(SystemExit):
         main(["export", f"--task={tmp_path}/task", f"--output={tmp_path}/task.onnx"])
     assert "exists already; choose another name, or --overwrite." in capsys.readouterr().err

@@ -113,7 +113,7 @@ class Method:
         order: 2 where the outer gradient goes through the inner loop, 1 where it takes the inner gradients for
             constants, 0 where it does not go there at all.
         least_steps: inner steps without which it is not what its name says.
-        needs_lr: whether all that it learns is the prompt, or is learned with it.
+        needs_lr: whether nothing is learned where the outer learning rate of the prompt is 0.
     """
 
     gradient: Gradient
