@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from episodes import ClassSplit, Corpus, Episode, EpisodeSampler
 from episodes.sampler import Sampler, WrongLabels, bounds
 from metawarp.backbones.backbone import Backbone
+from metawarp.backbones.shared import backbone_of
 from metawarp.benchmark.keys import backbone_name, has_model, load, needs_training, ready_init, training_key
 from metawarp.benchmark.plan import Cell, Contender, Setting
 from metawarp.evaluation.baseline_table import BASELINES, Bench, build
@@ -170,9 +170,4 @@ def _counting(predictor: Predictor, confusion: np.ndarray) -> Predictor:
 
 def _backbone_of(cell: Cell) -> Backbone:
     training = cell.contender.training
-    return _backbone(backbone_name(cell), training["device"], training["dtype"], training["max_tokens"])
-
-
-@lru_cache(maxsize=1)
-def _backbone(name: str, device: str, dtype: str, max_tokens: int) -> Backbone:
-    return Backbone.load(name, device=device, dtype=dtype, max_tokens=max_tokens)
+    return backbone_of(None, backbone_name(cell), training["device"], training["dtype"], training["max_tokens"])

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 from episodes import InputError
 from episodes.errors import listing
-from metawarp.adaptation.inner_loop import InnerLoop, require_prompt
+from metawarp.adaptation.inner_loop import InnerLoop, inner_rates, require_prompt
 from metawarp.meta_learning.meta_gradients import METHODS
 from metawarp.meta_learning.regularizers import REGULARIZERS
 from metawarp.meta_learning.second_order import EXACT
-from metawarp.model.warp import Warp
+from metawarp.model.warp import State, Warp
 from metawarp.training.reparameterization import NETWORKS
+
+MANY = ("prompt", "class_rows")
+"""Tensors that `lr` is for; the others are scalars."""
 
 RECIPE = 2
 """Raised whenever the same settings, corpora and seeds would give another init, or the same init other predictions."""
@@ -90,6 +93,16 @@ class TrainingConfig:
             raise InputError(f"warmup is {self.warmup}; it is a share of the steps, from 0 to below 1.")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise InputError(f"weight_decay is {self.weight_decay}; it cannot be negative.")
+
+    def learning_rates(self, state: State, *, inner_too: bool = True) -> dict[str, float]:
+        """AdamW's learning rate of each tensor of an init; 0 for one that stays where it starts.
+
+        Args:
+            state: the tensors.
+            inner_too: whether the inner learning rates are learned.
+        """
+        rates = dict.fromkeys(state, self.scalar_lr) | {name: self.lr for name in MANY if name in state}
+        return rates if inner_too else rates | dict.fromkeys(inner_rates(state), 0.0)
 
     def rate(self, step: int) -> float:
         """Factor of the learning rates at a step, 0 to 1: linear warm-up, then a cosine to 0."""

@@ -17,7 +17,6 @@ from tqdm import tqdm
 from episodes import InputError
 from episodes.sampler import Sampler
 from metawarp import processes
-from metawarp.adaptation.inner_loop import inner_rates
 from metawarp.adaptation.memory import require_room
 from metawarp.adaptation.randomness import generator_of
 from metawarp.adaptation.tasks import TaskBatch
@@ -42,9 +41,6 @@ logger = logging.getLogger(__name__)
 
 OUTER_COPIES = 8
 """Tensors of the prompt's size that a run holds: start, offset, their sum, two moments, best, state, gradient."""
-
-MANY = ("prompt", "class_rows")
-"""Tensors that `lr` is for; the others are scalars, which have another scale."""
 
 
 class DivergenceError(InputError):
@@ -98,10 +94,7 @@ class Trainer:
             start["class_rows"] = warp.unit(rows).to(start["prompt"])
         self.best: State = {name: tensor.clone() for name, tensor in start.items()}
         self.reparameterization = Reparameterization(config.reparameterization, warp.form, start["prompt"], seed)
-        rates = dict.fromkeys(start, config.scalar_lr) | {name: config.lr for name in MANY if name in start}
-        if not learn_rates:
-            rates |= dict.fromkeys(inner_rates(start), 0.0)
-        rates |= self.reparameterization.rates(config.lr)
+        rates = config.learning_rates(start, inner_too=learn_rates) | self.reparameterization.rates(config.lr)
         start |= self.reparameterization.start()
         self.iterates = Iterates(start, rates, config.weight_decay, config.clip)
         self.step, self.best_step, self.best_accuracy, self.start_accuracy = 0, 0, -1.0, -1.0
