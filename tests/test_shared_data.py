@@ -60,4 +60,4 @@ def test_no_text_stands_in_two_parts(name):
 @pytest.mark.parametrize("init", shipped())
 def test_a_shipped_init_knows_no_class_that_is_tested(init, name):
     _, split = corpus_of(name)
-    assert seen_in_training(Init.load(init), split.test) == []
+    assert seen_in_training(Init.from_pretrained(init), split.test) == []
