@@ -3,10 +3,14 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import yaml
@@ -304,6 +308,24 @@ def test_a_class_of_the_test_that_another_corpus_trains_on_is_named(data, tmp_pa
     elsewhere = found["tables"]["main"]["corpora"]["one"]["s"]["contenders"]["elsewhere"]
     assert elsewhere["classes_seen_in_training"] == sorted(parts["test"])
     assert re.search(r"\| elsewhere \| [^|]+† \|", (tmp_path / "out" / "report.md").read_text())
+
+
+def test_its_processes_end_when_it_is_killed(data, tmp_path):
+    plan = plan_of(data, tmp_path, tables=table_of(contenders={"c": {"training": {"steps": 10**6}, "seeds": [0, 1]}}))
+    command = ["benchmark", "--plan", plan, "--output", str(tmp_path / "out"), "--data", str(data), "--workers", "2"]
+    with subprocess.Popen([sys.executable, "-m", "metawarp", *command], stderr=subprocess.DEVNULL) as run:
+        until(lambda: len(list((tmp_path / "out").glob("trainings/*/log.jsonl"))) == 2)
+        workers = psutil.Process(run.pid).children(recursive=True)
+        run.kill()
+    until(lambda: not any(worker.is_running() and worker.status() != "zombie" for worker in workers))
+
+
+def until(true, seconds=120):
+    """Wait for something to be true."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def test_support_queries_and_splits_share_no_text(data):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from itertools import product
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
@@ -93,7 +95,7 @@ def _each(work: Callable[..., object], jobs: Sequence[tuple], workers: int, labe
         for job in tqdm(jobs, desc=label, mininterval=_between_signs_of_life()):
             work(*job)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin_worker) as pool:
         running = [pool.submit(work, *job) for job in jobs]
         try:
             for done in tqdm(as_completed(running), total=len(jobs), desc=label, mininterval=_between_signs_of_life()):
@@ -113,5 +115,13 @@ def _between_signs_of_life() -> float:
     return 0.1 if sys.stderr.isatty() else 60.0
 
 
-def _one_thread() -> None:
+def _begin_worker() -> None:
     torch.set_num_threads(1)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # A pool's processes outlive one that is killed, and would train into the folders that the next run trains into.
+    if parent := parent_process():
+        parent.join()
+        os._exit(1)
