@@ -24,7 +24,7 @@ from metawarp.outputs import write_text
 
 FIELD, ENGINES = Path("benchmarks/field.json"), Path("benchmarks/engines.json")
 FORMS, SIMILAR = Path("benchmarks/forms.json"), Path("benchmarks/similar.json")
-ELSEWHERE = dict.fromkeys(("forms", "one-task", "steps", "windows"), FORMS)
+ELSEWHERE = dict.fromkeys(("forms", "form-costs", "form-steps", "windows"), FORMS)
 """Where tables are kept that are not in FIELD."""
 RESULTS = ("README.md", "docs/results.md", "docs/forms.md")
 KINDS = {"": tables_of, "calibration": calibrations_of, "costs": costs_of}
