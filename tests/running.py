@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -48,6 +49,34 @@ def process(*arguments, code=None, **environment):
         encoding="utf-8",
         timeout=300,
     )
+
+
+def started(*arguments):
+    """A Python program that is running, in a session of its own."""
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        start_new_session=True,
+    )
+
+
+def ended(running):
+    """Exit code, stdout and stderr of a program, when it has ended."""
+    out, err = running.communicate(timeout=300)
+    return running.returncode, out, err
+
+
+def until(true, running=None):
+    """Wait for something to be true, two minutes at most, and while a program runs; whether it came true."""
+    deadline = time.monotonic() + 120
+    while not true():
+        if time.monotonic() >= deadline or (running and running.poll() is not None):
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def write_rows(file, corpus):

@@ -1,11 +1,11 @@
 """The benchmark: what a plan asks for is measured once, without leaks, and reported whole."""
 
 import json
+import os
 import re
 import shutil
-import subprocess
-import sys
-import time
+import signal
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import psutil
 import pytest
 import torch
 import yaml
-from running import refused, write_rows
+from running import ended, refused, started, until, write_rows
 from tiny import NO_STEPS, tiny_corpus, tiny_folder
 
 from episodes import InputError
@@ -313,19 +313,23 @@ def test_a_class_of_the_test_that_another_corpus_trains_on_is_named(data, tmp_pa
 def test_its_processes_end_when_it_is_killed(data, tmp_path):
     plan = plan_of(data, tmp_path, tables=table_of(contenders={"c": {"training": {"steps": 10**6}, "seeds": [0, 1]}}))
     command = ["benchmark", "--plan", plan, "--output", str(tmp_path / "out"), "--data", str(data), "--workers", "2"]
-    with subprocess.Popen([sys.executable, "-m", "metawarp", *command], stderr=subprocess.DEVNULL) as run:
-        until(lambda: len(list((tmp_path / "out").glob("trainings/*/log.jsonl"))) == 2)
+    run = started("-m", "metawarp", *command)
+    try:
+        assert until(lambda: len(list((tmp_path / "out").glob("trainings/*/log.jsonl"))) == 2, run)
         workers = psutil.Process(run.pid).children(recursive=True)
         run.kill()
-    until(lambda: not any(worker.is_running() and worker.status() != "zombie" for worker in workers))
+        assert until(lambda: not any(map(lives, workers)))
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
+        ended(run)
 
 
-def until(true, seconds=120):
-    """Wait for something to be true."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.1)
+def lives(process):
+    """Whether a process has not ended, though nobody may have asked how."""
+    with suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def test_support_queries_and_splits_share_no_text(data):
@@ -538,6 +542,11 @@ def test_the_plans_of_the_repository_can_be_read(file):
         assert set(table.plots) <= set(PLOTS)
         for contender in table.contenders.values():
             inner_loop(contender.training["method"])
+
+
+def test_no_two_plans_of_the_repository_have_a_table_of_the_same_name():
+    field, forms = (read_plan(ROOT / "benchmarks" / file).tables for file in ("field.yaml", "forms.yaml"))
+    assert not field.keys() & forms.keys()  # their figures are written into the docs by name
 
 
 def first_cell(data, tmp_path, **contender):

@@ -5,14 +5,11 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
-from running import SMALL, log_of, process
+from running import SMALL, ended, log_of, process, started, until
 from safetensors.torch import load_file
 
 from episodes import InputError
@@ -43,19 +40,7 @@ def launched(number, *arguments, program=("-m", "metawarp")):
         port = free.getsockname()[1]
     launch = ["-m", "accelerate.commands.launch", "--multi_gpu", f"--num_processes={number}", "--num_machines=1"]
     launch += ["--mixed_precision=no", "--dynamo_backend=no", f"--main_process_port={port}", *program]
-    return subprocess.Popen(
-        [sys.executable, *map(str, [*launch, *arguments])],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        start_new_session=True,
-    )
-
-
-def ended(running):
-    out, err = running.communicate(timeout=300)
-    return running.returncode, out, err
+    return started(*launch, *arguments)
 
 
 def tensors_of(folder):
@@ -114,10 +99,8 @@ def test_a_process_that_dies_ends_the_run_which_another_number_continues(train, 
     folder = tmp_path / "killed"
     running = launched(2, *train, f"--output={folder}")
     try:
-        deadline = time.monotonic() + 120
-        while not (folder / "log.jsonl").exists() or not (folder / "log.jsonl").read_text():
-            assert time.monotonic() < deadline and running.poll() is None, ended(running)
-            time.sleep(0.01)
+        log = folder / "log.jsonl"
+        assert until(lambda: log.exists() and log.read_text(), running), ended(running)
         workers = [p for p in psutil.Process(running.pid).children(recursive=True) if p.environ().get("RANK") == "1"]
         workers[0].send_signal(signal.SIGKILL)
         code, _, err = ended(running)

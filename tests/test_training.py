@@ -2,17 +2,13 @@
 
 import json
 import math
-import os
 import re
-import subprocess
-import sys
-import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from running import Killed, log_of, refused, write_rows
+from running import Killed, ended, log_of, refused, started, until, write_rows
 from tiny import tiny_corpus, tiny_folder
 
 from episodes import Episode, EpisodeSampler, InputError
@@ -359,17 +355,10 @@ def test_a_run_that_is_really_killed_resumes_to_the_same_file(files, tmp_path):
     ]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     main([*arguments, f"--output={whole}"])
-    run = subprocess.Popen(
-        [sys.executable, "-m", "metawarp", *arguments, f"--output={killed}"],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 120
-    while not (killed / "checkpoint.safetensors").exists() and run.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
+    run = started("-m", "metawarp", *arguments, f"--output={killed}")
+    until((killed / "checkpoint.safetensors").exists, run)
     run.kill()
-    assert run.wait() == -9  # it was killed, and had not ended by itself
+    assert ended(run)[0] == -9  # it was killed, and had not ended by itself
     assert not (killed / "init.safetensors").exists()
     steps = len(log_of(killed)) if (killed / "log.jsonl").read_bytes().endswith(b"\n") else None
     assert steps is None or 6 <= steps < 40
