@@ -17,6 +17,7 @@ from typing import Any
 from engine_cases import HALF, LATE, PEER
 
 from metawarp.backbones.architectures import described
+from metawarp.benchmark.plan_file import read_plan
 from metawarp.benchmark.report import calibrations_of, costs_of, markdown, tables_of
 from metawarp.benchmark.report_plots import PLOTS
 from metawarp.evaluation.cost import COSTS
@@ -24,8 +25,6 @@ from metawarp.outputs import write_text
 
 FIELD, ENGINES = Path("benchmarks/field.json"), Path("benchmarks/engines.json")
 FORMS, SIMILAR = Path("benchmarks/forms.json"), Path("benchmarks/similar.json")
-ELSEWHERE = dict.fromkeys(("forms", "form-costs", "form-steps", "windows"), FORMS)
-"""Where tables are kept that are not in FIELD."""
 RESULTS = ("README.md", "docs/results.md", "docs/forms.md")
 KINDS = {"": tables_of, "calibration": calibrations_of, "costs": costs_of}
 """What is written of a table, by what stands in its mark behind its name and a comma."""
@@ -70,8 +69,9 @@ def put(file: str, name: str, table: str) -> None:
 
 def take(results: Path) -> None:
     """Keep the figures of a benchmark's results, and of tables measured before that these do not have."""
+    of_forms = read_plan(FORMS.with_suffix(".yaml")).tables
     for name, table in json.loads(results.read_text(encoding="utf-8"))["tables"].items():
-        file = ELSEWHERE.get(name, FIELD)
+        file = FORMS if name in of_forms else FIELD
         kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         unused = LARGE if "cost" in table["plots"] else (*LARGE, *COSTS)
         for settings in table["corpora"].values():
