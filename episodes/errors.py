@@ -1,33 +1,42 @@
-"""What goes wrong because of what the user gave, and how its message lists things."""
+"""The error for unusable input, and how its messages list items and quote other errors."""
 
-from __future__ import annotations
-
+from collections import Counter
 from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used.
+    """The user's data or arguments cannot be used.
 
-    The message is one or two sentences on one line: what came, what is needed, what to do. The command line
-    prints it on stderr and ends with exit code 2, without a traceback; everything about bad input in
-    `episodes` and in `metawarp` raises it.
+    The message is one or two sentences on one line: what was given, what is needed, what to do. Arguments are written
+    as `name=value`, so that the command line can add the flag of each.
     """
 
 
+def require_choice(name: str, value: object, choices: Iterable[object]) -> None:
+    """Check that an argument has one of the allowed values; InputError lists them."""
+    if value not in (allowed := list(choices)):
+        raise InputError(f"{name}={value!r} is unknown; choose one of: {listing(allowed, len(allowed))}.")
+
+
 def first_line(error: Exception) -> str:
-    """The first line of another library's message, or what the system says, to quote in one of ours."""
+    """The first line of another library's error message, to quote in one of ours."""
     if isinstance(error, OSError) and error.strerror:  # without its number, and the path that we name ourselves
         return error.strerror
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def listing(items: Iterable[object], limit: int = 10) -> str:
-    """The items for a message, such as `a, b and 3 more`.
-
-    Args:
-        items: what to list, in this order; each is shown as `str` shows it.
-        limit: at most so many are shown (10: more make a terminal line unreadable).
-    """
+    """Items as `str` shows them, at most `limit` of them, for a message: `a, b and 3 more`."""
     shown = [str(item) for item in items]
     rest = len(shown) - limit
     return ", ".join(shown[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def quoted(items: Iterable[object], limit: int = 10) -> str:
+    """The same list with each item as `repr` shows it."""
+    return listing(map(repr, items), limit)
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """The names that appear more than once."""
+    return [name for name, count in Counter(names).items() if count > 1]

@@ -1,56 +1,53 @@
 """Few-shot text classification from meta-learned WARP prompts on a frozen language model."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from metawarp.adaptation.inner_loop import InnerRates
-    from metawarp.backbones.backbone import Backbone
-    from metawarp.evaluation.evaluate import evaluate
-    from metawarp.inits.init import Init
-    from metawarp.model.config import WarpConfig
-    from metawarp.model.warp import Warp
-    from metawarp.reuse.classifier import WarpClassifier
-    from metawarp.reuse.task import Task
-    from metawarp.training.config import TrainingConfig
-    from metawarp.training.train import train
-
-__all__ = [
-    "Backbone",
-    "Init",
-    "InnerRates",
-    "Task",
-    "TrainingConfig",
-    "Warp",
-    "WarpClassifier",
-    "WarpConfig",
-    "evaluate",
-    "train",
-]
+    from episodes.errors import InputError as InputError
+    from metawarp.backbones.backbone import Backbone as Backbone
+    from metawarp.config import InnerLearningRates as InnerLearningRates
+    from metawarp.config import WarpConfig as WarpConfig
+    from metawarp.errors import DivergenceError as DivergenceError
+    from metawarp.errors import MemoryLimitError as MemoryLimitError
+    from metawarp.evaluation.evaluate import evaluate as evaluate
+    from metawarp.inits.init import Init as Init
+    from metawarp.processes import Processes as Processes
+    from metawarp.tasks.classifier import WarpClassifier as WarpClassifier
+    from metawarp.tasks.task import Task as Task
+    from metawarp.texts.feature_cache import FeatureCache as FeatureCache
+    from metawarp.training.config import TrainingConfig as TrainingConfig
+    from metawarp.training.train import train as train
+    from metawarp.warp import Warp as Warp
 
 _MODULES = {
-    "Backbone": "backbones.backbone",
-    "Init": "inits.init",
-    "InnerRates": "adaptation.inner_loop",
-    "Task": "reuse.task",
-    "TrainingConfig": "training.config",
-    "Warp": "model.warp",
-    "WarpClassifier": "reuse.classifier",
-    "WarpConfig": "model.config",
-    "evaluate": "evaluation.evaluate",
-    "train": "training.train",
+    "Backbone": "metawarp.backbones.backbone",
+    "DivergenceError": "metawarp.errors",
+    "FeatureCache": "metawarp.texts.feature_cache",
+    "Init": "metawarp.inits.init",
+    "InnerLearningRates": "metawarp.config",
+    "InputError": "episodes.errors",
+    "MemoryLimitError": "metawarp.errors",
+    "Processes": "metawarp.processes",
+    "Task": "metawarp.tasks.task",
+    "TrainingConfig": "metawarp.training.config",
+    "Warp": "metawarp.warp",
+    "WarpClassifier": "metawarp.tasks.classifier",
+    "WarpConfig": "metawarp.config",
+    "evaluate": "metawarp.evaluation.evaluate",
+    "train": "metawarp.training.train",
 }
-"""Imported when they are asked for: what predicts needs neither datasets nor scikit-learn, and starts without them."""
+"""Modules are imported when a name is used: prediction needs neither datasets nor scikit-learn, and starts faster."""
+
+__all__ = sorted(_MODULES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = found = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    return found
+    globals()[name] = value = getattr(import_module(_MODULES[name]), name)
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_MODULES})

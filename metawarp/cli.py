@@ -1,6 +1,4 @@
-"""The command line: metawarp train | evaluate | benchmark | fit | similar | predict | export | inits | backbones."""
-
-from __future__ import annotations
+"""The command line: metawarp train | evaluate | fit | similar | predict | export | inits | backbones."""
 
 import logging
 import sys
@@ -10,37 +8,51 @@ from importlib.metadata import version
 import torch
 
 from episodes import InputError
-from metawarp.commands import experiments, listings, tasks
-from metawarp.commands.options import Parser, fail
+from metawarp.commands import listings, tasks, training
+from metawarp.commands.parser import Parser, fail, with_flags
+from metawarp.errors import DivergenceError, MemoryLimitError
 
-_COMMANDS = experiments.COMMANDS | tasks.COMMANDS | listings.COMMANDS
+COMMANDS = training.COMMANDS | tasks.COMMANDS | listings.COMMANDS
+
+
+def create_parser() -> Parser:
+    """The parser of all commands."""
+    about = "Few-shot text classification from meta-learned WARP prompts."
+    parser = Parser(prog="metawarp", description=about, version=version("metawarp"))
+    subcommands = parser.add_subcommands()
+    for name, (build, _) in COMMANDS.items():
+        subcommands.add_subcommand(name, build(), help=build.__doc__)
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command.
 
     Args:
-        arguments: as on the command line, without the program's name; None: those of this process.
+        arguments: arguments without the name of the program; None: those of this process.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    for package in ("episodes", "metawarp"):  # what was dropped from a corpus, how second order is taken
+    for package in ("episodes", "metawarp"):  # what was dropped from a corpus, how second order is computed
         logging.getLogger(package).setLevel(logging.INFO)
-    about = "Few-shot text classification from meta-learned WARP prompts."
-    parser = Parser(prog="metawarp", description=about, version=version("metawarp"))
-    subcommands = parser.add_subcommands()
-    for name, (build, _) in _COMMANDS.items():
-        subcommands.add_subcommand(name, build(), help=build.__doc__)
+    parser = create_parser()
+    parsed = parser.instantiate(parser.parse_args(arguments))
+    options = parsed[parsed.subcommand]
     try:
-        options = parser.instantiate(parser.parse_args(arguments))
-        _COMMANDS[options.subcommand][1](options[options.subcommand])
-    except (InputError, ImportError) as error:
+        COMMANDS[parsed.subcommand][1](options)
+    except InputError as error:
+        fail(with_flags(str(error), options.keys()))
+    except ImportError as error:
         fail(str(error))
+    except (DivergenceError, MemoryLimitError) as error:
+        fail(with_flags(str(error), options.keys()), code=1)
     except torch.OutOfMemoryError:
-        fail("the device has not enough memory; lower --max-tokens, or --training.meta_batch, and --resume.")
+        fail(
+            "The device has not enough memory; lower --max-tokens or --training.meta-batch-size, and --resume.", code=1
+        )
     except KeyboardInterrupt:
-        fail("interrupted; a training goes on from its last checkpoint with --resume, other commands start anew.")
+        fail("Interrupted. A training continues from its last checkpoint with --resume; other commands start again.")
     except BrokenPipeError:
-        # Whoever read our output has seen enough (`metawarp predict … | head`).
+        # The reader of our output has seen enough (`metawarp predict … | head`).
         sys.stderr.close()
-    except OSError as error:  # a full disk, a file that somebody took away: nothing that a traceback explains
-        fail(f"{error.strerror or error}: {error.filename or 'no file named'}.")
+    except OSError as error:  # a full disk, a file that was removed: nothing that a traceback explains
+        fail(f"{error.strerror or error}: {error.filename or 'no file named'}.", code=1)

@@ -1,115 +1,118 @@
-"""The processes of one run, as Accelerate connects them: who does what, and how their findings become one.
+"""The processes of one run: which tasks each one takes, and how their results become one.
 
-Every function is right in a single process too. A process takes every P-th task or episode; since an episode is a
-function of (seed, i), nothing has to be sent for that.
+A process takes every P-th task or episode. An episode is a function of (seed, i), so nothing has to be sent for that.
 
 References:
     Gugger et al. (2022), "Accelerate: Training and inference at scale made simple, efficient and adaptable".
 """
 
-from __future__ import annotations
-
 import atexit
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Self, TypeVar
 
-import torch.distributed.nn.functional  # noqa: F401  (before there is a group: see connect)
+import torch.distributed.nn.functional  # noqa: F401  (before there is a process group: see `connect`)
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import broadcast_object_list, gather_object, reduce
+from torch import Tensor
 
 from episodes import InputError
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 _LAUNCHERS = ("LOCAL_RANK", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
-"""Variables by which a process knows that it was launched beside others: by torch and Accelerate, or by MPI."""
+"""Environment variables of a process that was launched with others: by torch and Accelerate, or by MPI."""
 
 
-def connect(device: str) -> str:
-    """Join the processes that `accelerate launch` has started; nothing where it has not.
+@dataclass(frozen=True)
+class Processes:
+    """The processes of a run, as one of them sees it; without arguments, a single process.
 
-    Args:
-        device: "cpu", or "cuda" and the like for one accelerator each.
-
-    Returns:
-        The device of this process.
-
-    Raises:
-        InputError: several processes are given one accelerator.
+    Attributes:
+        index: index of this process.
+        count: number P of processes.
+        sharing_memory: number of processes that share the memory of this machine, or of this process's accelerator.
+        device: device of this process; None: the one that was asked for.
     """
-    if not _launched():
-        return device
-    kind, _, index = device.partition(":")
-    # A group that something still holds as the interpreter ends takes the process down with it now and then, when a
-    # thread of Gloo's asks for the interpreter too late. torch's functional collectives hold the one that they find as
-    # they are imported, which a first optimizer step does: they are imported above.
-    joined = PartialState._shared_state != {}
-    state = PartialState(cpu=kind == "cpu")
-    if not joined and state.num_processes > 1:
-        atexit.register(state.destroy_process_group)
-    if kind == "cpu" or state.num_processes == 1:
-        return device
-    if index:
-        raise InputError(f"device {device!r} is one for {count()} processes; say {kind}, and each takes its own.")
-    return f"{kind}:{state.local_process_index}"
+
+    index: int = 0
+    count: int = 1
+    sharing_memory: int = 1
+    device: str | None = None
+
+    @classmethod
+    def connect(cls, device: str) -> Self:
+        """Join the processes that `accelerate launch` has started; a single process if it was not used.
+
+        Args:
+            device: "cpu", or "cuda" and the like for one accelerator per process.
+
+        Raises:
+            InputError: several processes are given one accelerator.
+        """
+        # Accelerate's state is shared by the whole program, so it is not touched unless there is something to share.
+        if not any(name in os.environ for name in _LAUNCHERS):
+            return cls(device=device)
+        kind, _, index = device.partition(":")
+        # A process group that something still holds when the interpreter ends can crash the process, if a thread of
+        # Gloo asks for the interpreter too late. torch's functional collectives hold the group that exists when they
+        # are imported, which the first optimizer step does: they are imported above.
+        joined = PartialState._shared_state != {}
+        state = PartialState(cpu=kind == "cpu")
+        if not joined and state.num_processes > 1:
+            atexit.register(state.destroy_process_group)
+        if state.num_processes == 1:
+            return cls(device=device)
+        if kind == "cpu":
+            sharing = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+            return cls(state.process_index, state.num_processes, sharing, device)
+        if index:
+            raise InputError(
+                f"device={device!r} is one accelerator for {state.num_processes} processes; use device={kind!r}."
+            )
+        return cls(state.process_index, state.num_processes, 1, f"{kind}:{state.local_process_index}")
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes files."""
+        return self.index == 0
+
+    def share(self, number: int) -> range:
+        """The indices of this process among so many tasks or episodes: index, index + P, …"""
+        return range(self.index, number, self.count)
+
+    def in_order(self, own: Sequence[Result], number: int) -> list[Result]:
+        """All `number` results in their order, from those of each process for its own `share(number)`."""
+        if self.count == 1:
+            return list(own)
+        shares = gather_object([list(own)])
+        return [shares[i % self.count][i // self.count] for i in range(number)]
+
+    def summed(self, values: Tensor) -> Tensor:
+        """The sum of a tensor over all processes."""
+        return values if self.count == 1 else reduce(values, reduction="sum")  # pyright: ignore[reportReturnType]
+
+    def by_main(self, work: Callable[[], Result]) -> Result:
+        """The result, or the error, of work that the main process does alone; every process receives it."""
+        if self.count == 1:
+            return work()
+        outcome: list = [None, None]
+        if self.is_main:
+            try:
+                outcome[0] = work()
+            except Exception as error:  # any error, since the other processes wait
+                outcome[1] = error
+        result, error = broadcast_object_list(outcome)
+        if error is not None:
+            raise error
+        return result
+
+    def one_first(self) -> AbstractContextManager:
+        """A context that one process of each machine enters first, so that the others find its work done."""
+        return PartialState().local_main_process_first() if self.count > 1 else nullcontext()
 
 
-def _launched() -> bool:
-    # Accelerate's state is shared by all of a program, so it is not touched where there is nothing to share.
-    return any(name in os.environ for name in _LAUNCHERS)
-
-
-def is_main() -> bool:
-    """Whether this process is the one that writes."""
-    return not _launched() or PartialState().is_main_process
-
-
-def count() -> int:
-    """Number P of processes."""
-    return PartialState().num_processes if _launched() else 1
-
-
-def beside() -> int:
-    """Number of processes that share the memory of this machine, or of this process's accelerator."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if count() > 1 and str(PartialState().device) == "cpu" else 1
-
-
-def share(number: int) -> range:
-    """Which of so many tasks or episodes are this process's: index, index + P, …"""
-    return range(PartialState().process_index if count() > 1 else 0, number, count())
-
-
-def in_order(own: Sequence[Found], number: int) -> list[Found]:
-    """What all processes found, in the order of what they shared.
-
-    Args:
-        own: what this one found of its `share(number)`.
-        number: of all.
-    """
-    if count() == 1:
-        return list(own)
-    shares = gather_object([list(own)])
-    return [shares[i % count()][i // count()] for i in range(number)]
-
-
-def by_main(work: Callable[[], Found]) -> Found:
-    """What the main process gets by doing something alone; all processes get it, or its error."""
-    if count() == 1:
-        return work()
-    outcome: list = [None, None]
-    if is_main():
-        try:
-            outcome[0] = work()
-        except Exception as error:  # whatever it is: the others wait
-            outcome[1] = error
-    found, error = broadcast_object_list(outcome)
-    if error is not None:
-        raise error
-    return found
-
-
-def one_first() -> AbstractContextManager:
-    """One process of each machine does something first, so that the others find it done."""
-    return PartialState().local_main_process_first() if count() > 1 else nullcontext()
+SINGLE = Processes()
+"""A run of one process."""

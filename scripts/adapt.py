@@ -1,4 +1,7 @@
-"""Adapt an init to a new task: the same as `metawarp fit`."""
+"""Adapt an init to a new task. The same as `metawarp fit`.
+
+The file exists because research code of this field is usually run from a folder `scripts/`, where people look for it.
+"""
 
 import sys
 

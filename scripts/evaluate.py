@@ -1,4 +1,7 @@
-"""Measure an init on unseen classes: the same as `metawarp evaluate`."""
+"""Evaluate an init on classes that it has never seen. The same as `metawarp evaluate`.
+
+The file exists because research code of this field is usually run from a folder `scripts/`, where people look for it.
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""Meta-train an init: the same as `metawarp train`."""
+"""Meta-train an init on a labelled corpus. The same as `metawarp train`.
+
+The file exists because research code of this field is usually run from a folder `scripts/`, where people look for it.
+"""
 
 import sys
 

@@ -5,8 +5,6 @@ python scripts/tutorial.py --csv few.csv --serve # columns text and label; serve
 curl -d '{"texts": ["has the courier been yet?"]}' http://localhost:8000
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import tempfile
@@ -76,7 +74,7 @@ def handler_of(task: Task) -> type[BaseHTTPRequestHandler]:
             try:
                 texts = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["texts"]
                 with one_at_a_time:
-                    chances = task.predict_proba(texts)
+                    probabilities = task.predict_proba(texts)
             except (KeyError, TypeError, ValueError) as error:
                 self.answer(400, {"error": str(error)})
                 return
@@ -88,7 +86,7 @@ def handler_of(task: Task) -> type[BaseHTTPRequestHandler]:
                         "label": names[row.argmax()],
                         "probabilities": dict(zip(names, row.round(4).tolist(), strict=True)),
                     }
-                    for row in chances
+                    for row in probabilities
                 ],
             )
 

@@ -1,11 +1,11 @@
-"""Backbones and corpora that many tests share; read-only, so made once a session."""
+"""Backbones and corpora that many tests share; they are never changed, so each is created once per session."""
 
 import os
 
-# Nothing is downloaded by a test, and nobody waits for a network that is not there.
+# No test downloads anything, or waits for a network that is not there.
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Tiny models gain nothing from threads, and lose a factor of 5 (measured) where another job holds the other core.
-# Set before torch is imported, and inherited by the commands that tests start.
+# This is set before torch is imported, and inherited by the commands that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
@@ -32,7 +32,7 @@ def tiny_mlm(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory):
-    """What the command line reads: tiny.jsonl, a backbone/, and an init/ trained on them."""
+    """A folder with what the command line reads: tiny.jsonl, backbone/, and an init/ trained on them."""
     folder = tmp_path_factory.mktemp("made")
     write_rows(folder / "tiny.jsonl", tiny_corpus())
     tiny_folder(folder / "backbone")
@@ -42,17 +42,17 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def minilm():
-    """The real thing: all-MiniLM-L6-v2, float32."""
+    """The embedded backbone all-MiniLM-L6-v2, float32."""
     return Backbone.load("minilm")
 
 
 @pytest.fixture(scope="session")
 def everyday():
-    """The bundled corpus, in its own split of the classes."""
+    """The bundled corpus "everyday", divided by its own class split."""
     return Corpus.load("everyday").split_classes("everyday")
 
 
 @pytest.fixture
 def exact(monkeypatch):
-    """No float32 inside a float64 model: transformers computes DeBERTa's norms and ModernBERT's rotations so."""
+    """No float32 inside a float64 model, where transformers computes DeBERTa's norms and ModernBERT's rotations."""
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)

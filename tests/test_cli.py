@@ -12,7 +12,7 @@ import yaml
 from running import SMALL, failure, process
 
 from metawarp import Init, WarpClassifier
-from metawarp.backbones.architectures import ARCHITECTURES
+from metawarp.backbones.architectures import describe_architectures
 from metawarp.cli import main
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
@@ -26,8 +26,8 @@ def few(file):
 # Help -----------------------------------------------------------------------------------------------------
 
 OPTIONS = {
-    "train": ["--corpus", "--splits", "--backbone", "--method", "--n-way", "--k-shot", "--n-query", "--steps", "--seed",
-              "--output", "--resume", "--overwrite", "--config"],
+    "train": ["--corpus", "--splits", "--backbone", "--method", "--n-way", "--k-shot", "--n-query",
+              "--training.steps", "--seed", "--output", "--resume", "--overwrite", "--config"],
     "evaluate": ["--init", "--corpus", "--splits", "--split", "--n-way", "--k-shot", "--n-query", "--episodes",
                  "--seed", "--output", "--baselines"],
     "fit": ["--init", "--data", "--output"],
@@ -78,10 +78,11 @@ def test_scripts_are_entries_to_the_same_commands(capsys, monkeypatch, script, c
 # One after the other --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_train_evaluate_fit_and_predict_on_real_text(capsys, tmp_path):
     init, results, task = tmp_path / "run", tmp_path / "results.json", tmp_path / "task"
     main(["train", "--corpus=everyday", *SMALL, f"--output={init}"])
-    shares = r"\d+\.\d% on validation classes \(\d+\.\d% at the start\)"
+    shares = r"\d+\.\d% accuracy on validation classes \(\d+\.\d% at the start\)"
     assert re.fullmatch(rf"{init}: 2 steps, best at step [02] with {shares}\n", capsys.readouterr().out)
 
     main(["evaluate", f"--init={init}", "--corpus=everyday", "--n-way=3", "--n-query=2", "--episodes=3",
@@ -123,7 +124,7 @@ def test_predictions_of_a_file_go_to_a_file(capsys, made, tmp_path):
     main(arguments)
     assert capsys.readouterr().out.splitlines() == lines
     message = failure(capsys, *arguments, f"--output={output}")
-    assert message == f"output file '{output}' exists already; choose another name, or --overwrite."
+    assert f"output={str(output)!r} exists" in message and message.endswith("(flags: --output, --overwrite)")
     assert output.read_text(encoding="utf-8").splitlines() == lines
     main([*arguments, f"--output={output}", "--overwrite"])
 
@@ -144,6 +145,7 @@ def test_the_untrained_start_needs_no_training(capsys, tmp_path):
     assert json.loads(capsys.readouterr().out)["label"] == "weather"
 
 
+@pytest.mark.slow
 def test_a_real_process_keeps_stdout_for_its_output(made, tmp_path):
     main(["fit", f"--init={made}/init", f"--data={few(tmp_path / 'few.csv')}", f"--output={tmp_path}/task"])
     ended = process("predict", f"--task={tmp_path}/task", "--text=music", "--text=مرحبا 😀")
@@ -156,13 +158,10 @@ def test_texts_alone_need_no_label_column(capsys, made, tmp_path):
     capsys.readouterr()
     (tmp_path / "empty.csv").touch()
     message = failure(capsys, "predict", f"--task={tmp_path}/task", f"--data={tmp_path}/empty.csv")
-    assert message == f"{tmp_path}/empty.csv is empty; rows with 'text' are needed."
+    assert re.search(r"empty\.csv is empty.*'text'", message)
     (tmp_path / "other.csv").write_text("body\nsome music\n")
     message = failure(capsys, "predict", f"--task={tmp_path}/task", f"--data={tmp_path}/other.csv")
-    assert (
-        message == f"{tmp_path}/other.csv has no column 'text'; its columns are: body. "
-        "Name them with text_column (--text-column)."
-    )
+    assert re.search(r"other\.csv.*text_column='text'.*columns are: body.*\(flags: --text-column\)$", message)
 
 
 def test_how_a_corpus_is_read_can_be_said(capsys, made, tmp_path):
@@ -171,10 +170,10 @@ def test_how_a_corpus_is_read_can_be_said(capsys, made, tmp_path):
     (tmp_path / "conflict.jsonl").write_text(rows + json.dumps({"text": text, "label": "another"}) + "\n")
     arguments = ["evaluate", f"--init={made}/init", "--split=all", "--n-way=2", "--n-query=2", "--episodes=2"]
     message = failure(capsys, *arguments, f"--corpus={tmp_path}/conflict.jsonl", "--conflicts=refuse")
-    assert re.search(r"conflict\.jsonl: 1 texts stand under two labels, such as .* and 'another'; correct", message)
-    for option in ("--subset=a", "--hub-split=train"):
+    assert re.search(r"conflict\.jsonl: 1 text.* two labels.* and 'another'", message)
+    for option in ("--subset=a", "--dataset-split=train"):
         message = failure(capsys, *arguments, f"--corpus={made}/tiny.jsonl", option)
-        assert "subset and split can only be given with a Hub id" in message
+        assert "Hub id" in message and message.endswith(f"(flags: {option.split('=')[0]})")
 
 
 def test_evaluation_uses_the_split_that_training_wrote(capsys, made):
@@ -183,7 +182,7 @@ def test_evaluation_uses_the_split_that_training_wrote(capsys, made):
     main([*arguments, f"--splits={made}/init/splits.json"])
     main([*arguments, "--split=all", "--n-way=5"])
     assert "metawarp" in capsys.readouterr().out
-    assert "--split all for every class" in failure(capsys, *arguments)
+    assert re.search(r"split='test'.*\(flags: --split, --splits\)$", failure(capsys, *arguments))
 
 
 # Configuration files --------------------------------------------------------------------------------------
@@ -191,8 +190,8 @@ def test_evaluation_uses_the_split_that_training_wrote(capsys, made):
 
 PRINTED = {
     "ranges": (
-        ["train", "--corpus=a.csv", "--output=o", "--k-shot=[2,4]", "--training.lr=0.5", "--warp.rows=names"],
-        {"corpus": "a.csv", "k_shot": [2, 4], "training": {"lr": 0.5}, "warp": {"rows": "names"}, "n_way": 5},
+        ["train", "--corpus=a.csv", "--output=o", "--k-shot=[2,4]", "--training.lr=0.5", "--model.verbalizer=names"],
+        {"corpus": "a.csv", "k_shot": [2, 4], "training": {"lr": 0.5}, "model": {"verbalizer": "names"}, "n_way": 5},
     ),
     "a number": (["train", "--corpus=a.csv", "--output=o", "--k-shot=3"], {"k_shot": 3}),
     "the default range": (["train", "--corpus=a.csv", "--output=o"], {"k_shot": [0, 5], "inner_steps": None}),
@@ -215,7 +214,7 @@ def test_what_print_config_prints_config_reads(capsys, tmp_path, name):
 
     def printed(*given):
         with pytest.raises(SystemExit) as ended:
-            main([command, *given, "--print_config"])
+            main([command, *given, "--print-config"])
         assert ended.value.code == 0
         return capsys.readouterr().out
 
@@ -233,14 +232,13 @@ def test_a_run_from_a_file_is_that_of_its_options_and_options_win(made, tmp_path
         "n_way": 2,
         "k_shot": 1,
         "n_query": 2,
-        "steps": 7,
-        "training": {"meta_batch": 1, "validate_every": 2, "validation_episodes": 2},
-        "warp": {"template": "{prompt:2} {text} {mask}"},
+        "training": {"steps": 7, "meta_batch_size": 1, "validate_every": 2, "validation_episodes": 2},
+        "model": {"template": "{prompt:2} {text} {mask}"},
         "output": f"{tmp_path}/run",
     }
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(settings))
-    main(["train", f"--config={file}", "--steps=2"])
+    main(["train", f"--config={file}", "--training.steps=2"])
     found, expected = Init.load(tmp_path / "run"), Init.load(made / "init")
     assert found.fingerprint == expected.fingerprint
     assert found.training == expected.training
@@ -249,9 +247,9 @@ def test_a_run_from_a_file_is_that_of_its_options_and_options_win(made, tmp_path
 @pytest.mark.parametrize(
     ("content", "part"),
     [
-        ("stepz: 3\n", "'stepz'"),
-        ("steps: many\n", "many"),
-        ("steps: [\n", "Problems parsing config"),
+        ("seeds: 3\n", "'seeds'"),
+        ("seed: many\n", "many"),
+        ("seed: [\n", "Problems parsing config"),
         ("training:\n  lrr: 1\n", "'training.lrr'"),
     ],
 )
@@ -277,8 +275,8 @@ def test_a_missing_file_is_refused_in_one_line(capsys, tmp_path):
         (["learn"], "learn"),
         (["train"], "required: --corpus, --output "),
         (["train", "--corpus=everyday"], "required: --output "),
-        (["train", "--corpus=everyday", "--output=o", "--steps=many"], "steps"),
-        (["train", "--corpus=everyday", "--output=o", "--stepz=3"], "stepz"),
+        (["train", "--corpus=everyday", "--output=o", "--training.steps=many"], "steps"),
+        (["train", "--corpus=everyday", "--output=o", "--seeds=3"], "seeds"),
         (["train", "--corpus=everyday", "--output=o", "--k-shot=a"], "k_shot|k-shot"),
         (["evaluate", "--corpus=everyday"], "init"),
         (["predict"], "task"),
@@ -305,25 +303,27 @@ def test_a_class_with_texts_and_one_with_a_name_alone_make_a_task(made, tmp_path
 
 
 INNER = {
-    "--method=prototypical --inner-steps=3": "method 'prototypical' has no inner loop; leave out the inner steps, or "
-    "choose another method.",
-    "--method=reptile --inner-steps=0": "method 'reptile' learns from its inner steps; give it 1 at least, or choose "
-    "prototypical, which needs none.",
-    "--method=maml --inner-steps=0": "method 'maml' learns from its inner steps; give it 1 at least, or choose "
-    "prototypical, which needs none.",
-    "--method=multitask --training.multi_step_loss=true": "method 'multitask' has no multi-step loss; it is for maml, "
-    "fomaml, anil.",
+    "--method=prototypical --inner-steps=3": ["inner_steps=3", "'prototypical'", "no inner loop", "--inner-steps"],
+    "--method=reptile --inner-steps=0": ["inner_steps=0", "'reptile'", "at least 1", "--inner-steps", "--method"],
+    "--method=maml --inner-steps=0": ["inner_steps=0", "'maml'", "at least 1", "--inner-steps", "--method"],
+    "--method=multitask --training.query-loss=multi_step": [
+        "query_loss='multi_step'",
+        "'multitask'",
+        "maml, fomaml, anil",
+        "--training.query-loss",
+    ],
 }
 
 
 @pytest.mark.parametrize("options", INNER)
-def test_settings_of_the_inner_loop_that_would_do_nothing_are_refused(capsys, made, tmp_path, options):
+def test_settings_of_the_inner_loop_without_effect_are_refused(capsys, made, tmp_path, options):
     corpus, output = f"--corpus={made}/tiny.jsonl", f"--output={tmp_path}/run"
-    assert failure(capsys, "train", corpus, output, *SMALL, *options.split()) == INNER[options]
+    message = failure(capsys, "train", corpus, output, *SMALL, *options.split())
+    assert re.search(".*".join(map(re.escape, INNER[options])), message)
 
 
 def test_backbones_are_listed_as_the_loader_knows_them(capsys):
     main(["backbones"])
     lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if not line.startswith(" ")] == list(ARCHITECTURES)
-    assert "  such as: roberta-base, roberta-large" in lines
+    assert [line for line in lines if not line.startswith(" ")] == list(describe_architectures())
+    assert "  examples: roberta-base, roberta-large" in lines

@@ -2,23 +2,24 @@
 
 import torch
 
-from metawarp.adaptation.conjugate_gradients import conjugate_gradients
+from metawarp.verbalizers.conjugate_gradients import conjugate_gradients
 
 CURVATURES = torch.tensor([[1.5, 2.0, 2.5], [-0.5, -0.5, -0.5], [1.5, 1.5, -3.5]], dtype=torch.float64)[:, None]
 RIGHT = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [9.0, 9.0, 0.1]], dtype=torch.float64)[:, None]
 
 
-def solve(steps=4, tolerance=0.0):
+def solve(max_steps=4, tolerance=0.0):
+    """The solution, and how often the matrix was asked for."""
     asked = []
 
-    def times(vectors):
-        asked.append(vectors["prompt"])
-        return {"prompt": CURVATURES * vectors["prompt"]}
+    def times_matrix(vectors):
+        asked.append(vectors)
+        return CURVATURES * vectors
 
-    return conjugate_gradients(times, {"prompt": RIGHT}, steps, tolerance=tolerance)["prompt"], len(asked)
+    return conjugate_gradients(times_matrix, RIGHT, max_steps, tolerance), len(asked)
 
 
-def test_each_task_is_solved_and_one_stops_where_its_problem_curves_down():
+def test_each_task_is_solved_and_stops_where_its_problem_curves_down():
     found, _ = solve()
     assert torch.allclose(found[0], RIGHT[0] / CURVATURES[0])
     assert torch.equal(found[1], RIGHT[1])
@@ -27,4 +28,4 @@ def test_each_task_is_solved_and_one_stops_where_its_problem_curves_down():
 
 def test_it_ends_when_every_task_is_as_exact_as_asked():
     few = solve(tolerance=0.5)[1]
-    assert few < solve(steps=100, tolerance=1e-12)[1] <= 4
+    assert few < solve(max_steps=100, tolerance=1e-12)[1] <= 4

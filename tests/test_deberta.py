@@ -1,4 +1,4 @@
-"""DeBERTa as it was published: heads that its config does not name, and the decoder in front of them."""
+"""DeBERTa as it was published: heads that its config does not mention, behind the enhanced mask decoder."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +12,12 @@ from test_backbone import tokens_with_mask
 from tiny import MODELS, central_differences, tiny_episodes, tiny_folder, tiny_model
 
 from metawarp import Backbone, Init
-from metawarp.adaptation.inner_loop import InnerLoop, InnerRates
-from metawarp.adaptation.tasks import TaskBatch
-from metawarp.meta_learning.meta_gradients import maml
+from metawarp.adapters.adapter import join, split
+from metawarp.config import GROUPS, InnerLearningRates, InnerLoop
+from metawarp.meta_learning.meta_gradient import MetaBatch, last_step
+from metawarp.meta_learning.table import METHODS
+from metawarp.read_outs.prompted_features import PromptedFeatures
+from metawarp.texts.task_batch import TaskBatch
 
 VERSIONS = ["deberta", "deberta-v2"]
 
@@ -99,7 +102,7 @@ def test_the_head_reads_behind_the_decoder(model_type, tmp_path, exact):
     backbone = Backbone.load(published(tmp_path, model_type), dtype="float64")
     ids, attention, at = tokens_with_mask(backbone.tokenizer)
     embeddings = backbone.word_embeddings[ids]
-    assert backbone.decoder is not None
+    assert backbone.last_layer is not None
     found = backbone.mask_features(backbone.hidden_states(embeddings, attention, head_at=at))
     assert torch.allclose(found, expected_features(tmp_path, ids, attention, at), rtol=0, atol=1e-10)
     last = backbone.hidden_states(embeddings, attention)
@@ -108,22 +111,23 @@ def test_the_head_reads_behind_the_decoder(model_type, tmp_path, exact):
     assert not torch.allclose(found, backbone.mask_features(last[torch.arange(len(at)), at]), atol=1e-3)
 
 
-@pytest.mark.parametrize("form", ["input", "deep", "lora:2", "weights"])
+@pytest.mark.parametrize("adapter", ["prompt", "deep_prompt", "lora", "weights"])
 @pytest.mark.parametrize("model_type", VERSIONS)
-def test_every_form_goes_through_the_decoder(tmp_path, model_type, form, exact):
+def test_every_adapter_passes_through_the_decoder(tmp_path, model_type, adapter, exact):
     # Soft tokens that are words: what is read at [MASK] is what the published model makes of these words.
     backbone = Backbone.load(published(tmp_path, model_type), dtype="float64")
-    warp, state = tiny_model(backbone, form=form, read_out="mean+mask")
+    size = 2 if adapter == "lora" else None
+    warp, init = tiny_model(backbone, adapter=adapter, adapter_size=size, read_out="mean+mask")
     words, batch = torch.tensor([40, 50, 60]), warp.encoder(["what is the weather today in the market, and where?"])
     ids, places = batch.input_ids.clone(), batch.prompt_index >= 0
     ids[places] = words[batch.prompt_index[places]]
-    parts = {name: part[0] for name, part in warp.form.parted(state["prompt"][None]).items()}
+    parts = {name: part[0] for name, part in split(warp.adapter, init.adapter[None]).items()}
     parts["prompt"] = backbone.word_embeddings[words]
-    if form == "deep":
+    if adapter == "deep_prompt":
         entering = plain(tmp_path)(ids, output_hidden_states=True).hidden_states
         parts["later"] = torch.stack([entering[layer][places] for layer in (1, 2)])
-    prompt = warp.form.joined(parts)[None]
-    found = warp.prompted(prompt, batch, torch.zeros(1, dtype=torch.long))["mask"]
+    reader = PromptedFeatures(warp.adapter, ["mean", "mask"], None)
+    found = reader(join(warp.adapter, parts)[None], batch, torch.zeros(1, dtype=torch.long))["mask"]
     expected = expected_features(tmp_path, ids, batch.attention_mask.long(), batch.mask_position)
     assert torch.allclose(found, expected, rtol=0, atol=1e-10)
 
@@ -146,23 +150,24 @@ def test_threads_that_read_at_the_same_time_do_not_meet(tmp_path, model_type):
 
 @pytest.mark.parametrize("model_type", VERSIONS)
 def test_second_order_goes_through_the_decoder(tmp_path, model_type, exact):
-    inner = InnerLoop(2, ("prompt", "rows"))
+    inner = InnerLoop(2, GROUPS)
     backbone = Backbone.load(published(tmp_path, model_type), dtype="float64")
-    warp, state = tiny_model(backbone, inner, learn=True, rates=InnerRates(prompt=0.3, rows=0.2), read_out="mask")
+    rates = InnerLearningRates(adapter=0.3, class_embeddings=0.2)
+    warp, init = tiny_model(backbone, inner, learn=True, rates=rates, read_out="mask")
     tasks = TaskBatch.encode(tiny_episodes(2), warp.encoder)
-    found = maml(warp, state, tasks, inner)
-    entries, slopes = central_differences(warp, state, tasks, inner, "prompt")
-    gradient = found.gradients["prompt"].reshape(-1)[torch.from_numpy(entries)]
-    assert torch.allclose(gradient, slopes, rtol=1e-5, atol=1e-9)
-    assert slopes.abs().max() > 1e-7
+    meta_gradient = METHODS["maml"].meta_gradient(init, MetaBatch(warp, tasks, inner, last_step(2)))
+    entries, derivatives = central_differences(warp, init, tasks, inner, "adapter")
+    gradient = meta_gradient.gradients.adapter.reshape(-1)[torch.from_numpy(entries)]
+    assert torch.allclose(gradient, derivatives, rtol=1e-5, atol=1e-9)
+    assert derivatives.abs().max() > 1e-7
 
 
 @pytest.mark.parametrize("model_type", VERSIONS)
 def test_with_positions_in_the_input_the_head_reads_the_last_layer(tmp_path, model_type):
     backbone = Backbone.load(published(tmp_path, model_type, biased=True), dtype="float64")
     ids, attention, at = tokens_with_mask(backbone.tokenizer)
-    assert backbone.head is not None
-    assert backbone.decoder is None
+    assert backbone.masked_lm_head is not None
+    assert backbone.last_layer is None
     there = backbone.hidden_states(backbone.word_embeddings[ids], attention, head_at=at)
     theirs = plain(tmp_path)(ids, attention).last_hidden_state[torch.arange(len(at)), at]
     assert torch.allclose(there, theirs, rtol=0, atol=1e-12)
@@ -172,21 +177,18 @@ def test_with_positions_in_the_input_the_head_reads_the_last_layer(tmp_path, mod
 def test_a_discriminator_is_read_as_a_plain_encoder(tmp_path, model_type):
     names = lambda name: name.replace("lm_predictions.lm_head.", "mask_predictions.")  # noqa: E731
     backbone = Backbone.load(published(tmp_path, model_type, names=names), dtype="float64")
-    assert backbone.head is None
-    assert backbone.decoder is None
+    assert backbone.masked_lm_head is None
+    assert backbone.last_layer is None
 
 
 def test_a_head_whose_decoder_has_no_positions_is_refused(tmp_path):
     published(tmp_path, "deberta", without=["deberta.embeddings.position_embeddings.weight"])
-    with refused(
-        f"the weights of backbone {str(tmp_path)!r} are incomplete: its config promises "
-        "deberta.embeddings.position_embeddings.weight, which transformers would fill with random numbers."
-    ):
+    with refused(repr(str(tmp_path)), "deberta.embeddings.position_embeddings.weight"):
         Backbone.load(tmp_path)
 
 
 def test_an_init_knows_it_again(tmp_path):
     backbone = Backbone.load(published(tmp_path / "backbone", "deberta-v2"))
     warp, _ = tiny_model(backbone)
-    Init.start(warp, InnerLoop(0, ())).save(tmp_path / "init")
-    assert Init.load(tmp_path / "init").bind(Backbone.load(tmp_path / "backbone")).backbone.decoder is not None
+    Init.start(warp, InnerLoop()).save(tmp_path / "init")
+    assert Init.load(tmp_path / "init").bind(Backbone.load(tmp_path / "backbone")).backbone.last_layer is not None

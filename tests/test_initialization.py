@@ -1,4 +1,4 @@
-"""The init: what a fresh one holds, and what a folder of one must hold to be loaded."""
+"""The init: what a fresh one holds, and what its folder must hold to be loaded."""
 
 import json
 import math
@@ -10,17 +10,20 @@ from running import refused
 from tiny import tiny_backbone
 
 from metawarp import Init, Warp, WarpConfig
-from metawarp.adaptation.inner_loop import InnerLoop, InnerRates
+from metawarp.config import GROUPS, InnerLearningRates, InnerLoop
 from metawarp.inits import storage
 from metawarp.inits.init import untrained
+from metawarp.parameters import tensors_of
 
-INNER = InnerLoop(3, ("prompt", "rows"))
-CONFIG = WarpConfig(template="{prompt:2} {text} {prompt:'the topic is'} {mask}", read_out="mean+mask", rows="mix")
+INNER = InnerLoop(3, GROUPS)
+CONFIG = WarpConfig(template="{prompt:2} {text} {prompt:'the topic is'} {mask}", read_out="mean+mask", verbalizer="mix")
 
 
 @pytest.fixture
 def init(tiny):
-    fresh = Init.start(Warp(tiny, CONFIG), INNER, method="maml", rates=InnerRates(prompt=0.2, rows=0.03))
+    fresh = Init.start(
+        Warp(tiny, CONFIG), INNER, method="maml", rates=InnerLearningRates(adapter=0.2, class_embeddings=0.03)
+    )
     return replace(fresh, training={"steps_run": 7, "corpus": "tiny"})
 
 
@@ -28,6 +31,10 @@ def init(tiny):
 def saved(init, tmp_path):
     init.save(tmp_path)
     return tmp_path
+
+
+def shapes(init):
+    return {name: tuple(tensor.shape) for name, tensor in tensors_of(init.parameters).items()}
 
 
 def change(folder, **changes):
@@ -41,38 +48,35 @@ def change(folder, **changes):
 
 
 def test_a_fresh_init_holds_what_its_model_learns(init):
-    assert {name: tuple(tensor.shape) for name, tensor in init.tensors.items()} == {
-        "prompt": (5, 32),
+    assert shapes(init) == {
+        "adapter": (5, 32),
         "log_scale": (),
         "name_weight": (),
-        "read_out": (2,),
-        "log_inner_lr.prompt": (3,),
-        "log_inner_lr.rows": (3,),
+        "read_out_logits": (2,),
+        "log_adapter_lr": (3,),
+        "log_class_embedding_lr": (3,),
     }
-    assert init.tensors["log_inner_lr.prompt"].exp() == pytest.approx([0.2] * 3)
-    assert init.tensors["log_inner_lr.rows"].exp() == pytest.approx([0.03] * 3)
+    assert init.parameters.log_adapter_lr.exp() == pytest.approx([0.2] * 3)
+    assert init.parameters.log_class_embedding_lr.exp() == pytest.approx([0.03] * 3)
 
 
 def test_it_holds_nothing_that_its_model_does_not_learn(tiny):
     init = Init.start(
-        Warp(tiny, WarpConfig(template="{text} {mask}", read_out="mask", rows="support")), InnerLoop(0, ())
+        Warp(tiny, WarpConfig(template="{text} {mask}", read_out="mask", verbalizer="support")), InnerLoop()
     )
-    assert {name: tuple(tensor.shape) for name, tensor in init.tensors.items()} == {
-        "prompt": (0, 32),
-        "log_scale": (),
-    }
+    assert shapes(init) == {"adapter": (0, 32), "log_scale": ()}
 
 
 def test_soft_tokens_start_from_mask_or_from_their_words(tiny, init):
     mask, words = tiny.tokenizer.mask_token_id, tiny.tokenizer.convert_tokens_to_ids(["the", "topic", "is"])
     expected = tiny.word_embeddings[[mask, mask, *words]].float()
-    assert init.tensors["prompt"].equal(expected)
+    assert init.parameters.adapter.equal(expected)
 
 
 @pytest.mark.parametrize("start", ["vocabulary", "normal"])
 def test_random_starts_are_a_function_of_the_seed(tiny, start):
     warp = Warp(tiny, replace(CONFIG, prompt_start=start))
-    one, same, other = (Init.start(warp, INNER, seed=seed).tensors["prompt"] for seed in (0, 0, 1))
+    one, same, other = (Init.start(warp, INNER, seed=seed).parameters.adapter for seed in (0, 0, 1))
     assert one.equal(same)
     assert not one[:2].equal(other[:2])
     assert one[2:].equal(other[2:])  # words stay words
@@ -83,20 +87,21 @@ def test_random_starts_are_a_function_of_the_seed(tiny, start):
         noise = Init.start(
             Warp(tiny, WarpConfig(template="{prompt:100} {text}", read_out="mean", prompt_start=start)), INNER
         )
-        assert float(noise.tensors["prompt"].std()) == pytest.approx(float(tiny.word_embeddings.std()), rel=0.05)
+        assert float(noise.parameters.adapter.std()) == pytest.approx(float(tiny.word_embeddings.std()), rel=0.05)
 
 
 @pytest.mark.parametrize("rate", [0.0, -0.1, math.nan, math.inf])
 def test_inner_learning_rates_must_be_positive(rate):
-    with refused(f"the inner learning rate of rows is {rate}; it must be a positive number."):
-        InnerRates(rows=rate)
+    with refused(f"inner_lr.class_embeddings={rate}", "positive"):
+        InnerLearningRates(class_embeddings=rate)
 
 
 def test_save_and_load_are_bit_equal(init, saved):
     loaded = Init.load(saved)
-    assert loaded.tensors.keys() == init.tensors.keys()
-    assert all(loaded.tensors[name].equal(tensor) for name, tensor in init.tensors.items())
-    for name in ("warp", "inner", "method", "backbone", "training"):
+    assert shapes(loaded) == shapes(init)
+    loaded_tensors = tensors_of(loaded.parameters)
+    assert all(loaded_tensors[name].equal(tensor) for name, tensor in tensors_of(init.parameters).items())
+    for name in ("config", "inner", "method", "backbone", "training"):
         assert getattr(loaded, name) == getattr(init, name)
     assert loaded.fingerprint == json.loads((saved / "config.json").read_text())["sha256"]
 
@@ -104,54 +109,39 @@ def test_save_and_load_are_bit_equal(init, saved):
 def test_a_saved_init_has_a_model_card_and_no_backbone(init, saved):
     assert sorted(file.name for file in saved.iterdir()) == ["README.md", "config.json", "init.safetensors"]
     card = (saved / "README.md").read_text(encoding="utf-8")
-    assert "learned by `maml`" in card
-    assert f"`{init.backbone['name']}` ({init.backbone['fingerprint']})" in card
+    assert "by the method `maml`" in card
+    assert f"`{init.backbone.name}` ({init.backbone.fingerprint})" in card
     assert "| steps_run | 7 |" in card
-    numbers = sum(tensor.numel() for tensor in init.tensors.values())
-    assert f"{numbers:,} numbers" in card
-    assert (saved / "init.safetensors").stat().st_size < 4 * numbers + 1000
+    assert f"{init.n_numbers:,} numbers" in card
+    assert (saved / "init.safetensors").stat().st_size < 4 * init.n_numbers + 1000
 
 
-@pytest.mark.parametrize("missing", ["method", "backbone", "warp", "inner", "training", "temperature"])
+@pytest.mark.parametrize("missing", ["method", "backbone", "model", "inner", "training", "temperature"])
 def test_a_config_that_describes_no_init_is_refused(saved, missing):
     tensors, config = storage.load(saved, "init")
     storage.save(saved, "init", tensors, {name: config[name] for name in config if name != missing})
     config = json.loads((saved / "config.json").read_text())
     config.pop(missing, None)
     (saved / "config.json").write_text(json.dumps(config))
-    with refused(f"config.json in '{saved}' does not describe an init ({missing!r})."):
+    with refused("config.json", str(saved), repr(missing)):
         Init.load(saved)
 
 
 def test_settings_that_no_model_has_are_refused(saved):
     config = json.loads((saved / "config.json").read_text())
-    change(saved, warp={**config["warp"], "read_out": "max"})
-    with refused(
-        "read_out is 'max'; it can be mask, mean, text, text-1, text-2, …, or several of them, each once, "
-        "with + between; or original."
-    ):
+    change(saved, model={**config["model"], "read_out": "max"})
+    with refused("read_out='max'", "mask", "mean", "text", "replaced_token"):
         Init.load(saved)
 
 
-@pytest.mark.parametrize(
-    ("tensors", "held"),
-    [
-        (
-            {"name_weight": None},
-            "['log_inner_lr.prompt', 'log_inner_lr.rows', 'log_scale', 'prompt', 'read_out']",
-        ),
-        (
-            {"more": torch.ones(1)},
-            "['log_inner_lr.prompt', 'log_inner_lr.rows', 'log_scale', 'more', 'name_weight', 'prompt', 'read_out']",
-        ),
-    ],
-)
-def test_tensors_that_do_not_fit_the_config_are_refused(saved, tensors, held):
+NAMES = ["adapter", "log_adapter_lr", "log_class_embedding_lr", "log_scale", "name_weight", "read_out_logits"]
+
+
+@pytest.mark.parametrize("tensors", [{"name_weight": None}, {"more": torch.ones(1)}], ids=str)
+def test_tensors_that_do_not_fit_the_config_are_refused(saved, tensors):
     change(saved, tensors=tensors)
-    with refused(
-        f"init.safetensors in '{saved}' holds {held}; its config needs ['log_inner_lr.prompt', 'log_inner_lr.rows', "
-        "'log_scale', 'name_weight', 'prompt', 'read_out']."
-    ):
+    (name,) = tensors
+    with refused("init.safetensors", str(saved), sorted({*NAMES, name} - {n for n in tensors if n in NAMES}), NAMES):
         Init.load(saved)
 
 
@@ -159,24 +149,21 @@ def test_tensors_that_do_not_fit_the_config_are_refused(saved, tensors, held):
     ("name", "shape", "needed"),
     [
         ("log_scale", (3,), "()"),
-        ("read_out", (3,), "(2,)"),
+        ("read_out_logits", (3,), "(2,)"),
         ("name_weight", (2,), "()"),
-        ("log_inner_lr.rows", (0,), "(3,)"),
+        ("log_class_embedding_lr", (0,), "(3,)"),
     ],
 )
 def test_tensors_of_another_shape_are_refused(saved, name, shape, needed):
     change(saved, tensors={name: torch.zeros(shape)})
-    with refused(f"{name} in '{saved}' has the shape {shape}; its config needs {needed}."):
+    with refused(name, str(saved), shape, needed):
         Init.load(saved)
 
 
 @pytest.mark.parametrize("shape", [(4, 32), (5, 48), (5,)])
-def test_a_prompt_of_another_shape_than_its_form_has_is_refused(saved, tiny, shape):
-    change(saved, tensors={"prompt": torch.zeros(shape)})
-    with refused(
-        f"this init's prompt has the shape {shape}; with form 'input' and template \"{{prompt:2}} {{text}} "
-        "{prompt:'the topic is'} {mask}\" it is (5, 32) on this backbone."
-    ):
+def test_an_adapter_of_another_shape_than_its_config_needs_is_refused(saved, tiny, shape):
+    change(saved, tensors={"adapter": torch.zeros(shape)})
+    with refused(shape, "adapter='prompt'", "template=", (5, 32)):
         Init.load(saved).bind(tiny)
 
 
@@ -190,39 +177,34 @@ def test_its_own_backbone_is_accepted(init, tiny, tmp_path):
 def test_a_backbone_of_another_width_is_refused_whatever_is_allowed(init, tmp_path):
     wide = tiny_backbone(tmp_path, hidden=48)
     for allowed in (False, True):
-        with refused(
-            f"this init belongs to the embedding_size 32; backbone {wide.name!r} has 48: "
-            f"load {init.backbone['name']!r}."
-        ):
+        with refused("embedding_size 32", repr(wide.name), "48", repr(init.backbone.name)):
             init.bind(wide, any_backbone=allowed)
 
 
 def test_another_backbone_of_the_same_width_is_allowed_on_request_only(init, tmp_path):
     other = tiny_backbone(tmp_path, seed=1)
-    with refused(
-        f"this init was trained on backbone {init.backbone['name']!r} ({init.backbone['fingerprint']}), not on "
-        f"{other.name!r} ({other.fingerprint}); load that one, or allow another with --any-backbone "
-        "(any_backbone=True)."
-    ):
+    own = init.backbone
+    with refused(own.name, own.fingerprint, other.name, other.fingerprint, "any_backbone=True"):
         init.bind(other)
     assert init.bind(other, any_backbone=True).backbone is other
 
 
 def test_a_folder_that_cannot_be_written_is_refused(init, tmp_path):
     (tmp_path / "file").touch()
-    with refused(f"folder '{tmp_path}/file/init' cannot be written: Not a directory."):
+    with refused(f"{tmp_path}/file/init", "cannot be written", "Not a directory"):
         init.save(tmp_path / "file" / "init")
 
 
-def test_tensors_come_in_the_backbones_precision_or_better(init, tiny, minilm):
-    assert {tensor.dtype for tensor in init.to(tiny).values()} == {torch.float64}
-    assert {tensor.dtype for tensor in init.to(minilm).values()} == {torch.float32}
+def test_parameters_have_the_precision_of_the_backbone_or_better(init, tiny, minilm):
+    for backbone, dtype in ((tiny, torch.float64), (minilm, torch.float32)):
+        assert {tensor.dtype for tensor in tensors_of(init.on(backbone)).values()} == {dtype}
 
 
-def test_the_untrained_init_has_no_prompt_and_no_inner_loop(tiny):
+def test_the_untrained_init_has_no_soft_tokens_and_no_inner_loop(tiny):
     init = untrained(tiny)
-    assert init.tensors["prompt"].shape == (0, 32)
-    assert (init.warp.read_out, init.warp.rows, init.inner.steps) == ("text", "mix", 0)
+    assert init.parameters.adapter.shape == (0, 32)
+    assert (init.config.read_out, init.config.verbalizer, init.inner.inner_steps) == ("text", "mix", 0)
     # 1 / (1 + K·e^m): the weights of a name that were best untrained, 0.77 at one shot and 0.40 at five.
-    weights = [1 / (1 + shots * math.exp(float(init.tensors["name_weight"]))) for shots in (0, 1, 5)]
+    assert init.parameters.name_weight is not None
+    weights = [1 / (1 + shots * math.exp(float(init.parameters.name_weight))) for shots in (0, 1, 5)]
     assert weights == pytest.approx([1.0, 0.77, 0.40], abs=0.005)

@@ -1,268 +1,280 @@
-"""Meta-gradients: against finite differences, against plain autograd, against each other, against learn2learn."""
+"""Meta-gradients: against finite differences, against plain autograd, against each other."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from tiny import NO_STEPS, central_differences, query_loss, tiny_episodes, tiny_model, weights_of
-from torch.nn.functional import cross_entropy
+from tiny import NO_STEPS, central_differences, query_loss, tiny_episodes, tiny_model
+from torch.nn.functional import cosine_similarity, cross_entropy
 
-from metawarp.adaptation.adapt import read, start, task_losses, trajectory
-from metawarp.adaptation.inner_loop import InnerLoop, InnerRates
-from metawarp.adaptation.tasks import TaskBatch
-from metawarp.meta_learning.meta_gradients import METHODS, fomaml, maml, multitask, reptile
-from metawarp.meta_learning.outer_loss import multi_step_weights
+from metawarp.adaptation.adapt import trajectory
+from metawarp.adaptation.start import losses_of, read_texts, shared_parameters, start
+from metawarp.config import GROUPS, InnerLearningRates, InnerLoop
+from metawarp.meta_learning.meta_gradient import MetaBatch, last_step
+from metawarp.meta_learning.multi_step_loss import multi_step
+from metawarp.meta_learning.table import METHODS
+from metawarp.parameters import LEARNING_RATES, mapped, tensors_of
+from metawarp.texts.task_batch import TaskBatch
 
-BOTH = ("prompt", "rows")
-RATES = InnerRates(prompt=0.3, rows=0.2)  # large, so that what the inner loop does is far from nothing
+RATES = InnerLearningRates(adapter=0.3, class_embeddings=0.2)
+"""Large, so that the inner loop has a considerable effect."""
 
 
 def learning(backbone, inner, n_tasks=2, k_shot=2, **config):
-    """A model, a state that wants gradients, and tasks."""
-    warp, state = tiny_model(backbone, inner, learn=True, rates=RATES, **config)
-    return warp, state, TaskBatch.encode(tiny_episodes(n_tasks, k_shot=k_shot), warp.encoder)
+    """A model, an init that requires gradients, and tasks."""
+    warp, init = tiny_model(backbone, inner, learn=True, rates=RATES, **config)
+    return warp, init, TaskBatch.encode(tiny_episodes(n_tasks, k_shot=k_shot), warp.encoder)
 
 
-def assert_exact(found, warp, state, tasks, inner, step_weights=None):
-    assert float(found.losses.mean()) == pytest.approx(query_loss(warp, state, tasks, inner, step_weights), abs=1e-12)
-    assert found.gradients.keys() == state.keys()
-    for name in state:
-        assert found.gradients[name].shape == state[name].shape
-        entries, slopes = central_differences(warp, state, tasks, inner, name, step_weights)
-        gradient = found.gradients[name].reshape(-1)[torch.from_numpy(entries)]
+def meta_gradient(method, warp, init, tasks, inner, loss_weights=None):
+    weights = loss_weights or last_step(inner.inner_steps)
+    return METHODS[method].meta_gradient(init, MetaBatch(warp, tasks, inner, weights))
+
+
+def assert_close(found, expected, atol=1e-10):
+    """Gradients of the same names agree."""
+    found, expected = tensors_of(found.gradients), tensors_of(expected)
+    assert found.keys() == expected.keys()
+    for name, gradient in found.items():
+        assert torch.allclose(gradient, expected[name], rtol=0, atol=atol), name
+
+
+def mean_of(found):
+    """The mean of several meta-gradients."""
+    parts = [tensors_of(one.gradients) for one in found]
+    return type(found[0].gradients)(**{name: torch.stack([part[name] for part in parts]).mean(0) for name in parts[0]})
+
+
+def assert_exact(method, warp, init, tasks, inner, weights=None):
+    found = meta_gradient(method, warp, init, tasks, inner, weights)
+    assert float(found.losses.mean()) == pytest.approx(query_loss(warp, init, tasks, inner, weights), abs=1e-12)
+    gradients = tensors_of(found.gradients)
+    assert gradients.keys() == tensors_of(init).keys()
+    for name, tensor in tensors_of(init).items():
+        assert gradients[name].shape == tensor.shape
+        entries, slopes = central_differences(warp, init, tasks, inner, name, weights)
+        gradient = gradients[name].reshape(-1)[torch.from_numpy(entries)]
         assert torch.allclose(gradient, slopes, rtol=1e-5, atol=1e-9), name
-        assert slopes.abs().min() > 1e-7, f"{name} must matter for the comparison to mean something"
+        assert slopes.abs().min() > 1e-7, f"{name} has no effect, so the comparison means nothing"
 
 
-# Exact: against central differences ------------------------------------------------------------------------------
+# Exact: against central differences
 
 
-@pytest.mark.parametrize("steps", [1, 3])
-@pytest.mark.parametrize("rows", ["mix", "support", "names", "regression", "random"])
-def test_maml_is_the_slope_of_the_query_loss(tiny, rows, steps):
-    inner = InnerLoop(steps, BOTH)
-    warp, state, tasks = learning(tiny, inner, rows=rows)
-    assert_exact(maml(warp, state, tasks, inner), warp, state, tasks, inner)
+@pytest.mark.parametrize("steps", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("verbalizer", ["mix", "support", "names", "regression"])
+def test_maml_is_the_slope_of_the_query_loss(tiny, verbalizer, steps):
+    inner = InnerLoop(steps, GROUPS)
+    assert_exact("maml", *learning(tiny, inner, verbalizer=verbalizer), inner)
 
 
-@pytest.mark.parametrize("config", [{"similarity": "dot"}, {"read_out": "mask"}, {"read_out": "mean"}], ids=str)
-def test_maml_is_exact_with_other_read_outs_and_similarities(tiny_mlm, config):
-    inner = InnerLoop(2, BOTH)
-    warp, state, tasks = learning(tiny_mlm, inner, **config)
-    assert_exact(maml(warp, state, tasks, inner), warp, state, tasks, inner)
+@pytest.mark.parametrize("config", [{"read_out": "mask"}, {"read_out": "debiased_mask"}, {"read_out": "mean"}], ids=str)
+def test_maml_is_exact_with_other_read_outs(tiny_mlm, config):
+    inner = InnerLoop(2, GROUPS)
+    assert_exact("maml", *learning(tiny_mlm, inner, **config), inner)
 
 
-@pytest.mark.parametrize("steps", [1, 3])
-def test_maml_is_exact_with_the_multi_step_loss(tiny, steps):
-    inner = InnerLoop(steps, BOTH)
-    warp, state, tasks = learning(tiny, inner)
-    weights = [0.1, 0.9] if steps == 1 else [0.1, 0.2, 0.3, 0.4]
-    assert_exact(maml(warp, state, tasks, inner, weights), warp, state, tasks, inner, weights)
+@pytest.mark.parametrize(("method", "updates"), [("maml", GROUPS), ("anil", ("class_embeddings",))])
+@pytest.mark.parametrize("weights", [[0.1, 0.9], pytest.param([0.1, 0.2, 0.3, 0.4], marks=pytest.mark.slow)])
+def test_weighted_query_losses_of_all_steps_are_exact(tiny, method, updates, weights):
+    inner = InnerLoop(len(weights) - 1, updates)
+    assert_exact(method, *learning(tiny, inner), inner, weights)
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-@pytest.mark.parametrize("weighted", [False, True])
-def test_anil_is_the_slope_of_the_query_loss(tiny, steps, weighted):
-    method = METHODS["anil"]
-    assert method.inner.groups == ("rows",)
-    inner = InnerLoop(steps, method.inner.groups)
-    warp, state, tasks = learning(tiny, inner)
-    weights = multi_step_weights(steps, 0.3) if weighted else None
-    assert_exact(method.gradient(warp, state, tasks, inner, weights), warp, state, tasks, inner, weights)
+def test_anil_is_the_slope_of_the_query_loss(tiny, steps):
+    inner = METHODS["anil"].inner.with_steps(steps)
+    assert inner.updates == ("class_embeddings",)
+    assert_exact("anil", *learning(tiny, inner), inner)
 
 
-def test_maml_of_the_prompt_alone_is_exact(tiny):
-    inner = InnerLoop(2, ("prompt",))
-    warp, state, tasks = learning(tiny, inner)
-    assert_exact(maml(warp, state, tasks, inner), warp, state, tasks, inner)
+def test_maml_of_the_adapter_alone_is_exact(tiny):
+    inner = InnerLoop(2, ("adapter",))
+    assert_exact("maml", *learning(tiny, inner), inner)
 
 
 def test_prototypical_is_exact_and_plain_autograd(tiny):
-    method = METHODS["prototypical"]
-    assert method.inner == NO_STEPS
-    warp, state, tasks = learning(tiny, method.inner)
-    found = method.gradient(warp, state, tasks, method.inner, None)
-    assert_exact(found, warp, state, tasks, method.inner)
-    current, _ = start(warp, state, tasks)
-    loss = task_losses(warp, current, read(warp, current, tasks.query), tasks.query, tasks).mean()
-    for (name, tensor), plain in zip(state.items(), torch.autograd.grad(loss, list(state.values())), strict=True):
-        assert torch.allclose(found.gradients[name], plain.view_as(tensor), rtol=0, atol=1e-12), name
+    warp, init, tasks = learning(tiny, NO_STEPS)
+    assert METHODS["prototypical"].inner == NO_STEPS
+    assert_exact("prototypical", warp, init, tasks, NO_STEPS)
+    assert_close(meta_gradient("prototypical", warp, init, tasks, NO_STEPS), query_slope(warp, init, tasks), 1e-12)
+
+
+def query_slope(warp, init, tasks):
+    """Gradient of the mean query loss of unadapted tasks, by autograd; zeros for what has no part in it."""
+    current, _ = start(warp, init, tasks)
+    loss = losses_of(warp, current, read_texts(warp, current, tasks.query), tasks.query, tasks).mean()
+    return slopes_of(loss, init)
+
+
+def slopes_of(loss, init):
+    named = tensors_of(init)
+    slopes = torch.autograd.grad(loss, list(named.values()), allow_unused=True, materialize_grads=True)
+    return type(init)(**dict(zip(named, slopes, strict=True)))
 
 
 @pytest.mark.parametrize("k_shot", [0, 2])
 def test_the_meta_gradient_of_a_batch_is_the_mean_of_those_of_its_tasks(tiny, k_shot):
-    inner = InnerLoop(2, BOTH)
-    warp, state, tasks = learning(tiny, inner, n_tasks=3, k_shot=k_shot)
-    together = maml(warp, state, tasks, inner)
-    alone = [
-        maml(warp, state, TaskBatch.encode([episode], warp.encoder), inner)
-        for episode in tiny_episodes(3, k_shot=k_shot)
-    ]
+    inner = InnerLoop(2, GROUPS)
+    warp, init, tasks = learning(tiny, inner, n_tasks=3, k_shot=k_shot)
+    together = meta_gradient("maml", warp, init, tasks, inner)
+    single = [TaskBatch.encode([episode], warp.encoder) for episode in tiny_episodes(3, k_shot=k_shot)]
+    alone = [meta_gradient("maml", warp, init, task, inner) for task in single]
     assert torch.allclose(together.losses, torch.cat([one.losses for one in alone]), rtol=0, atol=1e-10)
     assert together.accuracy == pytest.approx(np.mean([one.accuracy for one in alone]))
-    for name in state:
-        mean = torch.stack([one.gradients[name] for one in alone]).mean(0)
-        assert torch.allclose(together.gradients[name], mean, rtol=0, atol=1e-10), name
+    assert_close(together, mean_of(alone))
 
 
 @pytest.mark.parametrize("method", sorted(set(METHODS) - {"multitask"}))
-def test_tasks_of_unequal_ways_do_not_disturb_each_other(tiny, method):
+def test_tasks_of_different_ways_do_not_disturb_each_other(tiny, method):
     inner = METHODS[method].inner
-    warp, state = tiny_model(tiny, inner, learn=True, rates=RATES)
+    warp, init = tiny_model(tiny, inner, learn=True, rates=RATES)
     episodes = [tiny_episodes(1, n_way=n_way, seed=n_way)[0] for n_way in (2, 4)]
     batches = [TaskBatch.encode(some, warp.encoder) for some in (episodes, episodes[:1], episodes[1:])]
-    together, *alone = (METHODS[method].gradient(warp, state, tasks, inner, None) for tasks in batches)
-    for name in state:
-        mean = torch.stack([one.gradients[name] for one in alone]).mean(0)
-        assert torch.allclose(together.gradients[name], mean, rtol=0, atol=1e-10), name
-    assert together.gradients["prompt"].any()
+    together, *alone = (meta_gradient(method, warp, init, tasks, inner) for tasks in batches)
+    assert_close(together, mean_of(alone))
+    assert together.gradients.adapter.any()
 
 
 def test_without_support_texts_maml_is_prototypical(tiny):
-    inner = InnerLoop(2, BOTH)
-    warp, state, tasks = learning(tiny, inner, k_shot=0)
-    found, plain = maml(warp, state, tasks, inner), maml(warp, state, tasks, NO_STEPS)
-    for name in state:
-        assert torch.allclose(found.gradients[name], plain.gradients[name], rtol=0, atol=1e-12), name
-    assert not found.gradients["log_inner_lr.prompt"].any()
+    inner = InnerLoop(2, GROUPS)
+    warp, init, tasks = learning(tiny, inner, k_shot=0)
+    found = meta_gradient("maml", warp, init, tasks, inner)
+    assert_close(found, meta_gradient("maml", warp, init, tasks, NO_STEPS).gradients, 1e-12)
+    assert found.gradients.log_adapter_lr is not None and not found.gradients.log_adapter_lr.any()
 
 
-# First order ----------------------------------------------------------------------------------------------------
+# First order
 
 
-def test_first_order_leaves_something_out(tiny):
-    inner = InnerLoop(3, BOTH)
-    warp, state, tasks = learning(tiny, inner)
-    exact, first = maml(warp, state, tasks, inner), fomaml(warp, state, tasks, inner)
+def test_first_order_omits_something(tiny):
+    inner = InnerLoop(3, GROUPS)
+    exact, first = (meta_gradient(method, *learning(tiny, inner), inner) for method in ("maml", "fomaml"))
     assert torch.allclose(exact.losses, first.losses, rtol=0, atol=1e-12)
-    difference = (exact.gradients["prompt"] - first.gradients["prompt"]).norm()
-    assert difference > 0.01 * exact.gradients["prompt"].norm()
+    difference = (exact.gradients.adapter - first.gradients.adapter).norm()
+    assert difference > 0.01 * exact.gradients.adapter.norm()
 
 
-def test_what_first_order_leaves_out_vanishes_with_the_inner_learning_rate(tiny):
-    inner = InnerLoop(3, BOTH)
-    warp, state, tasks = learning(tiny, inner)
+def test_what_first_order_omits_vanishes_with_the_inner_learning_rate(tiny):
+    inner = InnerLoop(3, GROUPS)
+    warp, init, tasks = learning(tiny, inner)
     gaps = []
     for rate in (1e-2, 1e-4, 1e-12):
-        small = {
-            name: torch.full_like(tensor, np.log(rate)).requires_grad_() if name.startswith("log_inner") else tensor
-            for name, tensor in state.items()
-        }
-        exact, first = maml(warp, small, tasks, inner), fomaml(warp, small, tasks, inner)
-        gaps.append(float((exact.gradients["prompt"] - first.gradients["prompt"]).norm()))
+        logs = {name: torch.full((3,), np.log(rate)).double().requires_grad_() for name in LEARNING_RATES.values()}
+        small = replace(init, **logs)
+        exact, first = (meta_gradient(method, warp, small, tasks, inner) for method in ("maml", "fomaml"))
+        gaps.append(float((exact.gradients.adapter - first.gradients.adapter).norm()))
     assert gaps[0] > 50 * gaps[1] > 0
     assert gaps[2] < 1e-10
 
 
 def test_first_order_learns_the_last_rates_as_exactly_as_maml_does(tiny):
     # θ_S = θ_{S-1} - α·g: the derivative with respect to the last α needs no second derivative.
-    inner = InnerLoop(2, BOTH)
-    warp, state, tasks = learning(tiny, inner)
-    exact, first = maml(warp, state, tasks, inner), fomaml(warp, state, tasks, inner)
-    for group in BOTH:
-        name = f"log_inner_lr.{group}"
-        assert torch.allclose(exact.gradients[name][-1], first.gradients[name][-1], rtol=1e-9)
-        assert not torch.allclose(exact.gradients[name][0], first.gradients[name][0], rtol=1e-6)
+    inner = InnerLoop(2, GROUPS)
+    exact, first = (
+        tensors_of(meta_gradient(method, *learning(tiny, inner), inner).gradients) for method in ("maml", "fomaml")
+    )
+    for name in LEARNING_RATES.values():
+        assert torch.allclose(exact[name][-1], first[name][-1], rtol=1e-9)
+        assert not torch.allclose(exact[name][0], first[name][0], rtol=1e-6)
 
 
 def test_one_step_of_reptile_is_a_step_along_the_gradient_of_the_loss(tiny):
-    inner = InnerLoop(1, BOTH)
-    warp, state, tasks = learning(tiny, inner, rows="random")
-    found = reptile(warp, state, tasks, inner)
-    # With one step (on the queries) and rows that are no function of the prompt, the way back is α·∇L.
-    current, _ = start(warp, state, tasks)
-    loss = task_losses(warp, current, read(warp, current, tasks.query), tasks.query, tasks).mean()
-    (gradient,) = torch.autograd.grad(loss, state["prompt"])
-    assert torch.allclose(found.gradients["prompt"], RATES.prompt * gradient, rtol=1e-6, atol=1e-12)
-    others = {name: gradient for name, gradient in found.gradients.items() if name != "prompt"}
-    assert others.keys() == state.keys() - {"prompt"}
+    inner = InnerLoop(1, GROUPS)
+    warp, init, tasks = learning(tiny, inner)
+    found = meta_gradient("reptile", warp, init, tasks, inner)
+    # One step, on the queries, which holds the class embeddings fixed.
+    current, _ = start(warp, mapped(init, torch.Tensor.detach), tasks, ("adapter",))
+    current = replace(current, class_embeddings=current.class_embeddings.detach())
+    losses = losses_of(warp, current, read_texts(warp, current, tasks.query), tasks.query, tasks)
+    (gradient,) = torch.autograd.grad(losses.mean(), current.adapter)
+    assert torch.allclose(found.gradients.adapter, RATES.adapter * gradient.sum(0), rtol=1e-6, atol=1e-12)
+    others = {name: gradient for name, gradient in tensors_of(found.gradients).items() if name != "adapter"}
+    assert others.keys() == tensors_of(init).keys() - {"adapter"}
     assert not any(gradient.any() for gradient in others.values())
 
 
-def test_reptile_goes_back_from_the_mean_of_the_adapted_prompts(tiny):
-    inner = InnerLoop(4, BOTH)
-    warp, state, tasks = learning(tiny, inner, n_tasks=3)
-    found = reptile(warp, state, tasks, inner)
-    states = trajectory(warp, state, tasks, inner, batches=(tasks.query, tasks.support))
-    expected = state["prompt"] - states[-1]["prompt"].mean(0)
-    assert torch.allclose(found.gradients["prompt"], expected, rtol=0, atol=1e-12)
+def test_reptile_goes_back_from_the_mean_of_the_adapted_adapters(tiny):
+    inner = InnerLoop(4, GROUPS)
+    warp, init, tasks = learning(tiny, inner, n_tasks=3)
+    found = meta_gradient("reptile", warp, init, tasks, inner)
+    states = trajectory(warp, init, tasks, inner, batches=(tasks.query, tasks.support))
+    expected = init.adapter - states[-1].adapter.mean(0)
+    assert torch.allclose(found.gradients.adapter, expected, rtol=0, atol=1e-12)
     assert expected.norm() > 1e-3
     assert found.losses.shape == (3,)
 
 
+def with_class_embeddings(init, n_classes):
+    embeddings = torch.randn(n_classes, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return replace(init, corpus_class_embeddings=embeddings.requires_grad_())
+
+
 @pytest.mark.parametrize("k_shot", [0, 2])
 def test_multitask_is_classification_over_all_classes(tiny, k_shot):
-    warp, state = tiny_model(tiny, learn=True)
+    warp, init = tiny_model(tiny, learn=True)
     episodes = tiny_episodes(2, k_shot=k_shot)
     classes = episodes[0].corpus.class_names
-    rows = torch.randn(len(classes), 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    state["class_rows"] = rows.requires_grad_()
-    tasks = TaskBatch.encode(episodes, warp.encoder, classes=classes)
-    found = multitask(warp, state, tasks, NO_STEPS)
-
-    losses, right = [], []
+    init = with_class_embeddings(init, len(classes))
+    assert init.corpus_class_embeddings is not None
+    tasks = TaskBatch.encode(episodes, warp.encoder, corpus_classes=classes)
+    found = meta_gradient("multitask", warp, init, tasks, NO_STEPS)
+    losses, correct = [], []
     for episode in episodes:
         texts = [*episode.support_texts, *episode.query_texts]
-        labels = [classes.index(episode.class_names[c]) for c in [*episode.support_labels, *episode.query_labels]]
+        names = [episode.class_names[c] for c in [*episode.support_labels, *episode.query_labels]]
+        labels = torch.tensor([classes.index(name) for name in names])
         task = torch.zeros(len(texts), dtype=torch.long)
-        features = warp.features(state["prompt"][None], weights_of(state), warp.encoder(texts), task)
-        cosines = torch.nn.functional.cosine_similarity(features[:, None], rows[None], dim=-1)
-        logits = state["log_scale"].exp() * cosines
-        losses.append(cross_entropy(logits, torch.tensor(labels)))
-        right += (logits.argmax(1) == torch.tensor(labels)).tolist()
+        features = warp.read(shared_parameters(init), warp.encoder(texts), task)
+        cosines = cosine_similarity(features[:, None], init.corpus_class_embeddings[None], dim=-1)
+        logits = init.log_scale.exp() * cosines
+        losses.append(cross_entropy(logits, labels))
+        correct += (logits.argmax(-1) == labels).tolist()
     loss = torch.stack(losses).mean()
-    assert torch.allclose(found.losses, torch.stack(losses), rtol=0, atol=1e-12)
-    assert found.accuracy == pytest.approx(np.mean(right))
-    expected = torch.autograd.grad(loss, list(state.values()), allow_unused=True)
-    for name, gradient in zip(state, expected, strict=True):
-        if name == "name_weight":
-            assert gradient is None
-            assert not found.gradients[name].any()
-        else:
-            assert torch.allclose(found.gradients[name], gradient, rtol=0, atol=1e-10), name
+    assert torch.allclose(found.losses, torch.stack(losses).detach(), rtol=0, atol=1e-12)
+    assert found.accuracy == pytest.approx(np.mean(correct))
+    assert_close(found, slopes_of(loss, init))
+    assert found.gradients.name_weight is not None and not found.gradients.name_weight.any()
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
-def test_every_method_gives_finite_gradients_for_every_tensor_and_leaves_the_state_alone(tiny, method):
+def test_every_method_gives_finite_gradients_for_every_tensor_and_leaves_the_init_alone(tiny, method):
     inner = METHODS[method].inner
-    warp, state, _ = learning(tiny, inner)
+    warp, init, _ = learning(tiny, inner)
     episodes = tiny_episodes(2)
     classes = episodes[0].corpus.class_names
-    if METHODS[method].class_rows:
-        state["class_rows"] = torch.ones(len(classes), 64, dtype=torch.float64, requires_grad=True)
-    before = {name: tensor.detach().clone() for name, tensor in state.items()}
-    random = torch.random.get_rng_state()
-    found = METHODS[method].gradient(
-        warp, state, TaskBatch.encode(episodes, warp.encoder, classes=classes), inner, None
-    )
+    if METHODS[method].learns_corpus_classes:
+        init = with_class_embeddings(init, len(classes))
+    before, random = mapped(init, lambda tensor: tensor.detach().clone()), torch.random.get_rng_state()
+    found = meta_gradient(method, warp, init, TaskBatch.encode(episodes, warp.encoder, corpus_classes=classes), inner)
     assert torch.equal(torch.random.get_rng_state(), random), "nothing draws from the global random state"
-    assert found.gradients.keys() == state.keys()
-    assert found.losses.shape == (2,)
-    assert not found.losses.requires_grad
+    gradients = tensors_of(found.gradients)
+    assert gradients.keys() == tensors_of(init).keys()
+    assert found.losses.shape == (2,) and not found.losses.requires_grad
     assert 0 <= found.accuracy <= 1
-    for name, tensor in state.items():
-        assert found.gradients[name].shape == tensor.shape
-        assert found.gradients[name].isfinite().all()
-        assert torch.equal(tensor.detach(), before[name])
-        assert tensor.grad is None
-    assert found.gradients["prompt"].any()
+    for name, tensor in tensors_of(init).items():
+        assert gradients[name].shape == tensor.shape and gradients[name].isfinite().all()
+        assert torch.equal(tensor.detach(), tensors_of(before)[name]) and tensor.grad is None
+    assert found.gradients.adapter.any()
 
 
-def test_maml_goes_through_real_weights_twice(minilm):
+def test_maml_differentiates_real_weights_twice(minilm):
     """The second derivative of attention exists (the fused kernels have none)."""
-    inner = InnerLoop(1, BOTH)
-    warp, state, tasks = learning(minilm, inner, n_tasks=1, k_shot=1, prompt_start="mask")
-    exact, first = maml(warp, state, tasks, inner), fomaml(warp, state, tasks, inner)
-    assert exact.gradients["prompt"].isfinite().all()
-    assert not torch.allclose(exact.gradients["prompt"], first.gradients["prompt"], rtol=0.01)
+    inner = InnerLoop(1, GROUPS)
+    settings = learning(minilm, inner, n_tasks=1, k_shot=1, prompt_start="mask")
+    exact, first = (meta_gradient(method, *settings, inner).gradients.adapter for method in ("maml", "fomaml"))
+    assert exact.isfinite().all()
+    assert not torch.allclose(exact, first, rtol=0.01)
 
 
-# The multi-step loss ----------------------------------------------------------------------------------------------
+# The multi-step loss
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 3, 5])
 @pytest.mark.parametrize("progress", [-1.0, 0.0, 0.3, 1.0, 2.0])
 def test_multi_step_weights_sum_to_one(steps, progress):
-    weights = multi_step_weights(steps, progress)
+    weights = multi_step(steps, progress)
     assert len(weights) == steps + 1
     assert sum(weights) == pytest.approx(1)
     assert min(weights) >= 0
@@ -270,14 +282,8 @@ def test_multi_step_weights_sum_to_one(steps, progress):
 
 
 def test_multi_step_weights_go_from_all_steps_alike_to_the_last_alone():
-    assert multi_step_weights(4, 0.0) == pytest.approx([0, 0.25, 0.25, 0.25, 0.25])
-    assert multi_step_weights(4, 0.5) == pytest.approx([0, 0.125, 0.125, 0.125, 0.625])
-    assert multi_step_weights(4, 1.0) == pytest.approx([0, 0, 0, 0, 1])
-    assert multi_step_weights(0, 0.0) == [1.0]
-
-
-def test_weights_on_the_last_step_alone_are_the_default(tiny):
-    inner = InnerLoop(2, BOTH)
-    warp, state, tasks = learning(tiny, inner)
-    default, explicit = maml(warp, state, tasks, inner), maml(warp, state, tasks, inner, [0.0, 0.0, 1.0])
-    assert all(torch.equal(default.gradients[name], explicit.gradients[name]) for name in state)
+    assert multi_step(4, 0.0) == pytest.approx([0, 0.25, 0.25, 0.25, 0.25])
+    assert multi_step(4, 0.5) == pytest.approx([0, 0.125, 0.125, 0.125, 0.625])
+    assert multi_step(4, 1.0) == pytest.approx(last_step(4))
+    assert last_step(4) == [0, 0, 0, 0, 1]
+    assert multi_step(0, 0.0) == last_step(0) == [1.0]

@@ -11,13 +11,14 @@ import torch
 from running import refused
 from tiny import MODELS, NO_STEPS, tiny_backbone
 
-from episodes import InputError
 from metawarp import Init, Warp, WarpClassifier, WarpConfig
 from metawarp.cli import main
-from metawarp.reuse import onnx_export
+from metawarp.read_outs.concatenation import Concatenation
+from metawarp.tasks import onnx_export
 
 onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
 
+REPOSITORY = Path(__file__).parent.parent
 FEW = ["play some music", "rain and cold weather", "set the alarm", "music please"]
 LABELS = ["music", "weather", "alarm", "music"]
 MANY = ["play", "what is the weather in the market today, and where do you play the news when it is cold", "rain now"]
@@ -71,22 +72,23 @@ def test_every_type_is_the_same_as_a_graph(tmp_path, model_type):
 @pytest.mark.parametrize(
     "config",
     [
-        pytest.param({"form": "deep"}, marks=pytest.mark.slow),
-        {"form": "prefix"},
-        {"form": "lora:2", "template": "{text} {mask}"},
+        pytest.param({"adapter": "deep_prompt"}, marks=pytest.mark.slow),
+        pytest.param({"adapter": "prefix"}, marks=pytest.mark.slow),
+        pytest.param({"adapter": "lora", "adapter_size": 2, "template": "{text} {mask}"}, marks=pytest.mark.slow),
         pytest.param({"read_out": "text"}, marks=pytest.mark.slow),
-        {"read_out": "mask", "debias": True},
-        {"template": "{mask} {prompt:2} {text}"},
-        {"form": "pool:2"},
-        {"prompt_layer": 1},
+        {"read_out": "debiased_mask"},
+        pytest.param({"template": "{mask} {prompt:2} {text}"}, marks=pytest.mark.slow),
+        pytest.param({"adapter": "prompt_pool", "adapter_size": 2}, marks=pytest.mark.slow),
+        pytest.param({"adapter_layer": 1}, marks=pytest.mark.slow),
         pytest.param(
-            {"form": "deep", "prompt_layer": 1, "template": "{prompt:2} {text} {mask}"}, marks=pytest.mark.slow
+            {"adapter": "deep_prompt", "adapter_layer": 1, "template": "{prompt:2} {text} {mask}"},
+            marks=pytest.mark.slow,
         ),
-        pytest.param({"rows": "mix", "similarity": "dot"}, marks=pytest.mark.slow),
-        pytest.param({"form": "weights"}, marks=pytest.mark.slow),
-        pytest.param({"form": "lora:2", "prompt_layer": 1}, marks=pytest.mark.slow),
-        pytest.param({"form": "pool:2", "prompt_layer": 1}, marks=pytest.mark.slow),
-        pytest.param({"form": "prefix", "read_out": "mask+text", "debias": True}, marks=pytest.mark.slow),
+        pytest.param({"verbalizer": "mix"}, marks=pytest.mark.slow),
+        pytest.param({"adapter": "weights"}, marks=pytest.mark.slow),
+        pytest.param({"adapter": "lora", "adapter_size": 2, "adapter_layer": 1}, marks=pytest.mark.slow),
+        pytest.param({"adapter": "prompt_pool", "adapter_size": 2, "adapter_layer": 1}, marks=pytest.mark.slow),
+        pytest.param({"adapter": "prefix", "read_out": "debiased_mask+text"}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -94,6 +96,7 @@ def test_so_is_every_kind_of_model(tmp_path, config):
     assert_same(fitted(tiny_backbone(tmp_path, head=True, dtype="float32", layers=2), **config), tmp_path / "task.onnx")
 
 
+@pytest.mark.slow
 def test_the_init_that_ships_gives_the_same_by_the_command_line(minilm, tmp_path, capsys):
     model = WarpClassifier(backbone=minilm).fit(FEW, LABELS)
     model.save(tmp_path / "task")
@@ -104,45 +107,39 @@ def test_the_init_that_ships_gives_the_same_by_the_command_line(minilm, tmp_path
     assert facts["backbone"] == "minilm"
     weights = sum(weight.nbytes for weight in minilm.model.state_dict().values())
     assert (tmp_path / "task.onnx").stat().st_size < 1.02 * weights, "weights are in it twice"
-    guide = (Path(__file__).parent.parent / "docs" / "forms.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.+?)```", guide, re.DOTALL)
-    code = code.replace("orders.onnx", f"{tmp_path}/task.onnx").replace(
-        "sentence-transformers/all-MiniLM-L6-v2", minilm.source
-    )
+    docs = "".join(page.read_text(encoding="utf-8") for page in (REPOSITORY / "docs" / "pages").rglob("*.md"))
+    (code,) = re.findall(r"```python\n((?:(?!```).)*import onnxruntime.+?)```", docs, re.DOTALL)
+    for written, here in (
+        ("orders.onnx", f"{tmp_path}/task.onnx"),
+        ("sentence-transformers/all-MiniLM-L6-v2", minilm.source),
+    ):
+        code = code.replace(written, here)
     known: dict = {}
     exec(code, known)
     assert known["probabilities"] == pytest.approx(model.predict_proba(["has the courier been yet?"]), abs=1e-4)
     with pytest.raises(SystemExit):
         main(["export", f"--task={tmp_path}/task", f"--output={tmp_path}/task.onnx"])
-    assert "exists already; choose another name, or --overwrite." in capsys.readouterr().err
+    assert re.search(r"exists.*\(flags: --output, --overwrite\)$", capsys.readouterr().err.strip())
 
 
 def test_what_cannot_be_exported_is_refused_in_one_sentence(tmp_path, monkeypatch):
     backbone = tiny_backbone(tmp_path, dtype="float32")
-    with refused(
-        "a graph reads one window of a text, and this task has a stride of 4; fit it from an init with warp.stride 0."
-    ):
+    with refused("one window", "stride=4", "stride=0"):
         fitted(backbone, stride=4, read_out="text").save_onnx(tmp_path / "task.onnx")
     model = fitted(backbone, read_out="mask")
-    with (
-        monkeypatch.context() as elsewhere,
-        refused("a graph is made on the CPU, and this task is on cuda:0; load it on cpu."),
-    ):
+    with monkeypatch.context() as elsewhere, refused("CPU", "cuda:0"):
         elsewhere.setattr(type(backbone), "device", torch.device("cuda:0"))
         model.save_onnx(tmp_path / "task.onnx")
-    with (
-        monkeypatch.context() as smaller,
-        pytest.raises(InputError, match="^a graph of one file holds less than 0 GiB, and the weights of backbone '"),
-    ):
+    with monkeypatch.context() as smaller, refused("less than 0 GiB", backbone.name):
         smaller.setattr(onnx_export, "LARGEST", 1000)
         model.save_onnx(tmp_path / "task.onnx")
-    joined = Warp.joined
+    combined = Concatenation.concatenated
 
-    def by_value(warp, found, weights):  # torch's exporter cannot follow what depends on a value
-        return joined(warp, found, weights) if float(found["mask"].sum()) > 0 else found["mask"]
+    def by_value(read_out, found, weights):  # torch's exporter cannot follow what depends on a value
+        return combined(read_out, found, weights) if float(found["mask"].sum()) > 0 else found["mask"]
 
-    monkeypatch.setattr(Warp, "joined", by_value)
-    with pytest.raises(InputError, match="^a task of form 'input' on a backbone of type BERT cannot be exported: "):
+    monkeypatch.setattr(Concatenation, "concatenated", by_value)
+    with refused("adapter='prompt'", "cannot be exported"):
         model.save_onnx(tmp_path / "task.onnx")
     assert not (tmp_path / "task.onnx").exists()
 
@@ -150,5 +147,5 @@ def test_what_cannot_be_exported_is_refused_in_one_sentence(tmp_path, monkeypatc
 def test_without_onnx_the_extra_is_named(tmp_path, monkeypatch):
     model = fitted(tiny_backbone(tmp_path, dtype="float32"))
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(ImportError, match=r'^an ONNX graph needs more packages: pip install "metawarp\[onnx\]"$'):
+    with refused('pip install "metawarp[onnx]"', error=ImportError):
         model.save_onnx(tmp_path / "task.onnx")

@@ -1,11 +1,8 @@
-"""What commands write: claimed first, whole or not at all, over nothing that is not metawarp's own."""
-
-import re
+"""Output files: claimed first, written whole or not at all, and never in place of files of something else."""
 
 import pytest
 from running import refused
 
-from episodes import InputError
 from metawarp import outputs
 
 
@@ -14,18 +11,32 @@ def test_a_claimed_folder_is_made_and_left_empty(tmp_path):
     assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
-def test_another_run_is_written_over_on_request_only(tmp_path):
+def test_an_earlier_run_is_replaced_on_request_only(tmp_path):
     (tmp_path / "marker").write_text("theirs")
-    with refused(f"output folder '{tmp_path}' holds another run (marker); choose another folder, or --overwrite."):
+    outputs.mark_folder(tmp_path, "task")
+    with refused(f"output={str(tmp_path)!r}", "marker", "overwrite=True"):
         outputs.claim_folder(tmp_path, ["marker"], kind="task")
-    with refused(
-        f"marker in the folder {str(tmp_path)!r} is not of a metawarp-task and is left alone; choose another folder."
-    ):
-        outputs.claim_folder(tmp_path, ["marker"], kind="task", overwrite=True)
-    outputs.mark(tmp_path, "task")
     outputs.claim_folder(tmp_path, ["marker"], kind="task", overwrite=True)
     outputs.claim_folder(tmp_path, ["other marker"], kind="task")
     assert (tmp_path / "marker").read_text() == "theirs"
+
+
+@pytest.mark.parametrize(("name", "content"), [("marker", "theirs"), ("config.json", '{"format": "something else"}')])
+def test_files_of_something_else_are_kept_in_spite_of_overwrite(tmp_path, name, content):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with refused(name, str(tmp_path), "metawarp-task", "not replaced"):
+        outputs.claim_folder(tmp_path, [name], kind="task", overwrite=True)
+
+
+def test_a_file_is_claimed_like_a_folder(tmp_path):
+    (tmp_path / "results.json").write_text("mine")
+    with refused(str(tmp_path / "results.json"), "overwrite=True"):
+        outputs.claim_file(tmp_path / "results.json")
+    with refused(str(tmp_path), "is a folder"):
+        outputs.claim_file(tmp_path)
+    outputs.claim_file(tmp_path / "results.json", overwrite=True)
+    outputs.claim_file(tmp_path / "new" / "results.json")
+    assert (tmp_path / "results.json").read_text() == "mine" and (tmp_path / "new").is_dir()
 
 
 def test_text_is_replaced_whole(tmp_path):
@@ -34,13 +45,3 @@ def test_text_is_replaced_whole(tmp_path):
     outputs.write_text(file, "kürzer\n")
     assert file.read_bytes() == "kürzer\n".encode()
     assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
-
-
-def test_what_another_kind_of_run_wrote_is_kept_in_spite_of_overwrite(tmp_path):
-    (tmp_path / "config.json").write_text('{"format": "something else"}', encoding="utf-8")
-    message = (
-        f"config.json in the folder {str(tmp_path)!r} is not of a metawarp-task and is left alone; "
-        "choose another folder."
-    )
-    with pytest.raises(InputError, match=re.escape(message)):
-        outputs.claim_folder(tmp_path, ["config.json"], kind="task", overwrite=True)

@@ -1,4 +1,4 @@
-"""Prompts as adapters of PEFT, by PEFT itself: what it loads gives what we give, and what it trains we start from."""
+"""Prompts as adapters of PEFT, with PEFT itself: it computes what we compute, and its adapters are a start."""
 
 import json
 
@@ -7,8 +7,8 @@ import torch
 from running import refused
 from tiny import MODELS, NO_STEPS, query_logits, tiny_backbone, tiny_episodes
 
-from episodes import InputError
 from metawarp import Init, Warp, WarpConfig
+from metawarp.adapters.adapter import split
 from metawarp.inits.peft_adapter import load_adapter, save_adapter
 from metawarp.texts.template import Template
 
@@ -33,9 +33,9 @@ def test_peft_loads_it_and_gives_the_same(tmp_path, model_type):
     warp = init.bind(backbone)
     batch = warp.encoder(TEXTS)
     assert (batch.prompt_index[:, :3] == torch.arange(3)).all()
-    parts = warp.form.parted(init.to(backbone)["prompt"][None])
+    parts = split(warp.adapter, init.on(backbone).adapter[None])
     with torch.no_grad():
-        ours = warp.form.hidden(parts, batch, torch.zeros(3, dtype=torch.long))
+        ours = warp.adapter.hidden_states(parts, batch, torch.zeros(3, dtype=torch.long))
         found = theirs(input_ids=batch.input_ids[:, 3:], attention_mask=batch.attention_mask[:, 3:].long())
     there = batch.attention_mask
     assert torch.allclose(found.last_hidden_state[there], ours[there], rtol=0, atol=1e-6)
@@ -45,10 +45,10 @@ def test_what_was_saved_comes_back(tiny, tmp_path):
     init = fresh(tiny)
     save_adapter(init, tiny, tmp_path)
     back = load_adapter(tmp_path, tiny, template="{text} was {mask}", read_out="mean+mask", prompt_start="normal")
-    assert back.warp == init.warp
-    once, again = (query_logits(one.bind(tiny), one.to(tiny), tiny_episodes()) for one in (init, back))
+    assert back.config == init.config
+    once, again = (query_logits(one.bind(tiny), one.on(tiny), tiny_episodes()) for one in (init, back))
     assert all(torch.equal(one, other) for one, other in zip(once, again, strict=True))
-    with refused(f"output folder {str(tmp_path)!r} holds another run (adapter_config.json); choose another folder."):
+    with refused(f"output={str(tmp_path)!r}", "adapter_config.json"):
         save_adapter(init, tiny, tmp_path)
 
 
@@ -58,8 +58,8 @@ def test_an_adapter_that_peft_made_is_a_start(tiny, tmp_path):
     prompt = theirs.get_prompt_embedding_to_save("default").clone()
     theirs.save_pretrained(str(tmp_path))
     init = load_adapter(tmp_path, tiny)
-    assert torch.allclose(init.tensors["prompt"], prompt.float())
-    assert init.warp.template == "{prompt:4} {start} {text} {mask}"
+    assert torch.allclose(init.parameters.adapter, prompt.float())
+    assert init.config.template == "{prompt:4} {start} {text} {mask}"
     assert not any(weight.requires_grad for weight in tiny.model.parameters())
 
 
@@ -71,8 +71,8 @@ def test_a_prompt_before_the_start_is_before_it(tiny):
 
 
 @pytest.mark.parametrize("source", ["{text} {start}", "{start} {start} {text}"])
-def test_a_start_that_is_none_is_refused(source):
-    with refused(f"template {source!r} has {{start}} behind {{text}}, or twice; it can stand once before."):
+def test_a_start_at_another_place_is_refused(source):
+    with refused(f"template={source!r}", "{start}"):
         Template(source)
 
 
@@ -83,28 +83,28 @@ def test_a_start_that_is_none_is_refused(source):
         {"template": "{prompt:3} {start} {text} {prompt:1} {mask}"},
         {"template": "so {prompt:3} {start} {text} {mask}"},
         {"template": "{start} {text} {mask}"},
-        {"form": "deep"},
-        {"prompt_layer": 1},
+        {"adapter": "deep_prompt"},
+        {"adapter_layer": 1},
     ],
     ids=str,
 )
 def test_what_peft_cannot_express_is_refused(tiny, tmp_path, config):
-    with pytest.raises(InputError, match="^PEFT's prompt tuning needs form input, prompt_layer 0 and soft tokens "):
+    with refused("adapter='prompt', adapter_layer=0", "{start}", "this init has"):
         save_adapter(fresh(tiny, **config), tiny, tmp_path / "adapter")
     assert not (tmp_path / "adapter").exists()
 
 
-def test_what_is_no_adapter_is_refused(tiny, tmp_path):
-    with pytest.raises(InputError, match="holds no whole adapter of PEFT, adapter_config.json and adapter_model"):
+def test_a_folder_without_a_fitting_adapter_is_refused(tiny, tmp_path):
+    with refused(str(tmp_path), "adapter_config.json", "adapter_model.safetensors"):
         load_adapter(tmp_path, tiny)
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
-    with refused(f"the adapter in {str(tmp_path)!r} is of type 'LORA'; PROMPT_TUNING is needed."):
+    with refused(str(tmp_path), "'LORA'", "PROMPT_TUNING"):
         load_adapter(tmp_path, tiny)
     save_adapter(fresh(tiny), tiny, tmp_path / "fits")
     other = tiny_backbone(tmp_path / "wide", hidden=48)
-    with refused(f"the prompt of the adapter has the shape (3, 32); on backbone {other.name!r} it is (3, 48)."):
+    with refused("(3, 32)", repr(other.name), "(3, 48)"):
         load_adapter(tmp_path / "fits", other)
-    with refused("template '{prompt:2} {text}' has soft tokens or {start}; those of an adapter are put there."):
+    with refused("template='{prompt:2} {text}'", "{start}"):
         load_adapter(tmp_path / "fits", tiny, template="{prompt:2} {text}")
-    with refused("an adapter of PEFT is soft tokens at the input; leave out prompt_layer."):
-        load_adapter(tmp_path / "fits", tiny, prompt_layer=1)
+    with refused("PROMPT_TUNING", "adapter_layer"):
+        load_adapter(tmp_path / "fits", tiny, adapter_layer=1)

@@ -1,4 +1,4 @@
-"""Several processes give what one gives. They are really launched, on gloo."""
+"""Several processes compute what one computes. They are really launched, on Gloo."""
 
 import json
 import os
@@ -9,16 +9,16 @@ from pathlib import Path
 
 import psutil
 import pytest
-from running import SMALL, ended, log_of, process, started, until
+from running import SMALL, ended, process, refused, started, until
 from safetensors.torch import load_file
 
-from episodes import InputError
 from metawarp import processes
-from metawarp.evaluation.baseline_table import named
+from metawarp.processes import SINGLE, Processes
+from metawarp.training.run_folder import read_log
 
 RUN = [
-    *SMALL, "--method=maml", "--k-shot=[0,2]", "--steps=30", "--training.meta_batch=3",
-    "--training.patience=100", "--training.checkpoint_every=1",
+    *SMALL, "--method=maml", "--k-shot=[0,2]", "--training.steps=30", "--training.meta-batch-size=3",
+    "--training.patience=100", "--training.checkpoint-every=1",
 ]  # fmt: skip
 """Three tasks a step, which two processes cannot share evenly: of different shots, now and then none."""
 
@@ -43,12 +43,12 @@ def launched(number, *arguments, program=("-m", "metawarp")):
     return started(*launch, *arguments)
 
 
-def tensors_of(folder):
+def stored_tensors(folder):
     return load_file(folder / "init.safetensors")
 
 
 def assert_same_init(folder, other):
-    one, two = tensors_of(folder), tensors_of(other)
+    one, two = stored_tensors(folder), stored_tensors(other)
     assert one.keys() == two.keys()
     for name, tensor in one.items():
         assert (tensor - two[name]).norm() <= 1e-5 * tensor.norm(), name
@@ -67,20 +67,22 @@ def alone(train, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_init_of_one(train, alone, tmp_path):
     code, out, err = ended(launched(2, *train, f"--output={tmp_path}/two", "--log-with=tensorboard"))
     assert code == 0, err
     assert len(out.splitlines()) == 1
     assert list((tmp_path / "two" / "metawarp").glob("events.*"))
     assert_same_init(alone, tmp_path / "two")
-    one, two = log_of(alone), log_of(tmp_path / "two")
+    one, two = read_log(alone), read_log(tmp_path / "two")
     assert len(one) == len(two) == 30
     for before, after in zip(one, two, strict=True):
         for name in ("loss", "accuracy", "validation_accuracy"):
             assert after.get(name, 0.0) == pytest.approx(before.get(name, 0.0), rel=1e-5), name
 
 
-def test_two_processes_find_every_episode_of_one(made, tmp_path):
+@pytest.mark.slow
+def test_two_processes_evaluate_every_episode_of_one(made, tmp_path):
     command = ["evaluate", f"--corpus={made}/tiny.jsonl", f"--init={made}/init", f"--backbone={made}/backbone"]
     command += [f"--splits={made}/init/splits.json", "--n-way=2", "--n-query=3", "--episodes=7"]
     assert process(*command, f"--output={tmp_path}/one.json").returncode == 0
@@ -95,6 +97,7 @@ def test_two_processes_find_every_episode_of_one(made, tmp_path):
     assert one == two
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_ends_the_run_which_another_number_continues(train, alone, tmp_path):
     folder = tmp_path / "killed"
     running = launched(2, *train, f"--output={folder}")
@@ -115,8 +118,9 @@ def test_a_process_that_dies_ends_the_run_which_another_number_continues(train, 
     assert_same_init(alone, folder)
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_cache(train, tmp_path):
-    late = [*train, "--steps=2", "--warp.prompt_layer=1", f"--cache={tmp_path}/cache"]
+    late = [*train, "--training.steps=2", "--model.adapter-layer=1", f"--cache-folder={tmp_path}/cache"]
     code, _, err = ended(launched(2, *late, f"--output={tmp_path}/two"))
     assert code == 0, err
     assert len(list((tmp_path / "cache").iterdir())) == 1
@@ -124,34 +128,37 @@ def test_two_processes_share_a_cache(train, tmp_path):
     assert_same_init(tmp_path / "one", tmp_path / "two")
 
 
+@pytest.mark.slow
 def test_more_processes_than_tasks_end_in_one_sentence(train, tmp_path):
-    code, out, err = ended(launched(2, *train, "--training.meta_batch=1", f"--output={tmp_path}/init"))
+    code, out, err = ended(launched(2, *train, "--training.meta-batch-size=1", f"--output={tmp_path}/init"))
     assert (code, out) == (1, "")
-    sentence = "2 processes cannot share the 1 tasks of a meta-batch; launch 1 at most, or raise --training.meta_batch."
-    assert sentence in err
+    assert re.search("2 processes .*meta_batch_size=1 .*--training.meta-batch-size", err)
 
 
-def test_what_the_main_process_refuses_all_refuse(train, alone):
-    before = tensors_of(alone)
+@pytest.mark.slow
+def test_all_processes_refuse_what_the_main_process_refuses(train, alone):
+    before = stored_tensors(alone)
     code, out, err = ended(launched(2, *train, f"--output={alone}"))
     assert (code, out) == (1, "")
     # Both say so, unless the launcher ends one as soon as the other has.
-    assert re.search("metawarp: error: output folder '.+' holds another run", err)
-    assert all(tensor.equal(before[name]) for name, tensor in tensors_of(alone).items())
+    assert re.search("metawarp: error: output='.+' holds an earlier run", err)
+    assert all(tensor.equal(before[name]) for name, tensor in stored_tensors(alone).items())
 
 
 ENDING = """
 from pathlib import Path
 import torch
-from metawarp import processes
-processes.connect("cpu")
+from accelerate import PartialState
+from metawarp.processes import Processes
+Processes.connect("cpu")
 torch.optim.AdamW([torch.ones(2, requires_grad=True)]).step()
-processes.PartialState().destroy_process_group()
+PartialState().destroy_process_group()
 print(*sorted(task.read_text().strip() for task in Path("/proc/self/task").glob("*/comm")))
 """
 """What a run does at its ends, told of by the threads that it has left."""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are told of under Linux alone")
 def test_a_run_leaves_no_thread_of_its_group(tmp_path):
     (tmp_path / "ending.py").write_text(ENDING)
@@ -160,24 +167,24 @@ def test_a_run_leaves_no_thread_of_its_group(tmp_path):
     assert "gloo" not in out and "python" in out
 
 
-def test_one_process_has_everything_to_itself():
-    assert processes.count() == 1 and processes.is_main()
-    assert list(processes.share(3)) == [0, 1, 2]
-    assert processes.in_order("abc", 3) == ["a", "b", "c"]
-    assert processes.by_main(lambda: 7) == 7
-    assert processes.connect("cpu") == "cpu"
+def test_one_process_has_everything_to_itself(monkeypatch):
+    assert SINGLE.is_main and SINGLE.count == 1
+    assert list(SINGLE.share(3)) == [0, 1, 2]
+    assert SINGLE.in_order("abc", 3) == ["a", "b", "c"]
+    assert SINGLE.by_main(lambda: 7) == 7
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert Processes.connect("cpu") == Processes(device="cpu")
 
 
-def test_one_accelerator_is_not_given_to_several_processes(monkeypatch):
+def test_every_process_has_every_second_task_of_two():
+    shares = [list(Processes(index, 2).share(5)) for index in (0, 1)]
+    assert shares == [[0, 2, 4], [1, 3]]
+    assert [Processes(index, 2).is_main for index in (0, 1)] == [True, False]
+
+
+def test_several_processes_cannot_use_one_accelerator(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "0")
     monkeypatch.setattr(processes, "PartialState", Two)
-    with pytest.raises(InputError, match="^device 'cuda:0' is one for 2 processes; say cuda, and each takes its own.$"):
-        processes.connect("cuda:0")
-    assert processes.connect("cuda") == "cuda:1"
-
-
-def test_setfit_is_not_shared(monkeypatch):
-    monkeypatch.setattr(processes, "count", lambda: 2)
-    assert "setfit" not in named(["all"], 1)
-    with pytest.raises(InputError, match="^setfit trains in all processes at once and cannot share episodes; measure"):
-        named(["setfit"], 1)
+    with refused("device='cuda:0'", "2 processes", "device='cuda'"):
+        Processes.connect("cuda:0")
+    assert Processes.connect("cuda") == Processes(1, 2, 1, "cuda:1")

@@ -6,9 +6,8 @@ import pytest
 from running import refused
 from tiny import tiny_corpus
 
-from episodes import Corpus
-from metawarp.evaluation import protocol
-from metawarp.evaluation.protocol import class_split, validation_sampler
+from episodes import Corpus, protocol
+from episodes.protocol import class_split, validation_sampler
 
 
 def test_the_bundled_corpus_has_its_own_split(everyday):
@@ -20,10 +19,7 @@ def test_the_name_alone_makes_no_bundled_corpus():
     parts = class_split(corpus, None, 3).names()
     assert {part: len(names) for part, names in parts.items()} == {"train": 2, "validation": 2, "test": 2}
     assert parts == class_split(tiny_corpus(), None, 3).names()
-    with refused(
-        "split 'test' of everyday is not known; give --splits FILE (training writes one as splits.json), or "
-        "--split all for every class."
-    ):
+    with refused("split='test'", "everyday", "splits=FILE", "split='all'"):
         protocol.tested_classes(corpus, None, "test")
 
 
@@ -39,7 +35,7 @@ def test_classes_under_test_choose_nothing(tmp_path):
     assert split is None
     assert tested.class_names == tuple(names[2:4])
     assert protocol.tested_classes(corpus, None, "all") == (None, corpus)
-    with refused("split 'all' tests every class and has no use for --splits; leave one of them out."):
+    with refused("split='all'", "splits"):
         protocol.tested_classes(corpus, str(file), "all")
 
 
@@ -48,4 +44,4 @@ def test_validation_takes_the_ways_that_there_are(caplog, n_way):
     split = class_split(tiny_corpus(), None, 0)
     sampler = validation_sampler(split, n_way, 1, 2, 0)
     assert sampler.n_way == (2, 2)
-    assert "validation episodes are 2-way: there are no more validation classes" in caplog.text
+    assert "validation episodes have 2 ways: there are no more validation classes" in caplog.text

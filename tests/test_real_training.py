@@ -1,4 +1,4 @@
-"""What the package claims, on real text with the real backbone: slow, `make test-all`."""
+"""The claims of the package, on real texts with the real backbone: slow, `make test-all`."""
 
 import json
 import subprocess
@@ -11,11 +11,12 @@ import torch
 from metawarp import Init, TrainingConfig, WarpClassifier, evaluate, train
 from metawarp.cli import main
 from metawarp.inits.shipped import GENERAL
+from metawarp.parameters import tensors_of
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.slow
 def test_a_trained_init_beats_the_best_baseline_on_classes_that_it_has_never_seen(minilm, tmp_path):
     init = train("everyday", str(tmp_path / "run"), training=TrainingConfig(steps=40, validation_episodes=30))
     results = evaluate(init, "everyday", backbone=minilm, k_shot=1, episodes=200, baselines=["prototypes+names"])
@@ -30,16 +31,15 @@ def test_a_trained_init_beats_the_best_baseline_on_classes_that_it_has_never_see
     ]
 
 
-@pytest.mark.slow
 def test_the_general_init_can_be_trained_again(tmp_path):
     main(["train", f"--config={ROOT / 'benchmarks' / 'general.yaml'}", f"--output={tmp_path / 'general'}"])
     again, shipped = Init.load(tmp_path / "general"), Init.from_pretrained(GENERAL)
     assert again.training["best_step"] == shipped.training["best_step"]
-    for name, tensor in shipped.tensors.items():
-        assert torch.allclose(again.tensors[name], tensor, rtol=0, atol=1e-3), name  # machines round differently
+    trained = tensors_of(again.parameters)
+    for name, tensor in tensors_of(shipped.parameters).items():
+        assert torch.allclose(trained[name], tensor, rtol=0, atol=1e-3), name  # machines round differently
 
 
-@pytest.mark.slow
 def test_the_demo_trains_measures_and_fits(tmp_path):
     said = subprocess.run(
         [sys.executable, ROOT / "scripts" / "demo.py"], cwd=tmp_path, check=True, capture_output=True, text=True

@@ -8,8 +8,8 @@ import pytest
 from episodes import Corpus, EpisodeSampler
 from episodes.splits import PARTS
 from metawarp import Init
-from metawarp.evaluation.evaluate import seen_in_training
-from metawarp.inits.shipped import shipped
+from metawarp.evaluation.evaluate import classes_seen_in_training
+from metawarp.inits.shipped import shipped_inits
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 EXPECTED = {
@@ -57,7 +57,7 @@ def test_no_text_stands_in_two_parts(name):
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-@pytest.mark.parametrize("init", shipped())
+@pytest.mark.parametrize("init", shipped_inits())
 def test_a_shipped_init_knows_no_class_that_is_tested(init, name):
     _, split = corpus_of(name)
-    assert seen_in_training(Init.from_pretrained(init), split.test) == []
+    assert classes_seen_in_training(Init.from_pretrained(init), split.test) == []

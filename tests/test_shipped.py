@@ -1,4 +1,4 @@
-"""The inits that ship with the package: small, whole, and what a classifier starts from when nobody says."""
+"""The inits that ship with the package: small, complete, and the default start of a classifier."""
 
 import json
 from dataclasses import replace
@@ -12,38 +12,38 @@ from metawarp import Init, WarpClassifier, WarpConfig
 from metawarp.cli import main
 from metawarp.inits.init import untrained
 from metawarp.inits.model_card import model_card
-from metawarp.inits.shipped import GENERAL, shipped
+from metawarp.inits.shipped import GENERAL, shipped_inits
 from metawarp.training.config import RECIPE
 
 FEW = ["where is my parcel", "it never came", "i want my money back", "please refund me"]
 LABELS = ["delivery", "delivery", "refund", "refund"]
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", shipped_inits())
 def test_each_is_small_and_has_a_card(name, minilm):
     init = Init.from_pretrained(name)
-    assert sum(tensor.numel() for tensor in init.tensors.values()) < 20_000
-    files = list(shipped()[name].iterdir())
+    assert init.n_numbers < 20_000
+    files = list(shipped_inits()[name].iterdir())
     assert sorted(file.name for file in files) == ["README.md", "config.json", "init.safetensors"]
     assert sum(file.stat().st_size for file in files) <= 200_000
     init.bind(minilm)
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", shipped_inits())
 def test_its_card_says_what_its_config_does(name):
-    folder, numbers = shipped()[name], sum(tensor.numel() for tensor in Init.from_pretrained(name).tensors.values())
+    folder, numbers = shipped_inits()[name], Init.from_pretrained(name).n_numbers
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert (folder / "README.md").read_text(encoding="utf-8") == model_card(config, numbers)
 
 
-def test_the_general_one_is_what_its_recipe_makes():
+def test_the_general_one_has_the_settings_of_its_recipe():
     recipe = yaml.safe_load((Path(__file__).parent.parent / "benchmarks" / "general.yaml").read_text())
     init = Init.from_pretrained(GENERAL)
     expected = {**recipe, **recipe["training"]}
     for name in ("n_way", "k_shot", "n_query", "within_domains", "steps", "seed", "lr", "validate_every", "patience"):
         assert init.training[name] == expected[name], name
     assert init.method == recipe["method"] and init.training["corpus"].count(" + ") == len(recipe["corpus"]) - 1
-    assert init.warp == WarpConfig(**recipe["warp"])
+    assert init.config == WarpConfig(**recipe["model"])
     assert init.training["recipe"] == RECIPE, "train it again: metawarp train --config benchmarks/general.yaml"
 
 
@@ -64,10 +64,10 @@ def test_a_folder_of_that_name_is_not_what_is_meant(tmp_path, monkeypatch):
     assert Init.from_pretrained(GENERAL).fingerprint
 
 
-def test_an_init_of_that_name_has_to_be_said_to_be_a_folder(tiny, tmp_path, monkeypatch):
+def test_a_folder_with_an_init_of_that_name_is_ambiguous(tiny, tmp_path, monkeypatch):
     untrained(tiny).save(tmp_path / GENERAL)
     monkeypatch.chdir(tmp_path)
-    with refused("'general' ships with metawarp, and is a folder here; say './general' for it."):
+    with refused("'general'", "is a folder here", "'./general'"):
         Init.from_pretrained(GENERAL)
     assert Init.from_pretrained(f"./{GENERAL}").method == "none"
     assert WarpClassifier(backbone=tiny, any_backbone=False).fit(FEW, LABELS).task_.init.method == "none"
@@ -87,7 +87,7 @@ def test_the_command_lists_them_with_their_cards(capsys):
     assert "README.md" in out
 
 
-def test_the_command_fit_takes_it_where_no_init_is_named(capsys, tmp_path):
+def test_the_command_fit_takes_it_if_no_init_is_named(capsys, tmp_path):
     (tmp_path / "few.csv").write_text("text,label\n" + "\n".join(map(",".join, zip(FEW, LABELS, strict=True))))
     main(["fit", f"--data={tmp_path}/few.csv", f"--output={tmp_path}/task"])
     assert WarpClassifier.load(tmp_path / "task").task_.init.fingerprint == Init.from_pretrained(GENERAL).fingerprint

@@ -61,10 +61,10 @@ def without_the_others(code):
     )
 
 
-@pytest.mark.parametrize("rows", ["regression", "mix"])
-def test_it_is_loaded_and_predicts_with_torch_and_transformers_alone(tmp_path, rows):
+@pytest.mark.parametrize("verbalizer", [pytest.param("regression", marks=pytest.mark.slow), "mix"])
+def test_it_is_loaded_and_predicts_with_torch_and_transformers_alone(tmp_path, verbalizer):
     backbone = tiny_backbone(tmp_path / "backbone", dtype="float32")
-    config = WarpConfig(template="{prompt:2} {text} {mask}", read_out="text+mean+mask", rows=rows)
+    config = WarpConfig(template="{prompt:2} {text} {mask}", read_out="text+mean+mask", verbalizer=verbalizer)
     model = WarpClassifier(Init.start(Warp(backbone, config), NO_STEPS), backbone).fit(TEXTS, LABELS)
     model.save(tmp_path / "task")
     found = without_the_others(
@@ -80,6 +80,7 @@ def test_it_is_loaded_and_predicts_with_torch_and_transformers_alone(tmp_path, r
     assert Task.load(tmp_path / "again").predict(TEXTS).tolist() == model.predict(TEXTS).tolist()
 
 
+@pytest.mark.slow
 def test_what_fits_says_what_it_lacks():
     found = without_the_others("from metawarp import WarpClassifier")
     assert "No module named 'sklearn'" in found.stderr
@@ -102,7 +103,7 @@ def test_every_public_name_is_there():
     import metawarp
 
     for name in metawarp.__all__:
-        assert getattr(metawarp, name).__module__.startswith("metawarp.")
+        assert getattr(metawarp, name).__module__.startswith(("metawarp.", "episodes."))
         assert name in dir(metawarp)
     with pytest.raises(AttributeError, match="^module 'metawarp' has no attribute 'Nothing'$"):
         _ = metawarp.Nothing

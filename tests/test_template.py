@@ -1,18 +1,32 @@
 """Templates: what stands where, what is truncated, which texts go in, and what is said about a malformed one."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from running import refused
-from tiny import NO_STEPS, tiny_model, tiny_tokenizer, weights_of
+from tiny import NO_STEPS, tiny_model, tiny_tokenizer
 
 from metawarp import Init, Warp, WarpConfig
-from metawarp.texts.template import Template, TextEncoder
+from metawarp.adaptation.start import shared_parameters
+from metawarp.texts.feature_cache import CacheScope, FeatureCache
+from metawarp.texts.template import Template
+from metawarp.texts.text_encoder import TextEncoder
 
 EVERYTHING = "{prompt:2} so: {text} {prompt:'the topic is'} it was about {mask} ."
 
 
-def encoder(tiny, template, max_length=64):
-    return TextEncoder(Template(template), tiny.tokenizer, max_length)
+def encoder(backbone, template, max_length=64):
+    return encoder_of(backbone.tokenizer, template, max_length)
+
+
+def encoder_of(tokenizer, template, max_length=64, cache=None):
+    return TextEncoder(Template(template), tokenizer, max_length, 0, CacheScope(cache))
+
+
+def read(warp, init, texts):
+    """Features of texts under the parameters of an init."""
+    return warp.read(shared_parameters(init), warp.encoder(texts), torch.zeros(len(texts), dtype=torch.long))
 
 
 def readable(tiny, batch, row=0):
@@ -75,18 +89,17 @@ def test_a_template_without_mask_has_no_mask_position(tiny):
 
 def test_soft_tokens_from_words_start_at_the_embeddings_of_these_words(minilm):
     config = WarpConfig(template="{prompt:2} {text} {prompt:'The topic is football'} {mask}", prompt_start="mask")
-    prompt = Init.start(Warp(minilm, config), NO_STEPS).tensors["prompt"]
+    prompt = Init.start(Warp(minilm, config), NO_STEPS).parameters.adapter
     ids = minilm.tokenizer("the topic is football", add_special_tokens=False)["input_ids"]
     assert torch.equal(prompt[2:], minilm.word_embeddings[ids])
     assert torch.equal(prompt[:2], minilm.word_embeddings[[minilm.tokenizer.mask_token_id] * 2])
 
 
 def test_a_prompt_that_still_is_its_words_is_the_same_as_fixed_words(tiny):
-    soft, state = tiny_model(tiny, template="{prompt:'it is about'} {text} {mask}", read_out="mask")
+    soft, init = tiny_model(tiny, template="{prompt:'it is about'} {text} {mask}", read_out="mask")
     fixed, _ = tiny_model(tiny, template="it is about {text} {mask}", read_out="mask")
-    text, task = ["set the alarm"], torch.zeros(1, dtype=torch.long)
-    soft_features = soft.features(state["prompt"][None], None, soft.encoder(text), task)
-    fixed_features = fixed.features(state["prompt"][None, :0], None, fixed.encoder(text), task)
+    soft_features = read(soft, init, ["set the alarm"])
+    fixed_features = read(fixed, replace(init, adapter=init.adapter[:0]), ["set the alarm"])
     # fp32 once, in the init
     assert torch.allclose(soft_features, fixed_features, atol=1e-5)
 
@@ -94,7 +107,7 @@ def test_a_prompt_that_still_is_its_words_is_the_same_as_fixed_words(tiny):
 @pytest.mark.parametrize("model_type", ["bert", "roberta", "xlm-roberta"])
 def test_words_are_the_tokens_that_they_are_in_one_string(model_type):
     tokenizer = tiny_tokenizer(model_type)
-    encode = TextEncoder(Template("it is about {text} and {prompt:'the topic'} so{mask}"), tokenizer, 64)
+    encode = encoder_of(tokenizer, "it is about {text} and {prompt:'the topic'} so{mask}")
     batch = encode(["music today"])
     one_string = tokenizer(f"it is about music today and the topic so{tokenizer.mask_token}")["input_ids"]
     soft = batch.prompt_index[0] >= 0
@@ -107,23 +120,20 @@ def test_words_are_the_tokens_that_they_are_in_one_string(model_type):
 
 @pytest.mark.parametrize("model_type", ["bert", "roberta", "xlm-roberta"])
 def test_an_empty_text_has_no_tokens(model_type):
-    encode = TextEncoder(Template("it is about {text} {mask}"), tiny_tokenizer(model_type), 64)
+    encode = encoder_of(tiny_tokenizer(model_type), "it is about {text} {mask}")
     assert encode([""]).text_mask.sum() == 2
 
 
 def test_a_text_behind_soft_tokens_is_the_one_that_a_sentence_encoder_reads():
     tokenizer = tiny_tokenizer("roberta")
-    batch = TextEncoder(Template("{prompt:2} {text} {mask}"), tokenizer, 64)(["music today"])
+    batch = encoder_of(tokenizer, "{prompt:2} {text} {mask}")(["music today"])
     assert batch.input_ids[batch.text_mask].tolist() == tokenizer("music today")["input_ids"]
 
 
 @pytest.mark.parametrize("model_type", ["bert", "xlm-roberta"])
 def test_names_that_a_tokenizer_knows_no_part_of_are_refused(model_type):
-    encode = TextEncoder(Template("{text} {mask}"), tiny_tokenizer(model_type), 64)
-    with refused(
-        "the backbone's tokenizer knows no part of these class names: '天気', '音'; "
-        "name the classes in words that it knows."
-    ):
+    encode = encoder_of(tiny_tokenizer(model_type), "{text} {mask}")
+    with refused("class names", "'天気'", "'音'"):
         encode.require_known(["music", "天気", "音"])
 
 
@@ -133,7 +143,7 @@ def test_names_that_a_tokenizer_knows_no_part_of_are_refused(model_type):
 def test_only_the_text_is_truncated(tiny):
     encode = encoder(tiny, EVERYTHING, max_length=20)
     assert encode.room == 5
-    assert readable(tiny, encode(["set the alarm " * 33_333])) == (
+    assert readable(tiny, encode(["set the alarm " * 3_333])) == (
         "[CLS] <0> <1> s ##o : set the alarm set the <2> <3> <4> it was about [MASK] . [SEP]"
     )
 
@@ -189,10 +199,8 @@ def test_a_text_with_the_words_of_a_template_does_not_confuse_it(tiny, template)
     ids=ascii,
 )
 def test_unusual_characters_give_finite_features(minilm, text):
-    warp, state = tiny_model(minilm, template="{prompt:2} {text} {mask}")
-    features = warp.features(
-        state["prompt"][None], weights_of(state), warp.encoder([text, "hello"]), torch.zeros(2, dtype=torch.long)
-    )
+    warp, init = tiny_model(minilm, template="{prompt:2} {text} {mask}")
+    features = read(warp, init, [text, "hello"])
     assert features.isfinite().all()
     assert torch.allclose(features.norm(dim=1), torch.ones(2), atol=1e-5)
 
@@ -207,71 +215,58 @@ def test_a_text_of_unknown_characters_keeps_one_unknown_token_a_word(tiny):
 
 # What is malformed --------------------------------------------------------------------------------------------
 
-FIELDS = "known: {text}, {mask}, {start}, {prompt:4} and {prompt:'words'}, a prompt being at least one token."
-
 
 @pytest.mark.parametrize(
-    ("source", "message"),
+    ("source", "facts"),
     [
-        ("{mask}", "template '{mask}' has 0 {text}; it needs exactly one."),
-        ("", "template '' has 0 {text}; it needs exactly one."),
-        ("{text} {text} {mask}", "template '{text} {text} {mask}' has 2 {text}; it needs exactly one."),
-        ("{mask} {text} {mask}", "template '{mask} {text} {mask}' has 2 {mask}; there can be one only."),
-        ("{text} {label}", f"template '{{text}} {{label}}' has the unknown field {{label}}; {FIELDS}"),
-        ("{text} {prompt}", f"template '{{text}} {{prompt}}' has the unknown field {{prompt}}; {FIELDS}"),
-        ("{text} {prompt:-1}", f"template '{{text}} {{prompt:-1}}' has the unknown field {{prompt:-1}}; {FIELDS}"),
-        ("{text} {prompt:0}", f"template '{{text}} {{prompt:0}}' has the unknown field {{prompt:0}}; {FIELDS}"),
-        ("{text} {prompt:00}", f"template '{{text}} {{prompt:00}}' has the unknown field {{prompt:00}}; {FIELDS}"),
-        ("{text} {prompt:''}", f"template \"{{text}} {{prompt:''}}\" has the unknown field {{prompt:''}}; {FIELDS}"),
-        ("{text} {}", f"template '{{text}} {{}}' has the unknown field {{}}; {FIELDS}"),
-        ("{text} {mask", "template '{text} {mask' has a brace without its partner in ' {mask'."),
-        ("{text}} {mask}", "template '{text}} {mask}' has a brace without its partner in '}'."),
+        ("{mask}", ["has 0 {text}", "exactly one"]),
+        ("", ["has 0 {text}", "exactly one"]),
+        ("{text} {text} {mask}", ["has 2 {text}", "exactly one"]),
+        ("{mask} {text} {mask}", ["several {mask}"]),
+        ("{start} {start} {text}", ["{start}"]),
+        ("{text} {start}", ["{start}", "before {text}"]),
+        *(
+            (f"{{text}} {{{field}}}", [f"unknown field {{{field}}}", "known: {text}, {mask}, {start}, {prompt:4}"])
+            for field in ("label", "prompt", "prompt:-1", "prompt:0", "prompt:00", "prompt:''", "")
+        ),
+        ("{text} {mask", ["unmatched brace", "' {mask'"]),
+        ("{text}} {mask}", ["unmatched brace", "'}'"]),
     ],
 )
-def test_a_malformed_template_is_refused(source, message):
-    with refused(message):
+def test_a_malformed_template_is_refused(source, facts):
+    with refused(f"template={source!r}", *facts):
         Template(source)
 
 
-@pytest.mark.parametrize("read_out", ["mask", "text+mask"])
+@pytest.mark.parametrize("read_out", ["mask", "text+mask", "debiased_mask"])
 def test_read_outs_at_mask_need_a_mask(read_out):
-    with refused(
-        f"template '{{prompt:4}} {{text}}' has no {{mask}}, which read-out '{read_out}' needs; "
-        "add {mask}, or use the read-out mean."
-    ):
+    with refused(f"read_out={read_out!r}", "{mask}", "template='{prompt:4} {text}'", "read_out='mean'"):
         WarpConfig(template="{prompt:4} {text}", read_out=read_out)
-
-
-def test_the_read_out_mean_needs_none():
-    assert WarpConfig(template="{prompt:4} {text}", read_out="mean").read_out == "mean"
+    WarpConfig(template="{prompt:4} {text}", read_out="mean")
 
 
 def test_a_prompt_that_leaves_no_room_for_text_is_refused(tiny):
-    with refused(
-        "template '{prompt:157} {text} {mask}' takes 160 tokens and leaves no room for text; "
-        "an input has 160 tokens at most: use a shorter prompt."
-    ):
-        Warp(tiny, WarpConfig(template="{prompt:157} {text} {mask}", max_length=512))
+    template = "{prompt:157} {text} {mask}"
+    with refused(f"template={template!r}", "160 tokens", "no room for text", "at most 160 tokens"):
+        Warp(tiny, WarpConfig(template=template, max_length=512))
     Warp(tiny, WarpConfig(template="{prompt:156} {text} {mask}", max_length=512))
 
 
-def test_texts_of_a_corpus_are_tokenized_once(tiny):
-    encoder = Warp(tiny, WarpConfig()).encoder
-    texts = ["play music", "the rain today", "play music"]
-    before = encoder([*texts, "another"])
-    encoder.remember(texts)
-    tokenizer, asked = encoder.tokenizer, []
+def test_texts_are_tokenized_once_with_a_cache(tiny):
+    asked = []
 
     class Noting:
-        def __call__(self, some, **options):
-            asked.extend(some)
-            return tokenizer(some, **options)
+        mask_token_id, pad_token_id = tiny.tokenizer.mask_token_id, tiny.tokenizer.pad_token_id
 
-    encoder.tokenizer = Noting()
-    encoder.tokenizer.mask_token_id, encoder.tokenizer.pad_token_id = tokenizer.mask_token_id, tokenizer.pad_token_id
-    encoder.remember(texts)
-    assert torch.equal(encoder(texts).mask_position, before.mask_position[:3])
-    assert asked == []
-    again = encoder([*texts, "another"])
-    assert torch.equal(again.input_ids, before.input_ids)
-    assert asked == ["another"]
+        def __call__(self, some, **options):
+            asked.extend([some] if isinstance(some, str) else some)
+            return tiny.tokenizer(some, **options)
+
+    texts = ["play music", "the rain today", "play music"]
+    encode = encoder_of(Noting(), "{text} {mask}", cache=FeatureCache())
+    asked.clear()
+    encode(texts)
+    assert sorted(asked) == sorted(set(texts))
+    again = encode([*texts, "another"])
+    assert asked[2:] == ["another"]
+    assert torch.equal(again.input_ids, encoder(tiny, "{text} {mask}")([*texts, "another"]).input_ids)

@@ -1,4 +1,4 @@
-"""What an init is trained on: one corpus as it is, several in turn, none of them asked for more than it has."""
+"""Training data: one corpus, or several in turn, each within the classes and texts that it has."""
 
 import json
 from dataclasses import replace
@@ -7,10 +7,13 @@ import pytest
 from running import SMALL, failure, refused, write_rows
 from tiny import tiny_corpus
 
-from episodes import Corpus, EpisodeSampler, InputError
+from episodes import Corpus, EpisodeSampler
 from metawarp import Init
 from metawarp.cli import main
-from metawarp.training.data import TrainingData, split_files
+from metawarp.training.data import EpisodeSettings, TrainingData, split_files
+
+SETTINGS = EpisodeSettings(2, 1, 4, 0)
+WITHIN = EpisodeSettings(2, 1, 4, 0, within_domains=1.0)
 
 
 def small(name, n_classes=6, n_texts=12, seed=0):
@@ -23,26 +26,26 @@ def corpora_of(sampler, number=40):
 
 
 def test_one_corpus_gives_the_episodes_that_it_gives_alone():
-    data = TrainingData.of([small("a")])
+    data = TrainingData.load([small("a")])
     expected = EpisodeSampler(data.splits[0].train, 2, (1, 3), 4, 7)
-    found = data.sampler(2, (1, 3), 4, 7)
+    found = data.sampler(EpisodeSettings(2, (1, 3), 4, 7))
     assert all(found[i].support_texts == expected[i].support_texts for i in range(5))
     assert split_files(1) == ["splits.json"]
 
 
-def test_of_several_corpora_each_episode_is_from_one_and_all_have_their_turn():
-    data = TrainingData.of([small("a"), small("b", seed=1), small("c", seed=2)])
-    for sampler in (data.sampler(2, 1, 4, 0), data.validation(2, 1, 4, 0)):
+def test_of_several_corpora_each_episode_is_from_one_and_all_are_used():
+    data = TrainingData.load([small("a"), small("b", seed=1), small("c", seed=2)])
+    for sampler in (data.sampler(SETTINGS), data.validation(SETTINGS)):
         found = corpora_of(sampler)
         assert set(found) == {"a", "b", "c"}
         assert all(name.startswith(corpus) for i, corpus in enumerate(found) for name in sampler[i].class_names)
     assert split_files(3) == ["splits-1.json", "splits-2.json", "splits-3.json"]
 
 
-def test_a_corpus_is_picked_as_often_as_it_has_classes():
-    data = TrainingData.of([small("a", n_classes=6), small("b", n_classes=8, seed=1)])
+def test_a_corpus_is_drawn_in_proportion_to_its_classes():
+    data = TrainingData.load([small("a", n_classes=6), small("b", n_classes=8, seed=1)])
     train = [split.train.n_classes for split in data.splits]
-    found = corpora_of(data.sampler(2, 1, 4, 0), 400)
+    found = corpora_of(data.sampler(SETTINGS), 400)
     assert found.count("a") / 400 == pytest.approx(train[0] / sum(train), abs=0.07)
 
 
@@ -51,23 +54,20 @@ def desks(n_classes, of):
     return replace(small("a", n_classes), domains=tuple(f"desk {i // of}" for i in range(n_classes)))
 
 
-def test_episodes_keep_within_domains_where_these_are_large_enough(caplog):
+def test_episodes_keep_within_domains_if_these_are_large_enough(caplog):
     corpus = desks(8, of=2)
     names = list(corpus.class_names)
-    data = TrainingData.of([corpus], [{"train": names[:4], "validation": names[4:6], "test": names[6:]}])
-    for sampler in (
-        data.sampler(2, 1, 4, 0, within_domains=1.0),
-        data.validation(2, 1, 4, 0, within_domains=1.0),
-    ):
+    data = TrainingData.load([corpus], [{"train": names[:4], "validation": names[4:6], "test": names[6:]}])
+    for sampler in (data.sampler(WITHIN), data.validation(WITHIN)):
         assert all(
             len({e.corpus.domains[c] for c in e.class_indices}) == 1 for e in map(sampler.__getitem__, range(20))
         )
-    assert "not kept within domains" not in caplog.text
+    assert "mix domains" not in caplog.text
     apart = [names[0], names[2], names[4]]  # of a desk each
     rest = [name for name in names if name not in apart]
-    scattered = TrainingData.of([corpus], [{"train": rest[:3], "validation": apart, "test": rest[3:]}])
-    assert scattered.validation(2, 1, 4, 0, within_domains=1.0)[0].n_way == 2
-    assert "validation episodes are not kept within domains: too few of these have 2 classes" in caplog.text
+    scattered = TrainingData.load([corpus], [{"train": rest[:3], "validation": apart, "test": rest[3:]}])
+    assert scattered.validation(WITHIN)[0].n_way == 2
+    assert "validation episodes mix domains: too few domains have 2 validation classes" in caplog.text
 
 
 def test_the_command_line_reads_domains_and_keeps_within_them(capsys, tmp_path, tiny):
@@ -76,41 +76,40 @@ def test_the_command_line_reads_domains_and_keeps_within_them(capsys, tmp_path, 
     lines = [{"text": t, "label": corpus.class_names[c], "desk": corpus.domains[c]} for t, c in rows]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
     options = [f"--corpus={tmp_path}/a.jsonl", f"--output={tmp_path}/init", f"--backbone={tiny.source}", *SMALL]
-    message = failure(capsys, "train", *options, "--within-domains=0.5")
-    assert "Episodes within domains need a corpus that knows them" in message
+    assert "within_domains=0.5" in failure(capsys, "train", *options, "--within-domains=0.5")
     main(["train", *options, "--domain-column=desk", "--within-domains=0.5"])
     assert Init.load(tmp_path / "init").training["within_domains"] == 0.5
 
 
-def test_of_several_corpora_one_at_least_must_know_domains():
-    data = TrainingData.of([small("a"), small("b", seed=1)])
-    with pytest.raises(InputError, match=r"^Episodes within domains need a corpus .*, and a\[train\] has none"):
-        data.sampler(2, 1, 4, 0, within_domains=0.5)
+def test_without_any_domains_there_is_nothing_to_stay_within():
+    data = TrainingData.load([small("a"), small("b", seed=1)])
+    with refused("within_domains=1.0", "a[train]"):
+        data.sampler(WITHIN)
 
 
-def test_a_corpus_is_not_asked_for_more_ways_and_shots_than_it_has(caplog):
-    data = TrainingData.of([small("a", n_texts=6), small("b", n_classes=8, n_texts=20, seed=1)])
-    sampler = data.sampler((2, 4), (0, 10), 4, 0, balanced=False)
+def test_a_corpus_uses_no_more_ways_and_shots_than_it_has(caplog):
+    data = TrainingData.load([small("a", n_texts=6), small("b", n_classes=8, n_texts=20, seed=1)])
+    sampler = data.sampler(EpisodeSettings((2, 4), (0, 10), 4, 0, balanced=False))
     for i in range(40):
         few = sampler[i].corpus.name.startswith("a")
         assert sampler[i].n_way <= (2 if few else 4) and max(sampler[i].shots) <= (2 if few else 10)
     assert max(max(sampler[i].shots) for i in range(40)) > 2
-    assert "a[train]: episodes of 2 to 2 ways and 0 to 2 shots" in caplog.text
+    assert "a[train]: episodes have 2 to 2 ways and 0 to 2 shots" in caplog.text
 
 
-def test_a_class_held_out_in_one_corpus_and_trained_on_in_another_is_said(caplog):
+def test_a_class_held_out_in_one_corpus_and_trained_on_in_another_is_reported(caplog):
     names = list(tiny_corpus().class_names)
     splits = [
         {"train": names[:2], "validation": names[2:4], "test": names[4:]},
         {"train": names[4:], "validation": names[2:4], "test": names[:2]},
     ]
-    TrainingData.of([tiny_corpus(name="a"), tiny_corpus(name="b")], splits)
+    TrainingData.load([tiny_corpus(name="a"), tiny_corpus(name="b")], splits)
     assert "4 classes are trained on in one corpus and held out in another" in caplog.text
 
 
 def test_each_corpus_needs_its_split():
-    with refused("2 corpora need as many splits, not 1."):
-        TrainingData.of([small("a"), small("b")], ["everyday"])
+    with refused("splits has 1", "2 corpora"):
+        TrainingData.load([small("a"), small("b")], ["everyday"])
 
 
 @pytest.fixture
@@ -140,4 +139,4 @@ def test_the_command_line_trains_on_several(made, files, tmp_path):
 def test_shots_that_cannot_differ_are_refused(capsys, made, files, tmp_path):
     command = ["train", "--corpus", files[0], f"--backbone={made}/backbone", *SMALL, f"--output={tmp_path}/init"]
     message = failure(capsys, *command, "--balanced=false")
-    assert message == "balanced=False needs a range of shots such as (1, 5); k_shot is 1."
+    assert "balanced=False" in message and "k_shot=1" in message

@@ -1,12 +1,15 @@
-"""The tutorial does what it says: a CSV in, an answer of its own server out."""
+"""The tutorial goes from a CSV file to an answer of its own server."""
 
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parent.parent / "scripts" / "tutorial.py"
 
 
+@pytest.mark.slow
 def test_it_goes_from_a_csv_to_a_served_prediction(tmp_path):
     (tmp_path / "few.csv").write_text(
         'text,label\nwhere is my parcel,delivery\n"late, and no word",delivery\npay me back,refund\n', encoding="utf-8"

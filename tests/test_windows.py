@@ -3,14 +3,18 @@
 import pytest
 import torch
 from running import refused
-from tiny import NO_STEPS, tiny_episodes, tiny_model, weights_of
+from tiny import NO_STEPS, tiny_episodes, tiny_model
 
 from episodes import Episode
 from metawarp.adaptation.adapt import trajectory
-from metawarp.adaptation.inner_loop import InnerLoop
-from metawarp.adaptation.tasks import TaskBatch
-from metawarp.evaluation.baselines import SentenceEncoder
-from metawarp.texts.template import Template, TextEncoder
+from metawarp.adaptation.start import shared_parameters
+from metawarp.config import GROUPS, InnerLoop
+from metawarp.evaluation.sentence_baselines import SentenceEncoder
+from metawarp.texts.feature_cache import CacheScope
+from metawarp.texts.task_batch import TaskBatch
+from metawarp.texts.template import Template
+from metawarp.texts.text_embeddings import TextEmbeddings
+from metawarp.texts.text_encoder import TextEncoder
 
 SHORT = ["set the alarm", "pay my bill please"]
 LONG = "what is the weather today in the market and where do you play the news when it is cold"  # 19 words, 19 tokens
@@ -18,9 +22,14 @@ TEMPLATE = "{prompt:2} so: {text} {prompt:1} {mask} ."
 
 
 def reader(backbone, stride, room=5, template=TEMPLATE, inner=NO_STEPS, **config):
-    around = 99 - TextEncoder(Template(template), backbone.tokenizer, 99).room
+    around = 99 - TextEncoder(Template(template), backbone.tokenizer, 99, 0, CacheScope(None)).room
     settings = {"read_out": "text+mean+mask", "max_length": around + room, "stride": stride} | config
     return tiny_model(backbone, inner, template=template, **settings)
+
+
+def read(warp, init, texts):
+    """Features of texts under the parameters of an init."""
+    return warp.read(shared_parameters(init), warp.encoder(texts), torch.zeros(len(texts), dtype=torch.long))
 
 
 def windows_of(warp, text):
@@ -54,32 +63,29 @@ def test_a_window_is_what_its_words_alone_would_be(tiny, template):
     assert (windows.prompt_index[~windows.attention_mask] == -1).all()
 
 
-@pytest.mark.parametrize("prompt_layer", [0, 1])
-def test_read_outs_are_the_means_over_windows(tiny, prompt_layer):
-    warp, state = reader(tiny, 3, similarity="dot", prompt_layer=prompt_layer)
-    prompts, weights = state["prompt"][None], weights_of(state)
-    texts = [SHORT[0], LONG, SHORT[1], LONG]
-    found = warp.features(prompts, weights, warp.encoder(texts), torch.zeros(4, dtype=torch.long))
-    pieces = [" ".join(words) for words in windows_of(warp, LONG)]
-    alone = warp.features(prompts, weights, warp.encoder(pieces), torch.zeros(len(pieces), dtype=torch.long))
-    assert torch.allclose(found[1], alone.mean(0), rtol=0, atol=1e-10)
+@pytest.mark.parametrize("adapter_layer", [0, 1])
+@pytest.mark.parametrize("read_out", ["text", "mean", "mask"])
+def test_features_are_the_means_over_windows(tiny, adapter_layer, read_out):
+    warp, init = reader(tiny, 3, read_out=read_out, adapter_layer=adapter_layer)
+    found = read(warp, init, [SHORT[0], LONG, SHORT[1], LONG])
+    # The features of the windows have unit length; their lengths before are only seen in the direction of the mean.
+    alone = read(warp, init, [" ".join(words) for words in windows_of(warp, LONG)])
+    assert torch.cosine_similarity(found[1], alone.mean(0), dim=0) > 0.99
     assert torch.equal(found[1], found[3])
-    short = warp.features(prompts, weights, warp.encoder(SHORT), torch.zeros(2, dtype=torch.long))
-    assert torch.allclose(found[[0, 2]], short, rtol=0, atol=1e-10)
+    assert torch.allclose(found[[0, 2]], read(warp, init, SHORT), rtol=0, atol=1e-10)
+    cut = read(*reader(tiny, 0, read_out=read_out, adapter_layer=adapter_layer), [LONG])
+    assert torch.allclose(cut, alone[:1], rtol=0, atol=1e-10)  # and without a stride only the first window is read
+    assert not torch.allclose(cut, found[1:2], atol=1e-3)
 
 
 def test_short_texts_are_as_without_a_stride(tiny):
-    (windowed, state), (plain, _) = reader(tiny, 3), reader(tiny, 0)
-    task = torch.zeros(2, dtype=torch.long)
-    one, other = (
-        warp.features(state["prompt"][None], weights_of(state), warp.encoder(SHORT), task) for warp in (windowed, plain)
-    )
-    assert torch.equal(one, other)
+    (windowed, init), (plain, _) = reader(tiny, 3), reader(tiny, 0)
+    assert torch.equal(read(windowed, init, SHORT), read(plain, init, SHORT))
 
 
 def test_each_task_reads_its_own_windows(tiny):
-    inner = InnerLoop(2, ("prompt", "rows"))
-    warp, state = reader(tiny, 3, inner=inner, read_out="mean+mask")
+    inner = InnerLoop(2, GROUPS)
+    warp, init = reader(tiny, 3, inner=inner, read_out="mean+mask")
     episodes = [
         Episode.from_texts(
             of.class_names,
@@ -90,31 +96,28 @@ def test_each_task_reads_its_own_windows(tiny):
         )
         for of in tiny_episodes(2)
     ]
-    together = trajectory(warp, state, TaskBatch.encode(episodes, warp.encoder), inner)[-1]
+    together = trajectory(warp, init, TaskBatch.encode(episodes, warp.encoder), inner)[-1]
     for i, episode in enumerate(episodes):
-        alone = trajectory(warp, state, TaskBatch.encode([episode], warp.encoder), inner)[-1]
-        for name in ("prompt", "rows"):
-            assert torch.allclose(together[name][i], alone[name][0], rtol=0, atol=1e-8), name
+        alone = trajectory(warp, init, TaskBatch.encode([episode], warp.encoder), inner)[-1]
+        for group in GROUPS:
+            assert torch.allclose(getattr(together, group)[i], getattr(alone, group)[0], rtol=0, atol=1e-8), group
 
 
 def test_baselines_read_the_same_windows(tiny):
-    encode = SentenceEncoder(tiny, 7, stride=5)
+    encode = SentenceEncoder(tiny, 7, stride=5, cache=None)
     pieces = [" ".join(LONG.split()[start : start + 5]) for start in (0, 5, 10, 14)]
-    mean = encode.warp.text(encode.warp.encoder(pieces))[:, 0].mean(0)
+    mean = TextEmbeddings(tiny, [tiny.n_layers], None)(encode.warp.encoder(pieces))[:, 0].mean(0)
     assert torch.allclose(torch.from_numpy(encode([LONG])[0]), (mean / mean.norm()).float(), atol=1e-6)
 
 
 @pytest.mark.parametrize("stride", [-1, 6])
 def test_a_stride_that_leaves_tokens_out_is_refused(tiny, stride):
-    with refused(
-        f"stride is {stride}; with 0 a long text loses its end, with 1 to 5, the tokens of text that an input has room "
-        "for, it is read in windows."
-    ):
+    with refused(f"stride={stride}", "from 1 to 5"):
         reader(tiny, stride)
 
 
-def test_a_warning_of_lost_ends_is_given_without_a_stride_alone(tiny, caplog):
+def test_a_warning_of_lost_ends_is_given_only_without_a_stride(tiny, caplog):
     for stride in (0, 5):
         caplog.clear()
-        reader(tiny, stride)[0].remember([LONG, *SHORT])
+        reader(tiny, stride)[0].warn_about_truncation([LONG, *SHORT])
         assert ("1 of 3 texts are longer than 5 tokens" in caplog.text) == (stride == 0)

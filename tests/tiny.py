@@ -1,4 +1,4 @@
-"""Tiny random backbones, built on the spot: every model type that metawarp knows, small enough for float64."""
+"""Tiny random backbones of every supported model type, created on the spot and small enough for float64."""
 
 import string
 from functools import cache
@@ -12,15 +12,14 @@ from tokenizers.models import BPE, Unigram, WordPiece
 from tokenizers.trainers import BpeTrainer, UnigramTrainer
 
 from episodes import Corpus, EpisodeSampler
-from metawarp.adaptation.adapt import read, task_logits, task_losses, trajectory
-from metawarp.adaptation.inner_loop import InnerLoop
-from metawarp.adaptation.tasks import TaskBatch
-from metawarp.backbones.backbone import Backbone
-from metawarp.inits.init import Init
-from metawarp.model.config import WarpConfig
-from metawarp.model.warp import Warp
+from metawarp import Backbone, Init, Warp, WarpConfig
+from metawarp.adaptation.adapt import trajectory
+from metawarp.adaptation.start import logits_of, losses_of, read_texts
+from metawarp.config import InnerLoop
+from metawarp.parameters import mapped, tensors_of
+from metawarp.texts.task_batch import TaskBatch
 
-NO_STEPS = InnerLoop(0, ())
+NO_STEPS = InnerLoop()
 
 WORDS = """
 the a my is was it about topic to of and in on for with please i you we not how what where when do can set turn play
@@ -47,7 +46,7 @@ MODELS = {
 }
 
 BEHIND_PADDING = ("camembert", "mpnet", "roberta", "xlm-roberta")
-"""Those that count positions from behind the padding id."""
+"""Types that count positions from behind the padding id."""
 
 RELATIVE = {"relative_attention": True, "position_biased_input": False, "pos_att_type": ["c2p", "p2c"]}
 OWN_SIZES = {
@@ -57,7 +56,7 @@ OWN_SIZES = {
     "electra": {"embedding_size": 16},
     "modernbert": {"local_attention": 4, "global_attn_every_n_layers": 2},
 }
-"""What makes a type what it is: factorized embeddings, relative positions, layers that see a window."""
+"""Settings that are characteristic of a type: factorized embeddings, relative positions, local attention."""
 
 
 CHARACTERS = sorted(set(string.printable.lower()) - set(string.whitespace))
@@ -178,60 +177,49 @@ def tiny_corpus(n_classes=6, n_texts=12, seed=0, name="tiny"):
     return Corpus(tuple(texts), labels, tuple(WORDS[30 + 5 * c] for c in range(n_classes)), name)
 
 
-def tiny_model(backbone, inner=NO_STEPS, *, learn=False, rates=None, **config):
-    """A small WARP model on a backbone and a fresh state in the backbone's dtype.
+def tiny_model(backbone, inner=NO_STEPS, *, learn=False, rates=None, cache=None, **config):
+    """A small model on a backbone, and the parameters of a fresh init in the backbone's dtype.
 
-    With `learn` the state's tensors require gradients, as the trainer's do.
+    With `learn` the parameters require gradients, as those of a training do.
     """
-    settings = {
-        "template": "{prompt:2} {text} {prompt:1} {mask}",
-        "prompt_start": "normal",
-        "read_out": "mean+mask",
-        "rows": "mix",
-    }
-    settings |= config
-    warp = Warp(backbone, WarpConfig(**settings))
-    state = Init.start(warp, inner, rates=rates).to(backbone)
-    return warp, {name: tensor.clone().requires_grad_(learn) for name, tensor in state.items()}
-
-
-def weights_of(state):
-    """Weights (P,) of the parts of the read-out, as `Warp.features` takes them."""
-    return state["read_out"].softmax(0) if "read_out" in state else None
+    settings = {"template": "{prompt:2} {text} {prompt:1} {mask}", "prompt_start": "normal", "read_out": "mean+mask"}
+    warp = Warp(backbone, WarpConfig(**{"verbalizer": "mix", **settings, **config}), cache)
+    init = Init.start(warp, inner, rates=rates).on(backbone)
+    return warp, mapped(init, lambda tensor: tensor.clone().requires_grad_(learn))
 
 
 def tiny_episodes(number=3, n_way=3, k_shot=2, n_query=3, seed=0, balanced=True):
-    """Episodes from one tiny corpus, so that some texts stand in several of them."""
+    """Episodes of one tiny corpus, so that some texts are in several of them."""
     sampler = EpisodeSampler(tiny_corpus(), n_way, k_shot, n_query, seed, balanced=balanced)
     return [sampler[i] for i in range(number)]
 
 
-def query_logits(warp, state, episodes, inner=NO_STEPS):
-    """Logits of the queries of adapted tasks, one (Q, C) tensor for each episode, without padded classes."""
+def query_logits(warp, init, episodes, inner=NO_STEPS):
+    """Logits of the queries of adapted tasks, one (Q, C) tensor for each episode, without absent classes."""
     tasks = TaskBatch.encode(episodes, warp.encoder)
-    adapted = trajectory(warp, state, tasks, inner)[-1]
-    logits = task_logits(warp, adapted, read(warp, adapted, tasks.query), tasks.query, tasks)
+    adapted = trajectory(warp, init, tasks, inner)[-1]
+    logits = logits_of(warp, adapted, read_texts(warp, adapted, tasks.query), tasks.query, tasks)
     return [logits[tasks.query.task == i, : episode.n_way].detach() for i, episode in enumerate(episodes)]
 
 
-def query_loss(warp, state, tasks, inner, step_weights=None):
-    """Mean query loss of the tasks after adaptation: what the meta-gradient is the gradient of."""
-    states = trajectory(warp, {name: tensor.detach() for name, tensor in state.items()}, tasks, inner)
-    weights = step_weights or [0.0] * inner.steps + [1.0]
-    losses = [task_losses(warp, s, read(warp, s, tasks.query), tasks.query, tasks).mean() for s in states]
-    return sum(weight * float(loss.detach()) for weight, loss in zip(weights, losses, strict=True))
+def query_loss(warp, init, tasks, inner, loss_weights=None):
+    """Mean query loss of the tasks after adaptation, whose gradient is the meta-gradient."""
+    states = trajectory(warp, mapped(init, torch.Tensor.detach), tasks, inner)
+    weights = loss_weights or [0.0] * inner.inner_steps + [1.0]
+    losses = [losses_of(warp, state, read_texts(warp, state, tasks.query), tasks.query, tasks) for state in states]
+    return sum(weight * float(loss.detach().mean()) for weight, loss in zip(weights, losses, strict=True))
 
 
-def central_differences(warp, state, tasks, inner, name, step_weights=None, entries=6, by=1e-5):
-    """Indices of some entries of one tensor and the slope of `query_loss` along each."""
-    size = state[name].numel()
-    chosen = np.random.default_rng(0).choice(size, min(size, entries), replace=False)
-    slopes = []
+def central_differences(warp, init, tasks, inner, name, loss_weights=None, entries=6, by=1e-5):
+    """Indices of some entries of one tensor of the init, and the derivative of `query_loss` for each."""
+    tensors = tensors_of(init)
+    chosen = np.random.default_rng(0).choice(tensors[name].numel(), min(tensors[name].numel(), entries), replace=False)
+    derivatives = []
     for entry in chosen:
         ends = []
         for sign in (1, -1):
-            moved = {key: tensor.detach().clone() for key, tensor in state.items()}
+            moved = {key: tensor.detach().clone() for key, tensor in tensors.items()}
             moved[name].view(-1)[entry] += sign * by
-            ends.append(query_loss(warp, moved, tasks, inner, step_weights))
-        slopes.append((ends[0] - ends[1]) / (2 * by))
-    return chosen, torch.tensor(slopes, dtype=torch.float64)
+            ends.append(query_loss(warp, type(init)(**moved), tasks, inner, loss_weights))
+        derivatives.append((ends[0] - ends[1]) / (2 * by))
+    return chosen, torch.tensor(derivatives, dtype=torch.float64)

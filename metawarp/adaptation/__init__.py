@@ -1,1 +1,1 @@
-"""The inner loop: from an init and the support texts of a task to its classifier."""
+"""The inner loop: from an init and the support texts of tasks to adapted parameters."""

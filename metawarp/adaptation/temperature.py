@@ -1,10 +1,8 @@
-"""What logits are divided by, so that probabilities mean what they say.
+"""The temperature: logits are divided by it, so that probabilities are calibrated.
 
 References:
     Guo, Pleiss, Sun, Weinberger (2017), "On Calibration of Modern Neural Networks", ICML, sec. 4.2.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Sequence
@@ -16,17 +14,17 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Temperature:
-    """What logits are divided by: T = exp(base + by_shots·log(1 + K) + by_ways·log N), for N classes of K texts.
+    """T = exp(base + by_shots·log(1 + K) + by_ways·log N) for a task of N classes with K texts each.
 
-    Not one number for all tasks: rows fitted to more texts are surer of themselves than they are right. Numbers of
-    shots and ways beyond those that it was chosen on count as the nearest of these.
+    One number for all tasks is not enough: class embeddings fitted to more texts are more overconfident. Outside the
+    ranges that it was chosen on, the nearest number of shots or ways is used.
 
     Args:
-        base: at K = 0 and N = 1.
-        by_shots: what log(1 + K) adds.
-        by_ways: what log N adds.
-        shots: the smallest and the largest K that it was chosen on.
-        ways: the same of N.
+        base: log T at K = 0 and N = 1.
+        by_shots: coefficient of log(1 + K).
+        by_ways: coefficient of log N.
+        shots: smallest and largest K that it was chosen on.
+        ways: smallest and largest N that it was chosen on.
     """
 
     base: float = 0.0
@@ -36,14 +34,14 @@ class Temperature:
     ways: Sequence[float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
-        """Refuse what is no number; lists of JSON become tuples."""
+        """Check that all numbers are finite; lists, as JSON has them, become tuples."""
         object.__setattr__(self, "shots", tuple(self.shots))
         object.__setattr__(self, "ways", tuple(self.ways))
         for number in (self.base, self.by_shots, self.by_ways, *self.shots, *self.ways):
             if not math.isfinite(number):
-                raise ValueError(f"a temperature is made of finite numbers, not {number}")
+                raise ValueError(f"a temperature needs finite numbers, not {number}")
 
     def of(self, shots: Tensor, ways: Tensor) -> Tensor:
-        """T of tasks of K mean shots and N ways, each (T,)."""
+        """Temperature (T,) of tasks with mean shots K (T,) and ways N (T,)."""
         shots, ways = shots.clamp(*self.shots), ways.clamp(*self.ways)
         return torch.exp(self.base + self.by_shots * shots.log1p() + self.by_ways * ways.log())

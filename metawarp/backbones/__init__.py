@@ -1,1 +1,1 @@
-"""Frozen language models: loading them, and reading them layer by layer."""
+"""Frozen language models: loading them, and computing their layers one by one. One file per family."""

@@ -1,19 +1,17 @@
-"""Which `model_type` of transformers is read by which family, and what is known of it.
+"""The supported `model_type`s of transformers, each with the family that reads it.
 
-A type that is not listed is an error, never a guess: a head read at the wrong place still gives numbers.
+A type that is not listed is an error, never a guess: a head read at the wrong place still returns numbers.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metawarp.backbones.albert import ALBERT
-from metawarp.backbones.bert import BERT, ELECTRA, ROBERTA
-from metawarp.backbones.deberta import DEBERTA
-from metawarp.backbones.distilbert import DISTILBERT
+from metawarp.backbones.albert import Albert
+from metawarp.backbones.bert import Bert, Electra, Roberta
+from metawarp.backbones.deberta import Deberta
+from metawarp.backbones.distilbert import DistilBert
 from metawarp.backbones.family import Family
-from metawarp.backbones.modernbert import MODERNBERT
-from metawarp.backbones.mpnet import MPNET
+from metawarp.backbones.modernbert import ModernBert
+from metawarp.backbones.mpnet import MPNet
 
 
 @dataclass(frozen=True)
@@ -21,71 +19,61 @@ class Architecture:
     """One row of the table of backbones.
 
     Attributes:
-        family: how it is read.
-        examples: ids of the Hub, or what comes with metawarp.
-        known: what its user should know.
+        family: how models of this type are computed.
+        examples: Hub ids, or the name of a backbone that ships with metawarp.
+        notes: what a user should know.
     """
 
     family: Family
     examples: str
-    known: str
+    notes: str
 
 
 ARCHITECTURES: dict[str, Architecture] = {
     "albert": Architecture(
-        ALBERT,
+        Albert(),
         "albert-base-v2",
-        "layers share weights; soft tokens, and rows at [MASK], are as narrow as its word embeddings (128 of 768)",
+        "Layers share their weights. Soft tokens and features at [MASK] are as wide as its word embeddings (128).",
     ),
     "bert": Architecture(
-        BERT, "minilm, bert-base-uncased, BAAI/bge-small-en-v1.5", "most sentence encoders are of this type"
+        Bert(), "minilm, bert-base-uncased, sentence-transformers/all-MiniLM-L12-v2", "Most sentence encoders."
     ),
-    "camembert": Architecture(ROBERTA, "almanach/camembert-base", "French; positions behind the padding id"),
-    "deberta": Architecture(
-        DEBERTA,
-        "microsoft/deberta-base",
-        "distances instead of positions",
-    ),
+    "camembert": Architecture(Roberta(), "almanach/camembert-base", "French. Positions start behind the padding id."),
+    "deberta": Architecture(Deberta(), "microsoft/deberta-base", "Relative distances instead of positions."),
     "deberta-v2": Architecture(
-        DEBERTA,
+        Deberta(),
         "microsoft/deberta-v3-base, microsoft/mdeberta-v3-base",
-        "version 2 as deberta; version 3 is a discriminator, read as a plain encoder",
+        "Version 2 is read like `deberta`. Version 3 is a discriminator and is read as a plain encoder.",
     ),
-    "distilbert": Architecture(DISTILBERT, "distilbert-base-uncased", "half of BERT's layers, no token types"),
+    "distilbert": Architecture(DistilBert(), "distilbert-base-uncased", "Half of BERT's layers, no token types."),
     "electra": Architecture(
-        ELECTRA,
+        Electra(),
         "google/electra-base-generator, google/electra-base-discriminator",
-        "the generator predicts words; the discriminator says whether those of the classes are original",
+        "The generator predicts words. The discriminator tells whether the word of a class was replaced.",
     ),
     "modernbert": Architecture(
-        MODERNBERT, "answerdotai/ModernBERT-base", "8,192 tokens; two layers in three see a window"
+        ModernBert(), "answerdotai/ModernBERT-base", "8,192 tokens. Two layers in three attend to a window."
     ),
     "mpnet": Architecture(
-        MPNET, "sentence-transformers/all-mpnet-base-v2", "positions behind the padding id, and distances"
+        MPNet(), "sentence-transformers/all-mpnet-base-v2", "Positions start behind the padding id; relative distances."
     ),
-    "roberta": Architecture(ROBERTA, "roberta-base, roberta-large", "positions behind the padding id"),
-    "xlm-roberta": Architecture(
-        ROBERTA,
-        "xlm-roberta-base, intfloat/multilingual-e5-base",
-        "a hundred languages; positions behind the padding id",
-    ),
+    "roberta": Architecture(Roberta(), "roberta-base, roberta-large", "Positions start behind the padding id."),
+    "xlm-roberta": Architecture(Roberta(), "xlm-roberta-base", "100 languages. Positions start behind the padding id."),
 }
 
 
-def described() -> dict[str, dict[str, str]]:
-    """By model type, the other columns of the table of backbones."""
-    return {
-        model_type: {
-            "read as": of.family.name,
-            "at [MASK]": _at_mask(of.family),
-            "forms": "all" if of.family.content_attention else "all but prefix",
-            "such as": of.examples,
-            "known": of.known,
+def describe_architectures() -> dict[str, dict[str, str]]:
+    """The table of backbones: for each model type, its columns by name."""
+    table = {}
+    for model_type, architecture in ARCHITECTURES.items():
+        family = architecture.family
+        decoder = " behind its decoder" if family.unannounced_head is not None else ""
+        discriminator = ", or replaced-token head" if family.discriminator_head else ""
+        table[model_type] = {
+            "read as": family.name,
+            "feature at [MASK]": f"masked-LM head{decoder}{discriminator}",
+            "adapters": "all" if family.has_content_attention else "all but prefix",
+            "examples": architecture.examples,
+            "notes": architecture.notes,
         }
-        for model_type, of in ARCHITECTURES.items()
-    }
-
-
-def _at_mask(family: Family) -> str:
-    head = "masked-LM head" if family.released is None else "masked-LM head, behind its decoder"
-    return head if family.detector is None else f"{head}, or replaced-token head"
+    return table

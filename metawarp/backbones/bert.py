@@ -1,125 +1,79 @@
-"""BERT, and what is built like it: RoBERTa, XLM-RoBERTa, CamemBERT, ELECTRA."""
+"""BERT and the models built like it: RoBERTa (with XLM-RoBERTa and CamemBERT) and ELECTRA."""
 
-from __future__ import annotations
-
-from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar, final
 
 from torch import Tensor, nn
 
 from metawarp.backbones.content_attention import ContentAttention
-from metawarp.backbones.family import (
-    Family,
-    Head,
-    Layer,
-    all_positions,
-    bidirectional_mask,
-    embed,
-    masked,
-    positions_from,
-)
+from metawarp.backbones.family import Family, Head, Layer, bidirectional_mask, first_position, positions_from
 
 
-def layers(encoder: Any, hidden: Tensor, attention_mask: Tensor) -> list[Layer]:
-    """Layers that take hidden states and a mask."""
-    mask = bidirectional_mask(encoder, hidden, attention_mask)
-    return [partial(masked, layer, mask) for layer in encoder.encoder.layer]
+class BertLike(Family):
+    """Families with BERT's layers; their embeddings and heads differ."""
+
+    def layers(self, encoder: Any, hidden: Tensor, attention_mask: Tensor) -> list[Layer]:
+        mask = bidirectional_mask(encoder, hidden, attention_mask)
+        return [partial(layer, attention_mask=mask) for layer in encoder.encoder.layer]
+
+    @staticmethod
+    def content_attention(encoder: Any, layer: int) -> ContentAttention:
+        module = encoder.encoder.layer[layer]
+        attention = module.attention.self
+        rest = partial(_rest_of_layer, module)
+        return ContentAttention(attention.query, attention.key, attention.value, attention.num_attention_heads, rest)
 
 
-def n_layers(encoder: Any) -> int:
-    """Length of the stack."""
-    return len(encoder.encoder.layer)
+class RobertaLike:
+    """The part of a family that has RoBERTa's embeddings, with positions from behind the padding id, and its head."""
+
+    counts_behind_padding: ClassVar = True
+
+    def embed(self, encoder: Any, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
+        # Passed explicitly, because the model would otherwise count positions from ids that it is not given.
+        positions = positions_from(first_position(encoder), embeddings)
+        return encoder.embeddings(inputs_embeds=embeddings, position_ids=positions)
+
+    def masked_lm_head(self, model: Any) -> Head:
+        return nn.Sequential(model.lm_head.dense, nn.GELU(), model.lm_head.layer_norm)
 
 
-def content_attention(encoder: Any, number: int) -> ContentAttention:
-    """The attention of a layer, taken apart."""
-    layer = encoder.encoder.layer[number]
-    attention = layer.attention.self
-    finish = partial(_finish, layer)
-    return ContentAttention(attention.query, attention.key, attention.value, attention.num_attention_heads, finish)
+@final
+class Bert(BertLike):
+    """BERT: absolute positions and token types."""
+
+    name = "BERT"
+
+    def embed(self, encoder: Any, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
+        return encoder.embeddings(inputs_embeds=embeddings)
+
+    def masked_lm_head(self, model: Any) -> Head:
+        return model.cls.predictions.transform
 
 
-def _finish(layer: Any, mixed: Tensor, here: Tensor) -> Tensor:
-    return layer.feed_forward_chunk(layer.attention.output(mixed, here))
+@final
+class Roberta(RobertaLike, BertLike):
+    """RoBERTa, XLM-RoBERTa, CamemBERT."""
+
+    name = "RoBERTa"
 
 
-def _head(model: Any) -> Head:
-    return model.cls.predictions.transform
+@final
+class Electra(BertLike):
+    """ELECTRA: a generator with a masked-LM head, or a discriminator of replaced tokens."""
+
+    name = "ELECTRA"
+    masked_lm_classes = ("ForMaskedLM",)
+    discriminator_classes = ("ForPreTraining",)
+    discriminator_head = "discriminator_predictions"
+
+    def embed(self, encoder: Any, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
+        embedded = encoder.embeddings(inputs_embeds=embeddings)
+        return encoder.embeddings_project(embedded) if hasattr(encoder, "embeddings_project") else embedded
+
+    def masked_lm_head(self, model: Any) -> Head:
+        return model.generator_predictions
 
 
-QUERY_VALUE = ("query", "value")
-
-BERT = Family(
-    name="BERT",
-    encoder="bert",
-    embed=embed,
-    layers=layers,
-    n_layers=n_layers,
-    max_positions=all_positions,
-    head=_head,
-    query_value=QUERY_VALUE,
-    content_attention=content_attention,
-)
-
-
-def first_position(encoder: Any) -> int:
-    """RoBERTa and MPNet count positions from behind the padding id (`create_position_ids_from_input_ids`)."""
-    return int(encoder.embeddings.padding_idx) + 1
-
-
-def embed_behind_padding(encoder: Any, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
-    """As `embed`, with the positions of a family that counts them from behind the padding id."""
-    # Passed, since the model would otherwise count positions from the ids that it is not given.
-    return encoder.embeddings(
-        inputs_embeds=embeddings, position_ids=positions_from(first_position(encoder), embeddings)
-    )
-
-
-def positions_behind_padding(encoder: Any) -> int:
-    """Those of a family that counts them from behind the padding id."""
-    return all_positions(encoder) - first_position(encoder)
-
-
-def lm_head(model: Any) -> Head:
-    """Dense layer, GELU, norm."""
-    return partial(_lm_features, model.lm_head)
-
-
-def _lm_features(head: Any, hidden: Tensor) -> Tensor:
-    return head.layer_norm(nn.functional.gelu(head.dense(hidden)))
-
-
-ROBERTA = replace(
-    BERT,
-    name="RoBERTa",
-    encoder="roberta",
-    embed=embed_behind_padding,
-    max_positions=positions_behind_padding,
-    head=lm_head,
-)
-
-
-def _embed_projected(encoder: Any, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
-    embedded = embed(encoder, embeddings, attention_mask)
-    return encoder.embeddings_project(embedded) if hasattr(encoder, "embeddings_project") else embedded
-
-
-def _generator_head(model: Any) -> Head:
-    return model.generator_predictions
-
-
-def _detector(model: Any) -> Head:
-    return model.discriminator_predictions
-
-
-ELECTRA = replace(
-    BERT,
-    name="ELECTRA",
-    encoder="electra",
-    embed=_embed_projected,
-    head=_generator_head,
-    detector=_detector,
-    headed=("ForMaskedLM",),
-    detecting=("ForPreTraining",),
-)
+def _rest_of_layer(module: Any, attended: Tensor, here: Tensor) -> Tensor:
+    return module.feed_forward_chunk(module.attention.output(attended, here))

@@ -1,6 +1,4 @@
-"""Attention by content alone, taken apart: some positions without the others, and keys and values beside the texts'."""
-
-from __future__ import annotations
+"""Attention layers computed by hand: for some positions only, or with additional keys and values (prefixes)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,41 +9,38 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class ContentAttention:
-    """One layer of a model in which no distance plays a part in attention.
+    """One layer whose attention depends on the content of the tokens alone, not on their distances.
 
     Attributes:
-        query: projection (…, h) → (…, h).
-        key: the same.
-        value: the same.
-        n_heads: number of heads.
-        finish: from what the heads mixed (B, m, h), and the states (B, m, h) that the queries were made of, to what
-            leaves the layer.
+        query: projection (…, h) → (…, h) to queries.
+        key: projection to keys.
+        value: projection to values.
+        n_heads: number of attention heads.
+        rest_of_layer: function of the attention output (B, m, h) and the input states (B, m, h) of the queries; returns
+            the output of the layer (B, m, h).
     """
 
     query: nn.Module
     key: nn.Module
     value: nn.Module
     n_heads: int
-    finish: Callable[[Tensor, Tensor], Tensor]
+    rest_of_layer: Callable[[Tensor, Tensor], Tensor]
 
-    def __call__(self, here: Tensor, hidden: Tensor, mask: Tensor, pairs: Tensor | None = None) -> Tensor:
-        """What the layer makes of some positions (B, m, h) that see all (B, n, h) where the mask (B, n) is true.
+    def __call__(self, here: Tensor, hidden: Tensor, mask: Tensor, prefix: Tensor | None = None) -> Tensor:
+        """Output of the layer (B, m, h) at some positions, whose input states are `here` (B, m, h).
 
-        Keys and values `pairs` (B, 2, K, h) stand in front of those of the positions.
+        They attend to all positions, with input states `hidden` (B, n, h), where `mask` (B, n) is true. `prefix`
+        (B, 2, K, h) has additional keys and values, placed before those of the tokens.
         """
         keys, values = self.key(hidden), self.value(hidden)
-        if pairs is not None:
-            keys, values = (torch.cat(both, dim=1) for both in ((pairs[:, 0], keys), (pairs[:, 1], values)))
-            mask = nn.functional.pad(mask, (pairs.shape[2], 0), value=True)
-        mixed = nn.functional.scaled_dot_product_attention(
-            *(self._heads(vectors) for vectors in (self.query(here), keys, values)),
-            attn_mask=mask[:, None, None, :].bool(),
-        )
-        return self.finish(mixed.transpose(1, 2).flatten(2), here)
+        if prefix is not None:
+            keys, values = torch.cat([prefix[:, 0], keys], dim=1), torch.cat([prefix[:, 1], values], dim=1)
+            mask = nn.functional.pad(mask, (prefix.shape[2], 0), value=True)
+        projected = self.query(here), keys, values
+        heads = [states.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for states in projected]
+        attended = nn.functional.scaled_dot_product_attention(*heads, attn_mask=mask[:, None, None, :].bool())
+        return self.rest_of_layer(attended.transpose(1, 2).flatten(2), here)
 
-    def keys_values(self, vectors: Tensor) -> Tensor:
-        """Keys and values (2, K, h) of vectors (K, h) that enter the layer."""
-        return torch.stack([self.key(vectors), self.value(vectors)])
-
-    def _heads(self, vectors: Tensor) -> Tensor:
-        return vectors.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+    def keys_values(self, hidden: Tensor) -> Tensor:
+        """Keys and values (2, K, h) of K input states (K, h)."""
+        return torch.stack([self.key(hidden), self.value(hidden)])

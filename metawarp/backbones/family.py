@@ -1,15 +1,12 @@
-"""How the models of one family are taken apart: what enters the first layer, the layers one by one, the head.
+"""How the models of one family are computed piece by piece: the input embeddings, the layers, the heads.
 
-A backbone is never run as a whole. Prompts may enter below any layer, texts alone are read after several, and the last
-layer may be wanted at one position only; whatever a family's own forward pass does between its layers (relative
-positions, rotations, a last norm) is therefore said here, and tested against that pass.
+A backbone is never run as a whole. Prompts may enter below any layer, texts are read after several layers, and the last
+layer may be needed at one position only. Whatever a family computes between its layers (relative positions, rotations,
+a final norm) is therefore stated here, and tested against the model's own forward pass.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -17,104 +14,92 @@ from torch import Tensor
 from metawarp.backbones.content_attention import ContentAttention
 
 Layer = Callable[[Tensor], Tensor]
-"""Hidden states (B, n, h) to those that leave it."""
+"""One layer: from its input states (B, n, h) to its output states."""
 
-Around = Callable[[int, Layer], Layer]
-"""From a layer's number, and the layer, to what is done in its place."""
+LayerWrapper = Callable[[int, Layer], Layer]
+"""From the index of a layer, and the layer, to what is computed in its place."""
 
 Head = Callable[[Tensor], Tensor]
-"""Hidden states (…, h) to features (…, d), d the width of the word embeddings: a masked-LM head before its decoder. Or
-to one number each, (…,): a discriminator's."""
+"""From hidden states (…, h) to features (…, d) before the decoder (masked-LM head), or to one logit (…,) per token
+(discriminator head)."""
+
+LastLayer = Callable[[Any, Tensor, Tensor], Layer]
+"""From encoder, hidden states (B, n, h) and attention mask (B, n) to what replaces the last layer for the head."""
 
 
-Decoder = Callable[[Any, Tensor, Tensor], Layer]
-"""From the encoder, hidden states (B, n, h) of the shape that will go through, and attention mask (B, n), to the layer
-that stands in place of the last where a masked-LM head reads."""
+class UnannouncedHead(Protocol):
+    """A masked-LM head in checkpoints whose config does not mention it."""
+
+    def config(self, config: Any, unread: Collection[str]) -> Any | None:
+        """The config with which transformers loads the model with its head, from that of the checkpoint; None if the
+        weights `unread`, which the encoder has no place for, are not those of such a head."""
+        ...
+
+    def finish(self, model: Any, config: Any) -> LastLayer | None:
+        """Prepare the loaded model; returns the replacement for its last layer, if the head needs one."""
+        ...
 
 
-@dataclass(frozen=True)
-class Released:
-    """How the masked-LM model of a checkpoint is had whose config says nothing of a head.
+class Family(Protocol):
+    """How models of one family are computed. Inputs are padded on the right; `encoder` is the model without head."""
 
-    Attributes:
-        config: under which transformers finds it.
-        decoder: what its head reads behind; None: the last layer.
-        mend: takes the loaded model, and undoes what the config changed beside that.
-    """
-
-    config: Any
-    decoder: Decoder | None
-    mend: Callable[[Any], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Family:
-    """How the models of one family are taken apart. Inputs are padded on the right.
-
-    All callables are functions of a module, so that a backbone can be pickled.
-
-    Attributes:
-        name: of the family.
-        encoder: attribute of the masked-LM model that holds the encoder without its head.
-        embed: takes the encoder, word embeddings (B, n, d) and attention mask (B, n); what enters the first layer,
-            (B, n, h), positions and types added.
-        layers: takes the encoder, hidden states (B, n, h) of the shape that will go through, and attention mask; its
-            layers, all that they share (masks, relative positions) computed once.
-        n_layers: takes the encoder.
-        max_positions: takes the encoder; number of tokens that one input may have.
-        head: takes the masked-LM model.
-        detector: takes the discriminator; from hidden states (…, h) to the logit (…,) of each that it was replaced.
-        query_value: names of the linear layers that make queries and values, as they end.
-        content_attention: takes the encoder and the number of a layer; its attention, taken apart. None, as what it
-            returns: attention is not by content alone, or not of one layer.
-        released: for checkpoints whose config says nothing of a head: takes that config, and the names of the weights
-            that the encoder has no place for; None where there is no masked-LM model in them.
-        headed: endings of the class names in a config that say that the checkpoint has the masked-LM head.
-        detecting: those that say that it is a discriminator with its head.
-    """
-
-    name: str
-    encoder: str
-    embed: Callable[[Any, Tensor, Tensor], Tensor]
-    layers: Callable[[Any, Tensor, Tensor], list[Layer]]
-    n_layers: Callable[[Any], int]
-    max_positions: Callable[[Any], int]
-    head: Callable[[Any], Head]
-    query_value: tuple[str, ...]
+    name: ClassVar[str]
+    """Name of the family."""
+    query_value: ClassVar[tuple[str, ...]] = ("query", "value")
+    """Endings of the names of the linear layers that compute queries and values."""
+    counts_behind_padding: ClassVar[bool] = False
+    """Whether positions are counted from behind the padding id, as in RoBERTa, and not from 0."""
+    masked_lm_classes: ClassVar[tuple[str, ...]] = ("ForMaskedLM", "ForPreTraining")
+    """Endings of the class names in a config that announce a masked-LM head."""
+    discriminator_classes: ClassVar[tuple[str, ...]] = ()
+    """Endings of the class names in a config that announce a discriminator with its head, as in ELECTRA."""
+    discriminator_head: ClassVar[str] = ""
+    """Attribute of a discriminator that holds its head."""
+    unannounced_head: ClassVar[UnannouncedHead | None] = None
+    """A head that some configs do not mention; None if there are no such checkpoints."""
     content_attention: Callable[[Any, int], ContentAttention | None] | None = None
-    released: Callable[[Any, Sequence[str]], Released | None] | None = None
-    detector: Callable[[Any], Head] | None = None
-    headed: tuple[str, ...] = ("ForMaskedLM", "ForPreTraining")
-    detecting: tuple[str, ...] = ()
+    """From encoder and index of a layer to its attention, computed by hand; None if distances play a part in it."""
+
+    @property
+    def has_content_attention(self) -> bool:
+        """Whether the attention of its layers can be computed by hand."""
+        return self.content_attention is not None
+
+    def embed(self, encoder: Any, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
+        """Input states (B, n, h) of the first layer, from word embeddings (B, n, d); positions and types are added."""
+        ...
+
+    def layers(self, encoder: Any, hidden: Tensor, attention_mask: Tensor) -> list[Layer]:
+        """All layers, for hidden states of the shape of `hidden` (B, n, h); what they share is computed once."""
+        ...
+
+    def masked_lm_head(self, model: Any) -> Head:
+        """The masked-LM head of a model, without its decoder."""
+        ...
 
 
 def positions_from(first: int, embeddings: Tensor) -> Tensor:
-    """Positions (1, n) of embeddings (B, n, d), counted from `first`."""
+    """Position ids (1, n) of embeddings (B, n, d), counted from `first`."""
     return torch.arange(first, first + embeddings.shape[1], device=embeddings.device)[None]
 
 
+def first_position(encoder: Any) -> int:
+    """Id of the first position of a model that counts from behind the padding id, as transformers' own code does."""
+    return int(encoder.embeddings.padding_idx) + 1
+
+
 def at_positions(hidden: Tensor, positions: Tensor) -> Tensor:
-    """Hidden states (B, n, h) at one position of each text (B,), (B, h)."""
+    """Hidden states (B, h) at one position (B,) of each text, from those of all positions (B, n, h)."""
     return hidden[torch.arange(hidden.shape[0], device=hidden.device), positions]
 
 
 def bidirectional_mask(encoder: Any, hidden: Tensor, attention_mask: Tensor) -> Tensor | None:
-    """The mask that a family's attention takes, from (B, n) true where there is a token."""
+    """The mask in the form that transformers' attention takes, from (B, n), true where there is a token."""
     from transformers.masking_utils import create_bidirectional_mask
 
     return create_bidirectional_mask(config=encoder.config, inputs_embeds=hidden, attention_mask=attention_mask)
 
 
-def embed(encoder: Any, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
-    """Positions and types added by the model's own embeddings, in the model's own way."""
-    return encoder.embeddings(inputs_embeds=embeddings)
-
-
-def masked(layer: Any, mask: Tensor | None, hidden: Tensor) -> Tensor:
-    """A layer that takes hidden states and a mask, and nothing else."""
-    return layer(hidden, mask)
-
-
-def all_positions(encoder: Any) -> int:
-    """Those of a family that counts them from 0."""
-    return int(encoder.config.max_position_embeddings)
+def first_output(layer: Any, hidden: Tensor, **arguments: Any) -> Tensor:
+    """Output (B, n, h) of a layer that returns a tuple."""
+    return layer(hidden, **arguments)[0]

@@ -1,57 +1,38 @@
-"""ModernBERT: rotated positions, layers that see all or a window, a norm behind the last."""
-
-from __future__ import annotations
+"""ModernBERT: rotated positions, layers with global or sliding-window attention, a norm after the last layer."""
 
 from functools import partial
-from typing import Any
+from typing import Any, final
 
 from torch import Tensor
 
-from metawarp.backbones.family import Family, Head, Layer, all_positions, bidirectional_mask, embed, positions_from
+from metawarp.backbones.family import Family, Head, Layer, bidirectional_mask, positions_from
 
 
-def _layers(encoder: Any, hidden: Tensor, attention_mask: Tensor) -> list[Layer]:
-    from transformers.masking_utils import create_bidirectional_sliding_window_mask
+@final
+class ModernBert(Family):
+    """ModernBERT: queries, keys and values come from one projection."""
 
-    masks = {
-        "full_attention": bidirectional_mask(encoder, hidden, attention_mask),
-        "sliding_attention": create_bidirectional_sliding_window_mask(
-            config=encoder.config, inputs_embeds=hidden, attention_mask=attention_mask
-        ),
-    }
-    positions = positions_from(0, hidden)
-    rotations = {kind: encoder.rotary_emb(hidden, positions, kind) for kind in set(encoder.config.layer_types)}
-    found: list[Layer] = [
-        partial(_through, layer, masks[layer.attention_type], rotations[layer.attention_type])
-        for layer in encoder.layers
-    ]
-    found[-1] = partial(_normed, encoder.final_norm, found[-1])
-    return found
+    name = "ModernBERT"
+    query_value = ("Wqkv",)
 
+    def embed(self, encoder: Any, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
+        return encoder.embeddings(inputs_embeds=embeddings)
 
-def _through(layer: Any, mask: Tensor | None, rotation: tuple[Tensor, Tensor], hidden: Tensor) -> Tensor:
-    return layer(hidden, attention_mask=mask, position_embeddings=rotation)
+    def layers(self, encoder: Any, hidden: Tensor, attention_mask: Tensor) -> list[Layer]:
+        from transformers.masking_utils import create_bidirectional_sliding_window_mask
 
+        inputs = {"config": encoder.config, "inputs_embeds": hidden, "attention_mask": attention_mask}
+        masks = {
+            "full_attention": bidirectional_mask(encoder, hidden, attention_mask),
+            "sliding_attention": create_bidirectional_sliding_window_mask(**inputs),
+        }
+        positions = positions_from(0, hidden)
+        rotations = {kind: encoder.rotary_emb(hidden, positions, kind) for kind in set(encoder.config.layer_types)}
+        kinds = [(layer, layer.attention_type) for layer in encoder.layers]
+        *layers, last = (
+            partial(layer, attention_mask=masks[kind], position_embeddings=rotations[kind]) for layer, kind in kinds
+        )
+        return [*layers, lambda hidden: encoder.final_norm(last(hidden))]
 
-def _normed(norm: Any, layer: Layer, hidden: Tensor) -> Tensor:
-    return norm(layer(hidden))
-
-
-def _n_layers(encoder: Any) -> int:
-    return len(encoder.layers)
-
-
-def _head(model: Any) -> Head:
-    return model.head
-
-
-MODERNBERT = Family(
-    name="ModernBERT",
-    encoder="model",
-    embed=embed,
-    layers=_layers,
-    n_layers=_n_layers,
-    max_positions=all_positions,
-    head=_head,
-    query_value=("Wqkv",),
-)
+    def masked_lm_head(self, model: Any) -> Head:
+        return model.head

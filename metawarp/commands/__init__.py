@@ -1,1 +1,1 @@
-"""The commands of the command line: what each takes, and what it prints."""
+"""The commands of the command line, one function each for their options and for what they do."""

@@ -1,40 +1,37 @@
-"""Commands that say what there is: inits, backbones."""
-
-from __future__ import annotations
+"""The commands that list what there is: inits and backbones."""
 
 from collections.abc import Mapping
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
-from metawarp.backbones.architectures import described
-from metawarp.commands.options import Parser
-from metawarp.inits.shipped import describe, shipped
+from metawarp.backbones.architectures import describe_architectures
+from metawarp.commands.parser import Parser
+from metawarp.inits.shipped import describe_init, shipped_inits
 
 
-def inits_parser() -> ArgumentParser:
+def inits_parser() -> Parser:
     """list the inits that ship with metawarp"""
     return Parser(description="The inits that ship with metawarp; --init takes their names.")
 
 
 def run_inits(options: Namespace) -> None:
-    """Print each with what is worth knowing of it."""
-    for name, folder in shipped().items():
-        _print(name, describe(folder))
+    """Print each init with its facts."""
+    _print({name: describe_init(folder) for name, folder in shipped_inits().items()})
 
 
-def backbones_parser() -> ArgumentParser:
-    """list the types of backbone that can be used"""
-    return Parser(description="The model types of transformers that --backbone may be of, and how each is read.")
+def backbones_parser() -> Parser:
+    """list the supported types of backbones"""
+    return Parser(description="The model types of transformers that --backbone supports, and how each is read.")
 
 
 def run_backbones(options: Namespace) -> None:
-    """Print each with what is worth knowing of it."""
-    for model_type, facts in described().items():
-        _print(model_type, facts)
+    """Print each type with its facts."""
+    _print(describe_architectures())
 
 
-def _print(name: str, facts: Mapping[str, object]) -> None:
-    print(name, *(f"  {what}: {fact}" for what, fact in facts.items()), sep="\n")
+def _print(facts_by_name: Mapping[str, Mapping[str, object]]) -> None:
+    for name, facts in facts_by_name.items():
+        print(name, *(f"  {what}: {fact}" for what, fact in facts.items()), sep="\n")
 
 
 COMMANDS = {"inits": (inits_parser, run_inits), "backbones": (backbones_parser, run_backbones)}

@@ -1,104 +1,164 @@
-"""Commands for new tasks: fit, similar, predict, export."""
-
-from __future__ import annotations
+"""The commands for tasks of one's own: fit, similar, predict and export."""
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
-from metawarp.commands.options import Parser, backbone_options, column_options, given
-from metawarp.reuse import files
+from episodes import InputError
+from episodes.cleaning import require_texts, usable_rows
+from episodes.errors import quoted
+from episodes.reading import read_table
+from metawarp import outputs
+from metawarp.commands.parser import Parser, add_options, command_parser
+from metawarp.tasks.classifier import WarpClassifier
+from metawarp.tasks.examples import Examples
+from metawarp.tasks.start_choice import choose_start
+from metawarp.tasks.task import Task
+
+INIT = list[str] | str | None
+INIT_HELP = (
+    'folder of an init, name of a shipped init, Hub id, or "untrained"; "[A,B]" for several, of which the best is used'
+)
+DATA_HELP = "file with labelled texts: .csv, .tsv, .json, .jsonl or .parquet"
+MODEL = ("backbone", "any_backbone", "device", "dtype")
+MODEL_TYPES = {"backbone": str | None}
+OVERWRITE_HELP = "whether an existing output is replaced"
 
 
-def fit_parser() -> ArgumentParser:
+def fit_parser() -> Parser:
     """adapt an init to a new task from a few labelled texts"""
-    parser = Parser(description="Adapt an init to a task and save the task.")
-    parser.add_argument("--config", action="config", help="read options from a YAML file")
-    _init_option(parser, 'folder, shipped or on the Hub, or "untrained" (null: general, on another backbone untrained)')
-    parser.add_argument("--average", action="store_true", help="of several inits, start from their weighted mean")
-    parser.add_argument("--data", type=str | None, help="few labelled texts: .csv .tsv .json .jsonl .parquet")
-    parser.add_argument("--class-name", action="append", default=[], help="a class without texts; may be repeated")
+    parser = command_parser("Adapt an init to a task, and save the adapted task.")
+    parser.add_argument("--init", type=INIT, help=f'{INIT_HELP} (null: "general", and "untrained" on another backbone)')
+    parser.add_argument("--data", type=str | None, help=f"{DATA_HELP}; not needed for a task from class names alone")
+    class_name_help = "name of a class without texts; may be repeated"
+    parser.add_argument("--class-name", action="append", default=[], help=class_name_help)
     parser.add_argument("--output", type=str, required=True, help="folder for the task")
-    column_options(parser)
-    backbone_options(parser, of="init")
-    parser.add_argument("--overwrite", action="store_true", help="write over a task in the output folder")
+    _add_columns(parser, "text", "label")
+    add_options(parser, WarpClassifier, (*MODEL, "inner_steps"), types=MODEL_TYPES)
+    parser.add_argument("--overwrite", action="store_true", help=OVERWRITE_HELP)
     return parser
 
 
 def run_fit(options: Namespace) -> None:
-    """Adapt, and name the classes."""
-    model = files.fit(**given(options))
-    print(f"{options.output}: {len(model.classes_)} classes: {', '.join(model.task_.class_names)}")
+    """Adapt, save, and name the classes."""
+    folder = Path(options.output)
+    outputs.claim_folder(folder, ("task.safetensors", "config.json"), kind="task", overwrite=options.overwrite)
+    texts, labels = ([], []) if options.data is None else _labelled_texts(options, options.class_name)
+    names = sorted({*labels, *options.class_name}) if options.class_name else None
+    classifier = WarpClassifier(options.init, inner_steps=options.inner_steps, **_model(options))
+    classifier.fit(texts, labels, names).save(folder)
+    print(f"{folder}: {len(classifier.classes_)} classes: {', '.join(classifier.task_.class_names)}")
 
 
-def similar_parser() -> ArgumentParser:
+def similar_parser() -> Parser:
     """rank inits by how they suit a few labelled texts"""
-    parser = Parser(description="Rank inits for a task by leave-one-out likelihood and by prompt similarity.")
-    parser.add_argument("--config", action="config", help="read options from a YAML file")
-    _init_option(parser, "as for metawarp fit")
-    parser.add_argument("--inits", type=str | None, help="a folder of folders of inits")
-    parser.add_argument("--data", type=str, required=True, help="few labelled texts: .csv .tsv .json .jsonl .parquet")
-    column_options(parser)
-    backbone_options(parser, of="init")
+    parser = command_parser("Rank inits for a task, by the similarity of their prompts and by leaving texts out.")
+    parser.add_argument("--init", type=INIT, help=INIT_HELP)
+    parser.add_argument("--inits", type=str | None, help="folder whose subfolders are inits")
+    parser.add_argument("--data", type=str, required=True, help=DATA_HELP)
+    _add_columns(parser, "text", "label")
+    add_options(parser, WarpClassifier, MODEL, types=MODEL_TYPES)
     return parser
 
 
 def run_similar(options: Namespace) -> None:
-    """Print the ranking, the best first."""
-    ranking = files.similar(**given(options))
+    """Print the ranking, best first."""
+    inits = [options.init] if isinstance(options.init, str) else list(options.init or ())
+    if options.inits is not None:
+        inits += sorted(str(file.parent) for file in Path(options.inits).glob("*/init.safetensors"))
+    if len(inits) < 2:
+        raise InputError(
+            f'A ranking needs at least two inits, but there are {len(inits)}; name them with init="[A,B]", or the '
+            "folder that they are in with inits=FOLDER."
+        )
+    examples = Examples.of(*_labelled_texts(options), None)
+    _, _, ranking = choose_start(inits, examples, **_model(options))
     print(f"{'score':>6} {'prompt similarity':>18} {'log-likelihood':>15} {'accuracy':>9}   init")
     for name, one in ranking.items():
         figures = f"{one.score:>6.3f} {one.prompt_similarity:>18.3f} {one.log_likelihood:>15.3f} {one.accuracy:>9.1%}"
         print(f"{figures}   {name}")
 
 
-def predict_parser() -> ArgumentParser:
+def predict_parser() -> Parser:
     """classify texts with an adapted task"""
-    parser = Parser(description="Classify texts; one JSON object a line: text, label, probabilities.")
-    parser.add_argument("--config", action="config", help="read options from a YAML file")
+    parser = command_parser("Classify texts; each line of the output is a JSON object: text, label, probabilities.")
     parser.add_argument("--task", type=str, required=True, help="folder of the task, from metawarp fit")
-    parser.add_argument("--text", action="append", default=[], help="a text; may be repeated")
-    parser.add_argument("--data", type=str | None, help="file of texts: .csv .tsv .json .jsonl .parquet")
-    parser.add_argument("--text-column", type=str, default="text", help="column of the texts")
+    parser.add_argument("--text", action="append", default=[], help="text to classify; may be repeated")
+    parser.add_argument("--data", type=str | None, help="file of texts: .csv, .tsv, .json, .jsonl or .parquet")
+    _add_columns(parser, "text")
     parser.add_argument("--output", type=str | None, help="file for the predictions (null: print them)")
-    backbone_options(parser, of="task")
-    parser.add_argument("--overwrite", action="store_true", help="write over the output file")
+    add_options(parser, Task.load, MODEL, types=MODEL_TYPES)
+    parser.add_argument("--overwrite", action="store_true", help=OVERWRITE_HELP)
     return parser
 
 
 def run_predict(options: Namespace) -> None:
-    """Print predictions, or write them."""
-    arguments = given(options)
-    arguments["texts"] = arguments.pop("text")
-    output, overwrite = arguments.pop("output"), arguments.pop("overwrite")
-    if output is not None:
-        files.write_predictions(output, files.predict(**arguments), overwrite=overwrite)
-        return
-    for prediction in files.predict(**arguments):
-        print(json.dumps(prediction, ensure_ascii=False))
+    """Print the predictions, or write them into a file, whole or not at all."""
+    if options.output is not None:
+        outputs.claim_file(Path(options.output), overwrite=options.overwrite)
+    texts = list(options.text)
+    if options.data is not None:
+        table = read_table(options.data, options.text_column)
+        require_texts(table.texts, table.name)
+        texts += table.texts
+    if not texts:
+        raise InputError("There are no texts to predict; give text=TEXT or data=FILE.")
+    predictions = _predictions(Task.load(options.task, **_model(options)), texts)
+    if options.output is None:
+        print(predictions, end="")
+    else:
+        outputs.write_text(Path(options.output), predictions)
 
 
-def export_parser() -> ArgumentParser:
+def export_parser() -> Parser:
     """write an adapted task as an ONNX graph"""
-    parser = Parser(description="Write a task, backbone included, as one ONNX graph: token ids in, probabilities out.")
-    parser.add_argument("--config", action="config", help="read options from a YAML file")
+    parser = command_parser("Write a task with its backbone as one ONNX graph: token ids in, probabilities out.")
     parser.add_argument("--task", type=str, required=True, help="folder of the task, from metawarp fit")
     parser.add_argument("--output", type=str, required=True, help="file of the graph, such as task.onnx")
-    parser.add_argument("--backbone", type=str | None, help="where the task's own is found, if not by its name")
-    parser.add_argument("--any-backbone", action="store_true", help="allow another one of the same widths")
-    parser.add_argument("--overwrite", action="store_true", help="write over the output file")
+    add_options(parser, Task.load, ("backbone", "any_backbone"), types=MODEL_TYPES)
+    parser.add_argument("--overwrite", action="store_true", help=OVERWRITE_HELP)
     return parser
 
 
 def run_export(options: Namespace) -> None:
     """Write the graph, and name the classes."""
-    model = files.export(**given(options))
-    print(f"{options.output}: probabilities of {', '.join(map(str, model.classes))}")
+    outputs.claim_file(Path(options.output), overwrite=options.overwrite)
+    task = Task.load(options.task, options.backbone, any_backbone=options.any_backbone)
+    task.save_onnx(options.output)
+    print(f"{options.output}: probabilities of {', '.join(map(str, task.classes))}")
 
 
-def _init_option(parser: Parser, what: str) -> None:
-    """An init, or several."""
-    parser.add_argument("--init", type=list[str] | str | None, help=f'the init: {what}; "[A,B]" for several')
+def _add_columns(parser: Parser, *kinds: str) -> None:
+    for kind in kinds:
+        parser.add_argument(f"--{kind}-column", type=str, default=kind, help=f"name of the column of {kind}s")
+
+
+def _model(options: Namespace) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in MODEL}
+
+
+def _labelled_texts(options: Namespace, class_names: Sequence[str] = ()) -> tuple[list[str], list[str]]:
+    """The texts and labels of a file; not a corpus, since one of its classes may have a name alone."""
+    table = read_table(options.data, options.text_column, options.label_column)
+    # None of a handful of texts is dropped silently: its class could be left without any.
+    names, kept = usable_rows(table.texts, table.labels, table.name, refuse_conflicts=True)
+    texts, labels = [table.texts[row] for row in kept], [names[row] for row in kept]
+    if len(classes := {*labels, *class_names}) < 2:
+        raise InputError(f"{table.name} needs at least 2 classes; its classes are: {quoted(classes)}.")
+    return texts, labels
+
+
+def _predictions(task: Task, texts: Sequence[str]) -> str:
+    """One line for each text with its prediction as a JSON object: text, label, probabilities."""
+    classes, lines = [str(label) for label in task.classes], []
+    for text, row in zip(texts, task.predict_proba(texts), strict=True):
+        probabilities = {name: round(float(p), 6) for name, p in zip(classes, row, strict=True)}
+        prediction = {"text": text, "label": classes[int(row.argmax())], "probabilities": probabilities}
+        lines.append(json.dumps(prediction, ensure_ascii=False) + "\n")
+    return "".join(lines)
 
 
 COMMANDS = {

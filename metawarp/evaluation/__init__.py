@@ -1,1 +1,1 @@
-"""Accuracy over episodes, and the baselines on the same ones."""
+"""Evaluation: accuracy over episodes, and baselines on the same episodes."""

@@ -1,179 +1,150 @@
-"""What somebody would pick instead of a meta-learned init, as predictors over the same episodes."""
+"""The baselines by name, with hyper-parameters chosen on validation classes."""
 
-from __future__ import annotations
-
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from importlib import import_module
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-import torch
-from datasets import Dataset
-from sklearn.linear_model import LogisticRegression
 
-from episodes import Episode
-from episodes.errors import first_line
-from metawarp.adaptation.inner_loop import InnerLoop, InnerRates
-from metawarp.adaptation.verbalizer import name_weight
-from metawarp.backbones.backbone import Backbone
-from metawarp.evaluation.scores import Predictor, metawarp_predictor
-from metawarp.inits.init import Init, untrained
-from metawarp.inits.start import NAME_WEIGHT
-from metawarp.model.warp import Warp
-from metawarp.texts.template import Template
+from episodes import EpisodeSampler, InputError
+from episodes.errors import listing
+from metawarp.evaluation import sentence_baselines
+from metawarp.evaluation.predictors import Predictor
+from metawarp.evaluation.scores import score
+from metawarp.evaluation.sentence_baselines import SentenceEncoder
+from metawarp.evaluation.setfit import require_setfit, setfit
+from metawarp.evaluation.untrained_baselines import repverb, tuned_class_embeddings, untrained_warp
+from metawarp.inits.init import Init
+from metawarp.processes import SINGLE, Processes
+from metawarp.warp import Warp
+
+Hyperparameters = Mapping[str, object]
 
 
-class SentenceEncoder:
-    """Mean-pooled, unit-length frozen embeddings, each text's computed once.
+@dataclass(frozen=True, eq=False)
+class BaselineContext:
+    """What baselines are created from.
 
-    Args:
-        backbone: the frozen model.
-        max_length: tokens of a text, specials included.
-        stride: of windows that a longer text is read in; see `WarpConfig`.
+    Attributes:
+        warp: model of the evaluated init.
+        init: the evaluated init, whose untrained versions are baselines.
+        encode: encoder of the baselines that have no prompt.
+        shots: numbers of shots of the test episodes.
+        validation: from a number of shots to a sampler over the validation classes; None if there are none.
+        validation_episodes: number of episodes that each hyper-parameter is chosen on.
+        seed: seed of random starts.
+        processes: processes that share the episodes.
     """
 
-    def __init__(self, backbone: Backbone, max_length: int, stride: int = 0) -> None:
-        self.warp = Warp(backbone, replace(untrained(backbone).warp, max_length=max_length, stride=stride))
+    warp: Warp
+    init: Init
+    encode: SentenceEncoder
+    shots: range
+    validation: Callable[[int], EpisodeSampler] | None
+    validation_episodes: int = 100
+    seed: int = 0
+    processes: Processes = SINGLE
 
-    def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """Embeddings (B, d) in float32."""
-        self.warp.encoder.remember(texts)
-        prompts = torch.zeros(1, 0, self.warp.backbone.embedding_size, device=self.warp.backbone.device)
-        task = torch.zeros(len(texts), dtype=torch.long, device=prompts.device)
-        with torch.no_grad():
-            return self.warp.features(prompts, None, self.warp.encoder(texts), task).float().cpu().numpy()
+    def best(self, candidates: Sequence[float], create: Callable[[float], Predictor], shots: int) -> float:
+        """The candidate with the highest accuracy on validation episodes; the first of equals."""
+        assert self.validation is not None
+        sampler, n_episodes = self.validation(shots), self.validation_episodes
+        scores = [score(create(value), sampler, n_episodes, processes=self.processes) for value in candidates]
+        return candidates[int(np.argmax([values.accuracy.mean() for values in scores]))]
 
 
-def prototypes(encode: SentenceEncoder, episodes: Sequence[Episode]) -> Iterator[np.ndarray]:
-    """Nearest class mean by cosine (Snell et al., 2017, on frozen embeddings)."""
-    return prototypes_and_names(encode, {}, episodes, default=0.0)
+@dataclass(frozen=True)
+class Baseline:
+    """A row of the table.
 
-
-def prototypes_and_names(
-    encode: SentenceEncoder,
-    weights: Mapping[int, float],
-    episodes: Sequence[Episode],
-    *,
-    default: float | None = None,
-) -> Iterator[np.ndarray]:
-    """Nearest row by cosine, row = w·name + (1 - w)·prototype; w = 1 for a class without support texts.
-
-    Args:
-        encode: the sentence encoder.
-        weights: w by the number of shots of a class.
-        episodes: what to predict.
-        default: w at numbers of shots that are not in `weights`; None: 1 / (1 + K·e^m) with the m that a
-            fresh init starts from.
+    Attributes:
+        create: function from the context to the predictor and the hyper-parameters chosen for it.
+        needs_support: whether every class needs support texts.
+        reads_model: whether it reads texts with the init's model, and not as sentence embeddings.
+        in_all: whether "all" includes it; false for what takes longer than all others together.
+        shares_episodes: whether several processes can share its episodes.
     """
-    for episode in episodes:
-        names = encode(episode.class_names)
-        rows = names.copy()
-        if len(episode.support_labels):
-            support = encode(episode.support_texts)
-            for label in range(episode.n_way):
-                shots = int(episode.shots[label])
-                if shots:
-                    w = weights.get(shots, fallback_weight(shots) if default is None else default)
-                    mean = support[episode.support_labels == label].mean(0)
-                    rows[label] = w * names[label] + (1 - w) * mean / np.linalg.norm(mean)
-        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-        yield encode(episode.query_texts) @ rows.T
+
+    create: Callable[[BaselineContext], tuple[Predictor, Hyperparameters]]
+    needs_support: bool = False
+    reads_model: bool = False
+    in_all: bool = True
+    shares_episodes: bool = True
 
 
-def fallback_weight(shots: int) -> float:
-    """Weight of the name where no validation classes are at hand to choose it on."""
-    return float(name_weight(torch.tensor(shots), torch.tensor(NAME_WEIGHT)))
+def baseline_names(names: Sequence[str], shots: int, processes: Processes = SINGLE) -> list[str]:
+    """The names of the baselines that "all", "none" or a list of names stands for; InputError if one cannot be used.
 
-
-def logistic_regression(encode: SentenceEncoder, strength: float, episodes: Sequence[Episode]) -> Iterator[np.ndarray]:
-    """Multinomial logistic regression on the embeddings.
-
-    Args:
-        encode: the sentence encoder.
-        strength: scikit-learn's C, the inverse of the L2 penalty.
-        episodes: what to predict; each class needs one support text at least.
+    With 0 as the smallest number of shots, "all" leaves out baselines that need support texts. It never has SetFit.
     """
-    for episode in episodes:
-        model = LogisticRegression(C=strength, max_iter=1000)
-        model.fit(encode(episode.support_texts), episode.support_labels)
-        yield _of_all_classes(episode, model.predict_proba(encode(episode.query_texts)))
+    if list(names) == ["none"]:
+        return []
+    if list(names) == ["all"]:
+        return [name for name, row in BASELINES.items() if row.in_all and (shots or not row.needs_support)]
+    if unknown := [name for name in names if name not in BASELINES]:
+        raise InputError(
+            f"baselines={listing(names)} must be all, none, or names of: {listing(BASELINES)}; unknown here: "
+            f"{listing(unknown)}."
+        )
+    alone = [name for name in names if not BASELINES[name].shares_episodes]
+    if alone and processes.count > 1:
+        raise InputError(f"baselines={listing(alone)} cannot share episodes between processes; use one process.")
+    impossible = [name for name in names if BASELINES[name].needs_support]
+    if impossible and not shots:
+        raise InputError(f"baselines={listing(impossible)} need support texts, but k_shot=0; leave them out.")
+    return list(names)
 
 
-def setfit(backbone: Backbone, seed: int, episodes: Sequence[Episode]) -> Iterator[np.ndarray]:
-    """SetFit with its library's default settings: the encoder itself is tuned for each episode.
-
-    References:
-        Tunstall et al. (2022), "Efficient Few-Shot Learning Without Prompts".
-
-    Raises:
-        ImportError: the extra is not installed; the message has the command that installs it.
-    """
-    library = setfit_library()
-    for episode in episodes:
-        model = library.SetFitModel.from_pretrained(backbone.source)
-        rows = {"text": list(episode.support_texts), "label": episode.support_labels.tolist()}
-        with tempfile.TemporaryDirectory() as folder:
-            settings = library.TrainingArguments(
-                output_dir=folder, seed=seed, save_strategy="no", report_to="none", show_progress_bar=False
-            )
-            library.Trainer(model, args=settings, train_dataset=Dataset.from_dict(rows)).train()
-        chances = model.predict_proba(list(episode.query_texts), as_numpy=True, show_progress_bar=False)
-        yield _of_all_classes(episode, np.asarray(chances))
+def create_baselines(
+    names: Sequence[str], context: BaselineContext
+) -> tuple[dict[str, Predictor], dict[str, Hyperparameters]]:
+    """Predictors of the named baselines, and the hyper-parameters chosen for them."""
+    created = {name: BASELINES[name].create(context) for name in names}
+    predictors = {name: predictor for name, (predictor, _) in created.items()}
+    return predictors, {name: chosen for name, (_, chosen) in created.items() if chosen}
 
 
-def _of_all_classes(episode: Episode, chances: np.ndarray) -> np.ndarray:
-    """Probabilities (Q, N) from those of the classes that have support texts; 0 for one that has none."""
-    whole = np.zeros((len(chances), episode.n_way))
-    whole[:, np.unique(episode.support_labels)] = chances
-    return whole
+def _prototypes_and_names(context: BaselineContext) -> tuple[Predictor, Hyperparameters]:
+    predict = partial(sentence_baselines.prototypes_and_names, context.encode)
+
+    def create(weight: float) -> Predictor:
+        return partial(predict, {}, default=weight)
+
+    if context.validation is None:
+        return partial(predict, {}), {"name_weight": "1 / (1 + K·e^m), not tuned"}
+    grid = [round(0.05 * i, 2) for i in range(21)]
+    weights = {shots: context.best(grid, create, shots) for shots in context.shots if shots}
+    return partial(predict, weights), {"name_weight": {str(k): w for k, w in weights.items()}}
 
 
-def setfit_library() -> Any:
-    """The library, imported.
+def _logistic_regression(context: BaselineContext) -> tuple[Predictor, Hyperparameters]:
+    def create(strength: float) -> Predictor:
+        return partial(sentence_baselines.logistic_regression, context.encode, strength)
 
-    Raises:
-        ImportError: it is not installed, or not whole; the message has the command that installs it.
-    """
-    try:
-        return import_module("setfit")
-    except ImportError as error:
-        missing = isinstance(error, ModuleNotFoundError) and error.name == "setfit"
-        why = "is in an extra" if missing else f"could not be imported ({first_line(error)})"
-        raise ImportError(f'baseline "setfit" {why}: pip install "metawarp[setfit]"') from error
+    grid = [0.1, 1.0, 10.0, 100.0]
+    strength = 10.0 if context.validation is None else context.best(grid, create, context.shots[-1])
+    return create(strength), {"C": strength}
 
 
-def tuned_rows(warp: Warp, rate: float, steps: int = 10) -> Predictor:
-    """Rows mixed from names and means of sentence embeddings, then gradient steps on the rows alone.
-
-    Args:
-        warp: of a `SentenceEncoder`.
-        rate: of the steps.
-        steps: their number.
-    """
-    return _untrained(warp, InnerLoop(steps, ("rows",)), rates=InnerRates(rows=rate))
+def _tuned_class_embeddings(context: BaselineContext) -> tuple[Predictor, Hyperparameters]:
+    create = partial(tuned_class_embeddings, context.encode)
+    tunable = context.validation is not None and context.shots[-1]
+    rate = context.best([0.1, 0.3, 1.0, 3.0], create, context.shots[-1]) if tunable else 1.0
+    return create(rate), {"rate": rate}
 
 
-def support_rows(warp: Warp) -> Predictor:
-    """RepVerb without training: [MASK] read-outs of the untrained template, rows the means of the support texts.
-
-    References:
-        Jiang, Zhang, Kwok (2023), "Effective Structured Prompting by Meta-Learning and Representative Verbalizer",
-        ICML, eq. 6.
-    """
-    read_out = "mask" if Template(warp.config.template).has_mask else "mean"
-    return _untrained(
-        warp.changed(read_out=read_out, rows="support", name_source="template", prompt_start="mask"), InnerLoop(0, ())
-    )
+def _setfit(context: BaselineContext) -> tuple[Predictor, Hyperparameters]:
+    require_setfit()  # now, not after the other methods have run
+    return partial(setfit, context.warp.backbone, context.seed), {}
 
 
-def untrained_warp(warp: Warp, init: Init, prompt_start: str, seed: int) -> Predictor:
-    """The init's own model and inner loop, all soft tokens from [MASK] or normal noise, whatever it started from."""
-    rates = InnerRates(**init.training.get("inner_lr", {}))
-    return _untrained(warp.changed(prompt_start=prompt_start), init.inner, seed=seed, rates=rates, words=False)
-
-
-def _untrained(warp: Warp, inner: InnerLoop, **start_of: Any) -> Predictor:
-    start = Init.start(warp, inner, **start_of)
-    return metawarp_predictor(warp, start.to(warp.backbone), inner)
+BASELINES: dict[str, Baseline] = {
+    "prototypes": Baseline(lambda c: (partial(sentence_baselines.prototypes, c.encode), {}), needs_support=True),
+    "prototypes+names": Baseline(_prototypes_and_names),
+    "logistic-regression": Baseline(_logistic_regression, needs_support=True),
+    "tuned-class-embeddings": Baseline(_tuned_class_embeddings),
+    "repverb": Baseline(lambda c: (repverb(c.warp), {}), needs_support=True, reads_model=True),
+    "warp-random": Baseline(lambda c: (untrained_warp(c.warp, c.init, "normal", c.seed), {}), reads_model=True),
+    "warp-mask": Baseline(lambda c: (untrained_warp(c.warp, c.init, "mask", c.seed), {}), reads_model=True),
+    "setfit": Baseline(_setfit, needs_support=True, in_all=False, shares_episodes=False),
+}

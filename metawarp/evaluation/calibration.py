@@ -1,13 +1,11 @@
-"""Whether probabilities mean what they say, and the temperature under which they do.
+"""Calibration: how far confidence is from accuracy, and the temperature that brings them together.
 
 References:
     Guo, Pleiss, Sun, Weinberger (2017), "On Calibration of Modern Neural Networks", ICML, eq. 3 (expected calibration
     error) and sec. 4.2 (temperature scaling).
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,72 +15,52 @@ from scipy.special import log_softmax
 from metawarp.adaptation.temperature import Temperature
 
 BINS = 15
-LOG_BOUNDS, PULL = (-4.0, 4.0), 1e-3
-"""Of a temperature's logarithm; and what a dependence on shots or ways has to be worth."""
+LOG_TEMPERATURE_BOUNDS = (-4.0, 4.0)
+PENALTY = 1e-3
+"""Weight of the squared coefficients of shots and ways in the loss of a temperature."""
 
 
-def bins_of(confidence: np.ndarray, right: np.ndarray) -> list[dict[str, float]]:
-    """What happens at each level of confidence: a reliability diagram, without its empty bins.
+def reliability_bins(confidence: np.ndarray, correct: np.ndarray) -> list[dict[str, float]]:
+    """The bins of a reliability diagram that are not empty: "number" of predictions, mean "confidence", "accuracy".
 
-    Args:
-        confidence: (n,) probability of the predicted class, 0 to 1.
-        right: (n,) whether it was right.
-
-    Returns:
-        For each bin of equal width the number of predictions, their mean "confidence" and their "accuracy".
+    Confidence (n,) is the probability of the predicted class, 0 to 1; correct (n,), whether the prediction is correct.
     """
-    number = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    members = [number == i for i in range(BINS) if (number == i).any()]
+    index = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    members = [index == i for i in range(BINS) if (index == i).any()]
     return [
-        {"number": int(m.sum()), "confidence": float(confidence[m].mean()), "accuracy": float(right[m].mean())}
+        {"number": int(m.sum()), "confidence": float(confidence[m].mean()), "accuracy": float(correct[m].mean())}
         for m in members
     ]
 
 
-def merged(diagrams: Iterable[Sequence[Mapping[str, float]]]) -> list[dict[str, float]]:
-    """What `bins_of` says of all predictions together, from what it said of some at a time."""
-    of_bin: dict[int, list[Mapping[str, float]]] = {}
-    for part in (part for diagram in diagrams for part in diagram):
-        of_bin.setdefault(min(int(part["confidence"] * BINS), BINS - 1), []).append(part)
-    found = []
-    for _, parts in sorted(of_bin.items()):
-        numbers = [part["number"] for part in parts]
-        means = {name: float(np.average([p[name] for p in parts], weights=numbers)) for name in parts[0]}
-        found.append({**means, "number": int(sum(numbers))})
-    return found
-
-
-def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Expected calibration error: |accuracy - confidence|, averaged over predictions by way of `bins_of`."""
-    gaps = [b["number"] * abs(b["accuracy"] - b["confidence"]) for b in bins_of(confidence, right)]
+def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
+    """Expected calibration error: |accuracy - confidence| of each bin, averaged over predictions."""
+    gaps = [b["number"] * abs(b["accuracy"] - b["confidence"]) for b in reliability_bins(confidence, correct)]
     return sum(gaps) / len(confidence)
 
 
 def best_temperature(
-    chances: Sequence[np.ndarray], labels: Sequence[np.ndarray], shots: Sequence[float]
+    probabilities: Sequence[np.ndarray], labels: Sequence[np.ndarray], shots: Sequence[float]
 ) -> Temperature:
-    """The temperature that makes the labels most likely; the predicted classes stay.
+    """The temperature that makes the labels most likely; it does not change the predicted classes.
 
-    Args:
-        chances: of each episode, (Q, N) probabilities.
-        labels: of each episode, (Q,) classes.
-        shots: of each episode, the mean number K of support texts a class.
+    Each episode has probabilities (Q, N), labels (Q,) and the mean number of support texts per class.
     """
-    logs = [np.log(np.clip(p, np.finfo(np.float32).tiny, None)) for p in chances]
-    ways = [p.shape[1] for p in chances]
-    places = np.stack([np.log1p(shots), np.log(ways)], axis=1)
-    # Around their means, so that the three numbers do not stand in for one another; where all are alike, they are zero.
-    middle = places.mean(0)
-    centred = np.column_stack([np.ones(len(logs)), places - middle])
+    logs = [np.log(np.clip(p, np.finfo(np.float32).tiny, None)) for p in probabilities]
+    ways = [p.shape[1] for p in probabilities]
+    inputs = np.stack([np.log1p(shots), np.log(ways)], axis=1)
+    # Centred, so that the three coefficients do not replace one another; without variation, the last two stay zero.
+    mean = inputs.mean(0)
+    design = np.column_stack([np.ones(len(logs)), inputs - mean])
 
-    def loss(numbers: np.ndarray) -> float:
-        heat = np.clip(centred @ numbers, *LOG_BOUNDS)
-        cooled = (log_softmax(log / np.exp(t), axis=1) for log, t in zip(logs, heat, strict=True))
-        likely = [log[np.arange(len(y)), y].mean() for log, y in zip(cooled, labels, strict=True)]
-        return PULL * float(numbers[1] ** 2 + numbers[2] ** 2) - float(np.mean(likely))
+    def loss(coefficients: np.ndarray) -> float:
+        log_temperatures = np.clip(design @ coefficients, *LOG_TEMPERATURE_BOUNDS)
+        scaled = (log_softmax(log / np.exp(t), axis=1) for log, t in zip(logs, log_temperatures, strict=True))
+        likelihoods = [log[np.arange(len(y)), y].mean() for log, y in zip(scaled, labels, strict=True)]
+        return PENALTY * float(coefficients[1] ** 2 + coefficients[2] ** 2) - float(np.mean(likelihoods))
 
-    found: Any = minimize(loss, np.zeros(3))
-    level, by_shots, by_ways = found.x
-    base = level - by_shots * middle[0] - by_ways * middle[1]
+    result: Any = minimize(loss, np.zeros(3))
+    level, by_shots, by_ways = result.x
+    base = level - by_shots * mean[0] - by_ways * mean[1]
     ranges = (float(min(shots)), float(max(shots))), (float(min(ways)), float(max(ways)))
     return Temperature(float(base), float(by_shots), float(by_ways), *ranges)

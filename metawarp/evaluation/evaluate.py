@@ -1,25 +1,28 @@
-"""Measure an init on episodes of classes that it has never seen, beside the baselines, from file names to results."""
-
-from __future__ import annotations
+"""Evaluate an init on episodes of classes that it has never seen, beside the baselines."""
 
 import functools
 import json
 import logging
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from episodes import Corpus, EpisodeSampler
-from episodes.errors import listing
+from episodes.errors import quoted
+from episodes.protocol import Part, tested_classes, validation_sampler
 from episodes.sampler import Range, bounds
-from metawarp import outputs, processes
-from metawarp.backbones.backbone import Backbone
-from metawarp.evaluation import baseline_table
-from metawarp.evaluation.baselines import SentenceEncoder
-from metawarp.evaluation.protocol import tested_classes, validation_sampler, versions
-from metawarp.evaluation.scores import INTERVAL, compare, metawarp_predictor, require_interval
-from metawarp.inits.init import Init, identity
+from metawarp import outputs
+from metawarp.backbones.backbone import TOKENS_PER_PASS, Backbone
+from metawarp.evaluation.baselines import BaselineContext, baseline_names, create_baselines
+from metawarp.evaluation.predictors import metawarp_predictor
+from metawarp.evaluation.scores import INTERVAL, compare, require_interval
+from metawarp.evaluation.sentence_baselines import SentenceEncoder
+from metawarp.inits.init import BackboneIdentity, Init
+from metawarp.processes import SINGLE, Processes
+from metawarp.texts.feature_cache import FeatureCache
 
 logger = logging.getLogger(__name__)
 
@@ -30,13 +33,13 @@ def evaluate(
     *,
     output: str | None = None,
     splits: str | Path | None = None,
-    split: str = "test",
+    split: Part = "test",
     backbone: str | Backbone | None = None,
     any_backbone: bool = False,
     device: str = "cpu",
     dtype: str = "float32",
-    max_tokens: int = Backbone.max_tokens,
-    cache: str | None = None,
+    max_tokens: int = TOKENS_PER_PASS,
+    cache_folder: str | None = None,
     n_way: Range = 5,
     k_shot: Range = 1,
     n_query: int = 10,
@@ -44,109 +47,94 @@ def evaluate(
     seed: int = 0,
     baselines: Sequence[str] = ("all",),
     overwrite: bool = False,
+    processes: Processes = SINGLE,
 ) -> dict[str, Any]:
-    """Measure an init on episodes beside the baselines; the arguments are those of `metawarp evaluate`.
+    """Evaluate an init on episodes, beside baselines on the same episodes.
 
     Args:
-        init: an init, its folder, or the name of a shipped one.
-        corpus: a corpus, or the file or name of one whose columns are "text" and "label".
-        output: JSON file for the results.
-        splits: path of a splits.json; None: only bundled corpora have a split of their own.
-        split: classes to test: "train", "validation", "test", or "all".
-        backbone: a backbone, or what `Backbone.load` takes; None: the init's own.
-        any_backbone: allow another backbone than the init's, of the same widths.
-        device: where a backbone that is loaded here runs.
-        dtype: of its weights and activations; states and losses stay in float32 at least.
-        max_tokens: tokens that it reads in one pass, padding included.
-        cache: folder for what the layers below the init's prompt make of the texts.
-        n_way: classes of an episode.
-        k_shot: support texts a class.
-        n_query: query texts a class.
+        init: an init, its folder, the name of a shipped init, or a Hub id.
+        corpus: a corpus, or the file or name of one with the columns "text" and "label".
+        output: JSON file for the results; None writes none.
+        splits: path of a splits.json; None: bundled corpora have a split of their own.
+        split: classes to test: "train", "validation", "test" or "all".
+        backbone: a loaded backbone, or the name of one (see `Backbone.load`); None: the init's own.
+        any_backbone: whether another backbone of the same widths is allowed.
+        device: device of the backbone.
+        dtype: data type of the backbone; learned parameters and losses stay in float32 at least.
+        max_tokens: largest number of tokens of one forward pass, padding included.
+        cache_folder: folder for the output of the layers below the adapter; None keeps it in memory.
+        n_way: number of classes per episode.
+        k_shot: number of support texts per class.
+        n_query: number of query texts per class.
         episodes: number of episodes.
-        seed: of episodes and random starts.
-        baselines: "all", "none", or names of `BASELINES`.
-        overwrite: write over the output file.
+        seed: seed of the episodes and of random starts.
+        baselines: "all", "none", or names of baselines.
+        overwrite: whether an existing output file is replaced.
+        processes: processes that share the episodes.
 
     Returns:
         {"protocol": …, "methods": {"metawarp": {"accuracy", "ci95", "macro_f1", "calibration_error", "per_episode"},
-        …}, "paired": …}, as it was written into `output`.
+        …}, "paired": …}, as it is written into `output`.
 
     Raises:
         InputError: the arguments, the corpus, the init or the output file cannot be used.
         ImportError: backbone "minilm" or baseline "setfit" without its extra.
     """
     require_interval(episodes)
-    file, device = None if output is None else Path(output), processes.connect(device)
-    if file is not None:
-        processes.by_main(lambda: outputs.claim_file(file, overwrite=overwrite))
-    started = init if isinstance(init, Init) else Init.from_pretrained(init)
+    if output is not None:
+        processes.by_main(lambda: outputs.claim_file(Path(output), overwrite=overwrite))
+    loaded_init = init if isinstance(init, Init) else Init.from_pretrained(init)
     loaded = corpus if isinstance(corpus, Corpus) else Corpus.load(corpus)
     parts, tested = tested_classes(loaded, splits, split)
     sampler = EpisodeSampler(tested, n_way, k_shot, n_query, seed)
     if not isinstance(backbone, Backbone):
-        name = backbone or started.backbone["name"]
-        backbone = Backbone.load(name, device=device, dtype=dtype, max_tokens=max_tokens)
-    warp = started.bind(backbone, any_backbone=any_backbone)
+        name = backbone or loaded_init.backbone.name
+        backbone = Backbone.load(name, device=processes.device or device, dtype=dtype, max_tokens=max_tokens)
+    cache, texts = FeatureCache(), [*tested.texts, *tested.class_names]
+    warp = loaded_init.bind(backbone, any_backbone=any_backbone, cache=cache)
     warp.encoder.require_known(tested.class_names)
-    with processes.one_first():
-        warp.remember([*tested.texts, *tested.class_names], cache)
+    warp.warn_about_truncation(texts)
+    if cache_folder is not None:
+        with processes.one_first():
+            warp = warp.with_hidden_states(texts, cache_folder)
     low, high = bounds(k_shot)
-    bench = baseline_table.Bench(
-        warp,
-        started,
-        range(low, high + 1),
-        parts and functools.cache(lambda shots: validation_sampler(parts, n_way, shots, n_query, seed)),
-        SentenceEncoder(backbone, started.warp.max_length, started.warp.stride),
-        seed=seed,
-    )
-    others, chosen = baseline_table.build(
-        baseline_table.named([baselines] if isinstance(baselines, str) else baselines, low), bench
-    )
-    predictors = {
-        "metawarp": metawarp_predictor(warp, started.to(backbone), started.inner, started.temperature),
-        **others,
-    }
-    protocol = {
-        "corpus": loaded.name,
-        "corpus_fingerprint": loaded.fingerprint,
-        "splits": None if splits is None else str(splits),
-        "split": split,
-        "classes": list(tested.class_names),
-        "classes_seen_in_training": seen_in_training(started, tested),
-        "n_way": n_way,
-        "k_shot": k_shot,
-        "n_query": n_query,
-        "episodes": episodes,
-        "seed": seed,
-        "interval": INTERVAL,
-        "init_sha256": started.fingerprint,
-        "init_method": started.method,
-        "backbone": identity(backbone),
-        "dtype": str(backbone.dtype).removeprefix("torch."),
-        "chosen_on_validation_classes": chosen,
-        "versions": versions(),
-    }
-    results = {"protocol": protocol, **compare(predictors, sampler, episodes)}
-    if file is not None and processes.is_main():
-        outputs.write_text(file, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    encode = SentenceEncoder(backbone, warp.config.max_length, warp.config.stride, cache)
+    validation = parts and functools.cache(lambda shots: validation_sampler(parts, n_way, shots, n_query, seed))
+    shots = range(low, high + 1)
+    context = BaselineContext(warp, loaded_init, encode, shots, validation, seed=seed, processes=processes)
+    requested = [baselines] if isinstance(baselines, str) else baselines
+    others, chosen = create_baselines(baseline_names(requested, low, processes), context)
+    own = metawarp_predictor(warp, loaded_init.on(backbone), loaded_init.inner, loaded_init.temperature)
+    file = None if splits is None else str(splits)
+    protocol = {"corpus": loaded.name, "corpus_fingerprint": loaded.fingerprint, "splits": file, "split": split}
+    protocol |= {"classes": list(tested.class_names)}
+    protocol |= {"classes_seen_in_training": classes_seen_in_training(loaded_init, tested)}
+    protocol |= {"n_way": n_way, "k_shot": k_shot, "n_query": n_query, "episodes": episodes, "seed": seed}
+    protocol |= {"interval": INTERVAL, "init_sha256": loaded_init.fingerprint, "init_method": loaded_init.method}
+    protocol |= {"backbone": asdict(BackboneIdentity.of(backbone)), "dtype": str(backbone.dtype).removeprefix("torch.")}
+    protocol |= {"chosen_on_validation_classes": chosen, "versions": versions()}
+    results = {"protocol": protocol, **compare({"metawarp": own, **others}, sampler, episodes, processes)}
+    if output is not None and processes.is_main:
+        outputs.write_text(Path(output), json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     return results
 
 
-def seen_in_training(init: Init, tested: Corpus) -> list[str]:
-    """Names of tested classes that the init was trained or chosen on, with a warning where there are any."""
-    learned = init.training.get("class_names", {})
-    known = {_plain(name) for part in ("train", "validation") for name in learned.get(part, ())}
-    seen = [name for name in tested.class_names if _plain(name) in known]
+def classes_seen_in_training(init: Init, tested: Corpus) -> list[str]:
+    """Names of tested classes that the init was trained or validated on; logs a warning if there are any."""
+    names = init.training.get("class_names", {})
+    known = {_normalized(name) for part in ("train", "validation") for name in names.get(part, ())}
+    seen = [name for name in tested.class_names if _normalized(name) in known]
     if seen:
-        logger.warning(
-            "the init was trained or chosen on classes of the same name as %d of the %d tested ones (%s)",
-            len(seen),
-            tested.n_classes,
-            listing(map(repr, seen), 3),
-        )
+        message = "the init was trained or validated on classes with the names of %d of the %d tested classes (%s)"
+        logger.warning(message, len(seen), tested.n_classes, quoted(seen, 3))
     return seen
 
 
-def _plain(name: str) -> str:
-    """A class name as it compares with others: "Play_music" is "play music"."""
+def versions() -> dict[str, str]:
+    """Versions of the packages that results depend on."""
+    return {name: version(name) for name in ("metawarp", "torch", "transformers", "numpy", "scikit-learn")}
+
+
+def _normalized(name: str) -> str:
+    """A class name for comparisons: "Play_music" becomes "play music"."""
     return " ".join(re.split(r"[\s_-]+", name.casefold()))

@@ -1,6 +1,4 @@
-"""Accuracies with their intervals as a picture."""
-
-from __future__ import annotations
+"""Figures of accuracies: dots with intervals, sorted, with the labels beside the data."""
 
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -8,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 DPI = 120
-"""Of pictures that are files of their own."""
+"""Resolution of figures that are files of their own."""
+
+HIGHLIGHT, GRAY = "#c2410c", "#64748b"
+"""Colours of our method, and of everything else."""
 
 
 def plots_available() -> bool:
@@ -16,46 +17,81 @@ def plots_available() -> bool:
     return find_spec("matplotlib") is not None
 
 
-def draw_accuracies(results: Mapping[str, Mapping[str, Any]], file: str | Path) -> Path:
-    """Draw accuracies with their 95 % intervals as grouped bars.
+def draw_accuracies(results: Mapping[str, Mapping[str, Any]], file: str | Path, title: str = "") -> Path:
+    """Draw accuracies with their 95 % intervals, one panel for each setting.
 
     Args:
         results: results of `evaluate` by the name of their setting, such as "5-way 1-shot".
-        file: the PNG to write.
+        file: PNG file to write.
+        title: title of the figure.
 
     Raises:
         ImportError: matplotlib is not installed; the message has the command that installs it.
     """
-    figure = figure_of(8, 4)
-    axes = figure.subplots()
-    grouped_bars(axes, {setting: found["methods"] for setting, found in results.items()})
-    axes.set(ylabel="accuracy (%), 95 % interval", ylim=(0, 100))
-    axes.legend(loc="lower right", ncols=2, fontsize="small")
+    settings = {setting: found["methods"] for setting, found in results.items()}
+    n_methods = len({name for methods in settings.values() for name in methods})
+    figure = new_figure(2.2 + 3.2 * len(settings), 1.0 + 0.34 * n_methods)
+    dot_panels(figure.subplots(1, len(settings), squeeze=False, sharey=True)[0], settings, "metawarp")
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     figure.savefig(file, dpi=DPI)
     return Path(file)
 
 
-def grouped_bars(axes: Any, settings: Mapping[str, Mapping[str, Any]]) -> None:
-    """A group of bars for each setting: "accuracy" ± "ci95" of each name in it, in percent."""
-    names = list(dict.fromkeys(name for found in settings.values() for name in found))
-    width = 0.8 / len(names)
-    for place, name in enumerate(names):
-        shown = [(i, found[name]) for i, found in enumerate(settings.values()) if name in found]
-        axes.bar(
-            [i + place * width for i, _ in shown],
-            [100 * found["accuracy"] for _, found in shown],
-            width,
-            yerr=[100 * found["ci95"] for _, found in shown],
-            label=name,
-        )
-    slanted = {"rotation": 30, "ha": "right"} if len(settings) > 4 else {}
-    axes.set_xticks([i + 0.4 - width / 2 for i in range(len(settings))], list(settings), fontsize="small", **slanted)
+def dot_panels(row: Any, settings: Mapping[str, Mapping[str, Any]], highlighted: str) -> None:
+    """Draw one panel of dots for each setting, with the methods in one order, best at the top.
+
+    Args:
+        row: axes of the panels, which share their y axis.
+        settings: by setting, the "accuracy" and "ci95" of each method by name.
+        highlighted: name of the method that is emphasized.
+    """
+    names = list(dict.fromkeys(name for methods in settings.values() for name in methods))
+
+    def mean_accuracy(name: str) -> float:
+        values = [methods[name]["accuracy"] for methods in settings.values() if name in methods]
+        return sum(values) / len(values)
+
+    names.sort(key=mean_accuracy)
+    for axes, (setting, methods) in zip(row, settings.items(), strict=True):
+        for place, name in enumerate(names):
+            if name not in methods:
+                continue
+            accuracy, width = 100 * methods[name]["accuracy"], 100 * methods[name]["ci95"]
+            color, weight = (HIGHLIGHT, "bold") if name == highlighted else (GRAY, "normal")
+            axes.errorbar(accuracy, place, xerr=width, fmt="o", color=color, capsize=3, markersize=5)
+            axes.annotate(
+                f"{accuracy:.1f}",
+                (accuracy + width, place),
+                xytext=(5, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+                color=color,
+                fontweight=weight,
+            )
+        axes.set_title(setting, loc="left", fontsize=10)
+        axes.set_xlabel("accuracy (%)")
+        axes.margins(x=0.14)
+        plain_axes(axes)
+    row[0].set_yticks(range(len(names)), names)
+    for label in row[0].get_yticklabels():
+        if label.get_text() == highlighted:
+            label.set(color=HIGHLIGHT, fontweight="bold")
 
 
-def figure_of(width: float, height: float) -> Any:
-    """An empty figure, in inches; not of pyplot, whose state is the caller's."""
+def plain_axes(axes: Any) -> None:
+    """Remove frame lines, and draw a light vertical grid."""
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color="0.92")
+    axes.set_axisbelow(True)
+
+
+def new_figure(width: float, height: float) -> Any:
+    """An empty figure, in inches; not of pyplot, whose state belongs to the caller."""
     if not plots_available():
-        raise ImportError('plots are in an extra: pip install "metawarp[plots]"')
+        raise ImportError('Figures need an extra: pip install "metawarp[plots]"')
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")

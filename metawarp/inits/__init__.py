@@ -1,1 +1,1 @@
-"""Learned initializations: saving, loading, describing them, and those that ship (one folder each)."""
+"""Learned initializations: creating, saving, loading and sharing them; the ones that ship have a folder each."""

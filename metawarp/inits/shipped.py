@@ -1,31 +1,29 @@
 """The inits that ship with the package, by name."""
 
-from __future__ import annotations
-
 import json
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 GENERAL = "general"
-"""Meta-trained on several corpora of several domains: where no init of one's own is at hand."""
+"""Meta-trained on corpora of many domains, for users without an init of their own."""
 
 
-def shipped() -> dict[str, Path]:
-    """Folder of each init, by name."""
+def shipped_inits() -> dict[str, Path]:
+    """The folder of each shipped init, by name."""
     folder = Path(str(files("metawarp") / "inits"))
     return {entry.name: entry for entry in sorted(folder.iterdir()) if (entry / "config.json").is_file()}
 
 
-def describe(folder: Path) -> dict[str, Any]:
-    """What is worth knowing of an init before it is used."""
+def describe_init(folder: Path) -> dict[str, Any]:
+    """The facts that a user should know about an init before using it."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     training = config["training"]
     return {
         "backbone": config["backbone"]["name"],
         "method": config["method"],
         "corpora": training["corpus"],
-        "classes": training["classes"]["train"],
+        "training classes": training["classes"]["train"],
         "kilobytes": round(sum(file.stat().st_size for file in folder.iterdir()) / 1000),
-        "card": str(folder / "README.md"),
+        "model card": str(folder / "README.md"),
     }

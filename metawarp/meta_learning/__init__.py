@@ -1,1 +1,1 @@
-"""Meta-gradients: how what tasks need moves what they start from."""
+"""Meta-learning methods: how T tasks change the init that they start from. One file each."""

@@ -1,150 +1,124 @@
-"""Gradients through the inner loop, two exact ways: the graph kept whole, or made again step by step.
+"""Exact gradients through the inner loop, in two ways: with the whole graph, or recomputed step by step.
 
-`unroll` holds the graph of all S steps. `recompute` holds the states before them, a few thousand numbers each, and
-takes one vector-Jacobian product a step on the way back (a Hessian-vector product: the step θ - α·∇L(θ) is
-differentiated), so that its memory does not grow with S, at the price of S - 1 more first-order passes.
+`unroll` keeps the graph of all S steps. `recompute` keeps the parameters before each step, a few thousand numbers, and
+takes one vector-Jacobian product per step on the way back (a Hessian-vector product, because the step θ - α·∇L(θ) is
+differentiated). Its memory does not grow with S, at the price of S - 1 more first-order passes.
 
 References:
     Finn, Abbeel, Levine (2017), "Model-Agnostic Meta-Learning", ICML, sec. 2.2.
     Kemaev et al. (2025), "Scalable Meta-Learning via Mixed-Mode Differentiation" (MixFlow-MG), ICML.
 """
 
-from __future__ import annotations
-
 import logging
-from collections.abc import Callable
-from dataclasses import replace
+from typing import Literal
 
 import torch
+from torch import Tensor
 
-from episodes import InputError
-from metawarp import processes
-from metawarp.adaptation.adapt import start, step, trajectory
-from metawarp.adaptation.inner_loop import InnerLoop, inner_rates, reads_again
-from metawarp.adaptation.memory import MemoryLimitError, free_bytes, unrolled_bytes
-from metawarp.adaptation.tasks import TaskBatch
+from metawarp.adaptation.adapt import step, trajectory
+from metawarp.adaptation.memory import free_bytes, unrolled_bytes
+from metawarp.adaptation.start import start
 from metawarp.backbones.backbone import twice_differentiable
-from metawarp.meta_learning.outer_loss import (
+from metawarp.config import InnerLoop
+from metawarp.errors import MemoryLimitError
+from metawarp.meta_learning.meta_gradient import (
+    MetaBatch,
     MetaGradient,
-    StepWeights,
-    all_weights,
+    SecondOrder,
     gradients_of,
-    pulled_back,
     query_losses,
-    reached,
+    vector_jacobian,
 )
-from metawarp.model.warp import State, Warp
+from metawarp.parameters import LEARNING_RATES, InitParameters, TaskParameters, mapped, tensors_of
+from metawarp.processes import SINGLE, Processes
+from metawarp.texts.task_batch import TaskBatch
+from metawarp.warp import Warp
 
 logger = logging.getLogger(__name__)
 
 
-def unroll(
-    warp: Warp,
-    state: State,
-    tasks: TaskBatch,
-    inner: InnerLoop,
-    step_weights: StepWeights = None,
-    *,
-    second_order: bool = True,
-) -> MetaGradient:
+def unroll(init: InitParameters, batch: MetaBatch, *, second_order: bool = True) -> MetaGradient:
     """The gradient of the query loss by one backward pass through the whole inner loop.
 
-    Args:
-        warp: the model.
-        state: the init's tensors; each gets a gradient.
-        tasks: T tasks; their mean loss counts.
-        inner: the inner loop.
-        step_weights: of the query losses after each step.
-        second_order: whether the inner gradients are differentiated too; if not, they count as constants.
+    Without `second_order`, the inner gradients count as constants.
     """
-    states = trajectory(warp, state, tasks, inner, second_order=second_order)
-    total, right = torch.zeros(()), 0.0
-    for current, weight in zip(states, all_weights(inner.steps, step_weights), strict=True):
+    states = trajectory(batch.warp, init, batch.tasks, batch.inner, second_order=second_order)
+    total, correct = torch.zeros(()), 0.0
+    for parameters, weight in zip(states, batch.loss_weights, strict=True):
         if weight:
-            losses, right = query_losses(warp, current, tasks)
+            losses, correct = query_losses(batch.warp, parameters, batch.tasks)
             total = total + weight * losses
-    return MetaGradient(gradients_of(total.mean(), state), total.detach(), right)
+    return MetaGradient(gradients_of(total.mean(), init), total.detach(), correct)
 
 
-def recompute(
-    warp: Warp, state: State, tasks: TaskBatch, inner: InnerLoop, step_weights: StepWeights = None
-) -> MetaGradient:
-    """The same gradient as `unroll`, one step at a time from the last to the first.
-
-    Args:
-        warp: the model.
-        state: the init's tensors; each gets a gradient.
-        tasks: T tasks; their mean loss counts.
-        inner: the inner loop.
-        step_weights: of the query losses after each step.
-    """
-    if not (reads_again(warp, inner) and len(tasks.support)):
-        return unroll(warp, state, tasks, inner, step_weights)  # no graph that grows: the features are read once
-    if inner.proximal:
-        raise InputError("recompute does not know the proximal term; use unroll, or the method imaml.")
-    # The first step is taken together with the start, the last together with the queries: both are run but once.
-    frozen = {name: tensor.detach() for name, tensor in state.items()}
-    short = replace(inner, steps=inner.steps - 1)
-    # Leaves: the rows of each state would hold the graph of the start.
-    states = [_leaves(one) for one in trajectory(warp, frozen, tasks, short)] if short.steps else []
-    rates = {name: tensor.detach().requires_grad_(tensor.requires_grad) for name, tensor in inner_rates(state).items()}
-    weights = all_weights(inner.steps, step_weights)
-    total, right = torch.zeros(()), 0.0
-    slope: State = {}  # ∂(outer loss)/∂(state after the step at hand)
-    rate_slope = {name: torch.zeros_like(tensor) for name, tensor in rates.items()}
-    for number in range(inner.steps, 0, -1):
+def recompute(init: InitParameters, batch: MetaBatch) -> MetaGradient:
+    """The same gradient as `unroll`, computed one step at a time from the last to the first."""
+    warp, tasks, inner, weights = batch.warp, batch.tasks, batch.inner, batch.loss_weights
+    if not (warp.reads_again(inner) and len(tasks.support)):
+        return unroll(init, batch)  # the graph does not grow: the features are read once
+    # The first step is taken together with the start, and the last together with the queries: both run once.
+    n_steps = inner.inner_steps
+    frozen, short = mapped(init, Tensor.detach), inner.with_steps(n_steps - 1)
+    # Leaves, because the class embeddings of each state would hold the graph of the start.
+    states = trajectory(warp, frozen, tasks, short) if n_steps > 1 else []
+    states = [mapped(state, lambda tensor: tensor.detach().requires_grad_()) for state in states]
+    leaves = mapped(init, lambda tensor: tensor.detach().requires_grad_(tensor.requires_grad))
+    rates = {name: tensor for name, tensor in tensors_of(leaves).items() if name in LEARNING_RATES.values()}
+    rate_gradients = {name: torch.zeros_like(tensor) for name, tensor in rates.items()}
+    total, correct = torch.zeros(()), 0.0
+    gradients: dict[str, Tensor] = {}  # of the outer loss with respect to the parameters after the current step
+    for number in range(n_steps, 0, -1):
+        first = number == 1
         with twice_differentiable(True):
-            if number > 1:
-                before, features, inputs = states[number - 1], None, rates
-            else:
-                before, features = start(warp, state, tasks, inner.groups)
-                inputs = state
+            before, features = start(warp, init, tasks, inner.updates) if first else (states[number - 1], None)
+            rates_of = init if first else leaves
             after = step(
-                warp, inputs, before, tasks.support, tasks, inner, number - 1, features=features, second_order=True
+                warp, rates_of, before, tasks.support, tasks, inner, number - 1, features=features, second_order=True
             )
-        outputs, slopes = reached(after, slope)
-        for current, weight in ((after, weights[number]), (before, weights[0] if number == 1 else 0.0)):
+        outputs, vectors = _with_known_gradient(after, gradients)
+        for parameters, weight in ((after, weights[number]), (before, weights[0] if first else 0.0)):
             if weight:
-                losses, hits = query_losses(warp, current, tasks)
+                losses, share = query_losses(warp, parameters, tasks)
                 total = total + weight * losses.detach()
-                right = hits if number == inner.steps and current is after else right
+                correct = share if number == n_steps and parameters is after else correct
                 outputs.append(weight * losses.mean())
-                slopes.append(torch.ones_like(outputs[-1]))
-        found = pulled_back(outputs, slopes, {**(before if number > 1 else {}), **inputs})
-        slope = {name: found[name] for name in before} if number > 1 else found
-        rate_slope = {name: total_slope + found[name] for name, total_slope in rate_slope.items()}
-    return MetaGradient({**slope, **rate_slope}, total, right)
+                vectors.append(torch.ones_like(outputs[-1]))
+        variables = tensors_of(init) if first else {**tensors_of(before), **rates}
+        gradients = vector_jacobian(outputs, vectors, variables)
+        rate_gradients = {name: gradient + gradients[name] for name, gradient in rate_gradients.items()}
+    return MetaGradient(InitParameters(**{**gradients, **rate_gradients}), total, correct)
 
 
-def _leaves(tensors: State) -> State:
-    return {name: tensor.detach().requires_grad_() for name, tensor in tensors.items()}
+def choose_second_order(
+    choice: SecondOrder | Literal["auto"], warp: Warp, tasks: TaskBatch, inner: InnerLoop, processes: Processes = SINGLE
+) -> SecondOrder:
+    """How second order is computed, decided before anything is allocated; "auto" unrolls what fits into half of memory.
 
-
-EXACT: dict[str, Callable[..., MetaGradient]] = {"unroll": unroll, "recompute": recompute}
-"""The two ways, by name."""
-
-
-def exact_mode(asked: str, warp: Warp, tasks: TaskBatch, inner: InnerLoop) -> str:
-    """The way that is going to be taken, before anything is allocated.
-
-    Args:
-        asked: "unroll", "recompute", or "auto": unroll where its graph fits into half of the free memory.
-        warp: the model.
-        tasks: the T tasks of a meta-batch, which all processes share; room is left for later ones of twice their size.
-        inner: the inner loop.
+    `tasks` are the T tasks of a whole step, which processes share; there must be memory for later ones of twice their
+    size.
 
     Raises:
-        MemoryLimitError: unrolling was asked for, and its graph would not fit.
+        MemoryLimitError: "unroll" was chosen, and the graph would not fit.
     """
-    needed = 2 * unrolled_bytes(warp, tasks, inner) // processes.count()
-    free = free_bytes(warp.backbone.device) // processes.beside()
-    sizes = f"the graph of {inner.steps} inner steps takes about {needed / 1e9:.1f} GB of {free / 1e9:.1f} GB free"
-    if asked == "unroll" and needed > free:
+    needed = 2 * unrolled_bytes(warp, tasks, inner) // processes.count
+    free = free_bytes(warp.backbone.device) // processes.sharing_memory
+    steps = inner.inner_steps
+    sizes = f"the graph of {steps} inner steps takes about {needed / 1e9:.1f} GB of {free / 1e9:.1f} GB free"
+    if choice == "unroll" and needed > free:
         raise MemoryLimitError(
-            f"unrolling does not fit: {sizes}; use --training.second_order recompute, or fewer steps."
+            f"second_order='unroll' does not fit: {sizes}. Use second_order='recompute', or fewer inner_steps."
         )
-    if asked != "auto" or not needed:
-        return "unroll" if asked == "auto" else asked
-    chosen = "unroll" if needed <= free / 2 else "recompute"
-    logger.info("second order by %s: %s", chosen, sizes)
+    if choice != "auto":
+        return choice
+    if not needed:
+        return "unroll"
+    chosen: SecondOrder = "unroll" if needed <= free / 2 else "recompute"
+    logger.info("second_order=%r: %s", chosen, sizes)
     return chosen
+
+
+def _with_known_gradient(parameters: TaskParameters, gradients: dict[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """The parameters that a gradient is known for and flows back from, and these gradients."""
+    tensors = tensors_of(parameters)
+    names = [name for name in gradients if name in tensors and tensors[name].requires_grad]
+    return [tensors[name] for name in names], [gradients[name] for name in names]

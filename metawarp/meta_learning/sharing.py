@@ -1,44 +1,43 @@
-"""A meta-batch that several processes share: its tasks, and the one meta-gradient of all."""
+"""The meta-gradient of a batch whose tasks several processes share."""
 
-from __future__ import annotations
+from collections.abc import Mapping
 
 import torch
-from accelerate.utils import reduce
+from torch import Tensor
 
 from episodes import InputError
-from metawarp.meta_learning.outer_loss import MetaGradient
-from metawarp.processes import count, share
+from metawarp.processes import Processes
 
 
-def require_tasks(number: int) -> None:
-    """Refuse more processes than there are tasks in a meta-batch.
-
-    Raises:
-        InputError: some would have nothing to do.
-    """
-    if count() > number:
+def require_tasks(processes: Processes, meta_batch_size: int) -> None:
+    """Check that every process has a task; InputError if there are more processes than tasks."""
+    if processes.count > meta_batch_size:
         raise InputError(
-            f"{count()} processes cannot share the {number} tasks of a meta-batch; launch {number} at most, or raise "
-            "--training.meta_batch."
+            f"{processes.count} processes cannot share meta_batch_size={meta_batch_size} tasks; start at most "
+            f"{meta_batch_size} processes, or raise meta_batch_size."
         )
 
 
-def averaged(own: MetaGradient, n_queries: int, number: int) -> MetaGradient:
-    """The meta-gradient of a whole meta-batch, in one reduction of all its numbers.
+def averaged(
+    gradients: Mapping[str, Tensor],
+    losses: Tensor,
+    accuracy: float,
+    n_queries: int,
+    meta_batch_size: int,
+    processes: Processes,
+) -> tuple[dict[str, Tensor], Tensor, float]:
+    """Gradients, losses (T,) and accuracy of the whole batch of T tasks, in one reduction of all numbers.
 
-    Args:
-        own: of this process's share of the tasks.
-        n_queries: queries in it.
-        number: tasks T of the meta-batch.
+    The gradients, losses and accuracy that are given are those of this process's share of the tasks, with `n_queries`.
     """
-    if count() == 1:
-        return own
-    weight = len(own.losses) / number
-    losses = own.losses.new_zeros(number)
-    losses[list(share(number))] = own.losses
-    sizes = [tensor.numel() for tensor in own.gradients.values()]
-    counts = losses.new_tensor([own.accuracy * n_queries, n_queries])
-    flat = torch.cat([*(weight * tensor.flatten() for tensor in own.gradients.values()), losses, counts])
-    *parts, losses, counts = reduce(flat, reduction="sum").split([*sizes, number, 2])  # pyright: ignore
-    gradients = {name: part.view_as(own.gradients[name]) for name, part in zip(own.gradients, parts, strict=True)}
-    return MetaGradient(gradients, losses, float(counts[0] / counts[1]))
+    if processes.count == 1:
+        return dict(gradients), losses, accuracy
+    weight = len(losses) / meta_batch_size
+    all_losses = losses.new_zeros(meta_batch_size)
+    all_losses[list(processes.share(meta_batch_size))] = losses
+    sizes = [tensor.numel() for tensor in gradients.values()]
+    counts = losses.new_tensor([accuracy * n_queries, n_queries])
+    flat = torch.cat([*(weight * tensor.flatten() for tensor in gradients.values()), all_losses, counts])
+    *parts, all_losses, counts = processes.summed(flat).split([*sizes, meta_batch_size, 2])
+    total = {name: part.view_as(gradients[name]) for name, part in zip(gradients, parts, strict=True)}
+    return total, all_losses, float(counts[0] / counts[1])

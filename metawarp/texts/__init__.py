@@ -1,1 +1,1 @@
-"""Texts inside their template, and what frozen layers make of them, computed once and kept."""
+"""Texts as tensors: templates, token ids, tasks, and what frozen layers compute of the bare texts."""

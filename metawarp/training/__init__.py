@@ -1,1 +1,1 @@
-"""The outer loop: from corpora to an init, step by step, with all that a run leaves in its folder."""
+"""Meta-training: from corpora to an init, step by step, with everything that a run leaves in its folder."""

@@ -1,35 +1,35 @@
-"""The learning curve of a run as a picture."""
-
-from __future__ import annotations
+"""The learning curve of a run as a figure."""
 
 from pathlib import Path
 
-from metawarp.evaluation.plots import DPI, figure_of
+from metawarp.evaluation.plots import DPI, GRAY, HIGHLIGHT, new_figure, plain_axes
 from metawarp.training.run_folder import read_log
 
 CURVE = "learning_curve.png"
 
 
 def draw_learning_curve(folder: str | Path) -> Path:
-    """Draw a run's log as a picture in its folder: query loss, and validation accuracy.
+    """Draw the log of a run into its folder: validation accuracy above, query loss below.
 
-    Raises:
-        ImportError: matplotlib is not installed; the message has the command that installs it.
+    Without matplotlib, the ImportError has the command that installs it.
     """
-    figure = figure_of(7, 4)
-    folder = Path(folder)
+    folder, figure = Path(folder), new_figure(7, 5)
     entries = read_log(folder)
     validated = [entry for entry in entries if "validation_accuracy" in entry]
-    left = figure.subplots()
-    left.plot([e["step"] for e in entries], [e["loss"] for e in entries], color="0.7", label="query loss")
-    left.set(xlabel="outer step", ylabel="query loss (training classes)", title=f"Meta-training, {folder}")
-    right = left.twinx()
-    right.plot(
-        [e["step"] for e in validated],
-        [100 * e["validation_accuracy"] for e in validated],
-        color="tab:blue",
-        marker="o",
-    )
-    right.set_ylabel("accuracy on validation classes (%)", color="tab:blue")
+    accuracy = [100 * entry["validation_accuracy"] for entry in validated]
+    steps = [entry["step"] for entry in validated]
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    above.plot(steps, accuracy, color=HIGHLIGHT, marker="o", clip_on=False)
+    if accuracy:
+        best = accuracy.index(max(accuracy))
+        text, side = f"best: {accuracy[best]:.1f} % at step {steps[best]}", "right" if best else "left"
+        style = {"textcoords": "offset points", "va": "top", "color": HIGHLIGHT}
+        above.annotate(text, (steps[best], accuracy[best]), (0, -14), ha=side, **style)
+    above.set_title("Accuracy on validation classes (%)", loc="left", fontsize=10)
+    below.plot([e["step"] for e in entries], [e["loss"] for e in entries], color=GRAY, linewidth=1)
+    below.set_title("Query loss on training classes", loc="left", fontsize=10)
+    below.set_xlabel("outer step")
+    for axes in (above, below):
+        plain_axes(axes)
     figure.savefig(folder / CURVE, dpi=DPI)
     return folder / CURVE

@@ -1,6 +1,4 @@
-"""The outer loop: move the init along meta-gradients, keep the best by validation, survive being killed."""
-
-from __future__ import annotations
+"""The outer loop: the init moves along meta-gradients; the best one by validation is kept; a killed run resumes."""
 
 import json
 import logging
@@ -12,246 +10,221 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.functional import normalize
 from tqdm import tqdm
 
 from episodes import InputError
+from episodes.errors import require_choice
 from episodes.sampler import Sampler
-from metawarp import processes
-from metawarp.adaptation.memory import require_room
-from metawarp.adaptation.randomness import generator_of
-from metawarp.adaptation.tasks import TaskBatch
-from metawarp.adaptation.temperature import Temperature
+from metawarp.adaptation.memory import require_memory
+from metawarp.errors import DivergenceError
 from metawarp.evaluation.calibration import best_temperature
-from metawarp.evaluation.scores import metawarp_predictor, score
+from metawarp.evaluation.predictors import metawarp_predictor
+from metawarp.evaluation.scores import score
 from metawarp.inits.init import Init
-from metawarp.meta_learning.engines import gradient_by, has_modes, require_engine
-from metawarp.meta_learning.meta_gradients import METHODS
-from metawarp.meta_learning.outer_loss import MetaGradient, gradients_of, multi_step_weights
-from metawarp.meta_learning.regularizers import REGULARIZERS
-from metawarp.meta_learning.second_order import exact_mode
+from metawarp.meta_learning.engine import ENGINES, EngineName
+from metawarp.meta_learning.meta_gradient import MetaBatch, SecondOrder, gradients_of, last_step
+from metawarp.meta_learning.multi_step_loss import multi_step
+from metawarp.meta_learning.regularizer import REGULARIZERS
+from metawarp.meta_learning.second_order import choose_second_order
 from metawarp.meta_learning.sharing import averaged, require_tasks
-from metawarp.model.warp import State, Warp
+from metawarp.meta_learning.table import METHODS, MethodName
+from metawarp.parameters import InitParameters, mapped, tensors_of
+from metawarp.processes import SINGLE, Processes
+from metawarp.randomness import generator_for
+from metawarp.texts.task_batch import TaskBatch
 from metawarp.training.config import RECIPE, TrainingConfig
-from metawarp.training.iterates import Iterates
+from metawarp.training.optimizer import OuterOptimizer
 from metawarp.training.reparameterization import Reparameterization
 from metawarp.training.run_folder import RunFolder
-from metawarp.training.trackers import Report, silent
+from metawarp.training.trackers import Report, no_report
+from metawarp.warp import Warp
 
 logger = logging.getLogger(__name__)
 
 OUTER_COPIES = 8
-"""Tensors of the prompt's size that a run holds: start, offset, their sum, two moments, best, state, gradient."""
+"""Tensors of the adapter's size that a run holds: start, offset, sum, two moments, best, current, gradient."""
 
-
-class DivergenceError(InputError):
-    """The loss or a meta-gradient is no finite number any more."""
+PROGRESS = ("step", "best_step", "best_accuracy", "start_accuracy", "second_order")
+"""Attributes of a trainer that a checkpoint holds. How second order is computed is one of them, because a resumed run
+must not choose again: both ways agree, but not to the last bit."""
 
 
 class Trainer:
-    """One run of meta-training; build it, then `run()`.
+    """One run of meta-training, with log and checkpoint in an existing folder; create it, then call `run()`.
 
     Args:
-        init: where it starts.
-        warp: the model, `init.bind(backbone)`.
-        sampler: of meta-training episodes; step s takes episodes s·T … s·T + T - 1.
-        validation: of validation episodes; 0 … `validation_episodes` - 1 are used each time.
-        config: settings of the outer loop.
-        folder: where log and checkpoint are written; it must exist.
-        classes: names of all meta-training classes (for the method `multitask`).
-        seed: of the rows that `multitask` starts them from.
-        engine: "metawarp", or "learn2learn" for its algorithms, one task at a time. A run may be resumed by the other.
-        learn_rates: whether the inner learning rates are learned (Meta-SGD, LSLR) or fixed.
-        description: whatever else a resumed run must have in common with the one it continues.
+        sampler: sampler of training episodes; step s uses the episodes s·T … s·T + T - 1.
+        validation: sampler of validation episodes; 0 … `validation_episodes` - 1 are used each time.
+        corpus_classes: names of all meta-training classes, for the method "multitask".
+        engine: engine of the meta-gradients; a run of one engine may be resumed by the other.
+        record: everything else that a resumed run must have in common with the run that it continues.
     """
 
     def __init__(
         self,
         init: Init,
+        method: MethodName,
         warp: Warp,
         sampler: Sampler,
         validation: Sampler,
         config: TrainingConfig,
         folder: Path,
         *,
-        classes: Sequence[str] = (),
+        corpus_classes: Sequence[str] = (),
         seed: int = 0,
-        engine: str = "metawarp",
-        learn_rates: bool = True,
-        description: Mapping[str, Any] | None = None,
+        engine: EngineName = "metawarp",
+        learn_inner_rates: bool = True,
+        record: Mapping[str, Any] | None = None,
+        processes: Processes = SINGLE,
     ) -> None:
         self.init, self.warp, self.sampler, self.validation = init, warp, sampler, validation
-        self.config, self.files, self.classes = config, RunFolder(folder), classes
-        self.method = METHODS[init.method]
-        config.require_method(init.method, warp, init.inner)
-        require_engine(engine, init.method, config.second_order)
-        require_tasks(config.meta_batch)
-        self.engine = engine
-        self.mode: str | None = None
-        start = init.to(warp.backbone)
-        if self.method.class_rows:
-            generator = generator_of(seed, "class rows")
-            rows = torch.randn(len(classes), warp.row_size, generator=generator)
-            start["class_rows"] = warp.unit(rows).to(start["prompt"])
-        self.best: State = {name: tensor.clone() for name, tensor in start.items()}
-        self.reparameterization = Reparameterization(config.reparameterization, warp.form, start["prompt"], seed)
-        rates = config.learning_rates(start, inner_too=learn_rates) | self.reparameterization.rates(config.lr)
-        start |= self.reparameterization.start()
-        self.iterates = Iterates(start, rates, config.weight_decay, config.clip)
+        self.config, self.corpus_classes, self.processes = config, corpus_classes, processes
+        require_choice("engine", engine, ENGINES)
+        self.files, self.method, self.engine = RunFolder(folder, processes), METHODS[method], ENGINES[engine]
+        config.require_method(method, warp, init.inner)
+        self.engine.require(method)
+        require_tasks(processes, config.meta_batch_size)
+        start = init.on(warp.backbone)
+        if self.method.learns_corpus_classes:
+            generator = generator_for(seed, "class rows")  # part of the seed of published trainings
+            embeddings = torch.randn(len(corpus_classes), warp.class_embedding_size, generator=generator)
+            start = replace(start, corpus_class_embeddings=normalize(embeddings, dim=-1).to(start.adapter))
+        self.best = mapped(start, torch.clone)
+        self.reparameterization = Reparameterization(config.reparameterization, warp.adapter, start.adapter, seed)
+        tensors = tensors_of(start) | self.reparameterization.start()
+        rates = config.learning_rates(start, learn_inner=learn_inner_rates)
+        rates |= self.reparameterization.learning_rates(config.lr)
+        self.optimizer = OuterOptimizer(tensors, rates, config.weight_decay, config.max_grad_norm)
+        self.second_order: SecondOrder | None = None
         self.step, self.best_step, self.best_accuracy, self.start_accuracy = 0, 0, -1.0, -1.0
-        self.settings = {**asdict(config), "recipe": RECIPE, "method": init.method, **(description or {})}
+        self.settings = {**asdict(config), "recipe": RECIPE, "method": method, **(record or {})}
 
-    def run(self, *, resume: bool = False, report: Report = silent) -> Init:
-        """Train to the end, or until validation has not improved for `patience` validations.
+    def run(self, *, resume: bool = False, report: Report = no_report) -> Init:
+        """Train to the end, or until validation has not improved for `patience` validations; returns the best init.
 
-        Args:
-            resume: go on from the folder's checkpoint; the result is that of an uninterrupted run, up to rounding.
-            report: told the numbers of each step, and the step.
-
-        Returns:
-            The init that was best on the validation episodes.
+        A resumed run continues from the folder's checkpoint, and ends like an uninterrupted one, up to rounding.
 
         Raises:
-            DivergenceError: loss or meta-gradient not finite; the last checkpoint stays as it is.
-            InputError: the checkpoint is of a run with other settings.
+            DivergenceError: the loss or the meta-gradient is not finite; the last checkpoint is kept.
+            InputError: the checkpoint belongs to a run with other settings.
         """
-        own = processes.share(self.config.meta_batch)
-        tasks = self._tasks(0, own if self.engine == "metawarp" else own[:1])
-        second_order = self.method.order == 2
-        told = require_room(self.warp, tasks, self.init.inner, beside=OUTER_COPIES, second_order=second_order)
-        if told:
-            logger.info("memory: %s", told)
+        self._require_memory()
         if resume:
             self._restore()
         else:
-            if has_modes(self.engine, self.init.method, self.warp, self.init.inner):
-                asked, tasks = self.config.second_order, self._tasks(0, range(self.config.meta_batch))
-                self.mode = processes.by_main(lambda: exact_mode(asked, self.warp, tasks, self.init.inner))
-            self.files.clear()  # resuming before the first checkpoint must not find that of the run written over
+            self._choose_second_order()
+            self.files.clear()  # a resume before the first checkpoint must not find that of an earlier run
             self._save()
         if self.best_accuracy < 0:
             self.start_accuracy = self._validate()
-        hidden = None if processes.is_main() else True
-        bar = tqdm(total=self.config.steps, initial=self.step, desc=self.init.method, unit="step", disable=hidden)
-        with bar:
-            while self.step < self.config.steps and not self._is_stale():
+        config, hidden = self.config, None if self.processes.is_main else True
+        patience = config.patience * config.validate_every
+        with tqdm(total=config.steps, initial=self.step, desc=self.init.method, unit="step", disable=hidden) as bar:
+            while self.step < config.steps and self.step - self.best_step < patience:
                 began = time.perf_counter()
-                found = self._advance()
-                tasks_per_second = self.config.meta_batch / (time.perf_counter() - began)
-                entry: dict[str, Any] = {
-                    "step": self.step,
-                    "loss": float(found.losses.mean()),
-                    "accuracy": found.accuracy,
-                    "tasks_per_second": round(tasks_per_second, 3),
-                }
-                if self.step % self.config.validate_every == 0 or self.step == self.config.steps:
+                losses, accuracy = self._advance()
+                loss, speed = float(losses.mean()), config.meta_batch_size / (time.perf_counter() - began)
+                entry = {"step": self.step, "loss": loss, "accuracy": accuracy, "tasks_per_second": round(speed, 3)}
+                is_last = self.step == config.steps
+                if is_last or self.step % config.validate_every == 0:
                     entry["validation_accuracy"] = self._validate()
                 self.files.log(entry)
                 report(entry, self.step)
-                if self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps:
+                if is_last or self.step % config.checkpoint_every == 0:
                     self._save()
                 bar.update()
-                bar.set_postfix_str(
-                    f"loss {entry['loss']:.3f}, validation {self.best_accuracy:.1%}, {tasks_per_second:.1f} tasks/s"
-                )
+                bar.set_postfix_str(f"loss {loss:.3f}, validation {self.best_accuracy:.1%}, {speed:.1f} tasks/s")
         return self._result()
-
-    def _is_stale(self) -> bool:
-        return self.step - self.best_step >= self.config.patience * self.config.validate_every
 
     def _tasks(self, step: int, numbers: Iterable[int]) -> TaskBatch:
         """Some of the T tasks of one outer step."""
-        first = step * self.config.meta_batch
-        episodes = [self.sampler[first + i] for i in numbers]
-        return TaskBatch.encode(episodes, self.warp.encoder, self.warp.backbone.device, classes=self.classes)
+        episodes = [self.sampler[step * self.config.meta_batch_size + i] for i in numbers]
+        encoder, device = self.warp.encoder, self.warp.backbone.device
+        return TaskBatch.encode(episodes, encoder, device, corpus_classes=self.corpus_classes)
 
-    def _advance(self) -> MetaGradient:
-        """One outer step."""
-        config = self.config
-        tasks = self._tasks(self.step, processes.share(config.meta_batch))
-        weights = None
-        if config.multi_step_loss:
-            weights = multi_step_weights(self.init.inner.steps, 2 * self.step / config.steps)
-        gradient = gradient_by(self.engine, self.init.method, self.mode)
-        learned = self.iterates.state()
-        state = self._init_of(learned)
-        found = gradient(self.warp, state, tasks, self.init.inner, weights)
-        if config.regularizer != "none":
-            found = self._regularized(found, state, tasks)
-        found = replace(found, gradients=self.reparameterization.pulled_back(found.gradients, learned))
-        found = averaged(found, len(tasks.query), config.meta_batch)
-        norm = self.iterates.take(found.gradients)
-        if not (torch.isfinite(found.losses).all() and torch.isfinite(norm)):
+    def _require_memory(self) -> None:
+        own, second_order = self.processes.share(self.config.meta_batch_size), self.method.order == 2
+        tasks = self._tasks(0, own if self.engine.processes_tasks_together else own[:1])
+        inner, copies = self.init.inner, OUTER_COPIES
+        if estimate := require_memory(self.warp, tasks, inner, n_other_copies=copies, second_order=second_order):
+            logger.info("memory: %s", estimate)
+
+    def _choose_second_order(self) -> None:
+        inner, size = self.init.inner, self.config.meta_batch_size
+        if self.method.order == 2 and self.engine.processes_tasks_together and self.warp.reads_again(inner):
+            arguments = self.config.second_order, self.warp, self._tasks(0, range(size)), inner, self.processes
+            self.second_order = self.processes.by_main(lambda: choose_second_order(*arguments))
+
+    def _advance(self) -> tuple[Tensor, float]:
+        """One outer step; returns the losses (T,) of its tasks, and the accuracy over their queries."""
+        config, learned, size = self.config, self.optimizer.tensors(), self.config.meta_batch_size
+        tasks = self._tasks(self.step, self.processes.share(size))
+        folded = InitParameters(**self.reparameterization.folded(learned))
+        init = mapped(folded, lambda tensor: tensor.detach().requires_grad_(tensor.requires_grad))
+        gradients, losses, accuracy = self._meta_gradient(init, tasks)
+        gradients = self.reparameterization.unfolded_gradients(gradients, learned)
+        gradients, losses, accuracy = averaged(gradients, losses, accuracy, len(tasks.query), size, self.processes)
+        norm = self.optimizer.set_gradients(gradients)
+        if not (torch.isfinite(losses).all() and torch.isfinite(norm)):
             raise DivergenceError(
-                f"training diverged at step {self.step + 1} (loss {float(found.losses.mean()):.3g}, norm of the "
-                f"meta-gradient {float(norm):.3g}); lower --training.lr, --inner_lr.prompt or --inner_lr.rows. "
-                "Then start anew with --overwrite. The last checkpoint in "
-                f"{str(self.files.folder)!r} is kept until then."
+                f"The training diverged at step {self.step + 1} (loss {float(losses.mean()):.3g}, norm of the "
+                f"meta-gradient {float(norm):.3g}). Lower lr or inner_lr, and start again with overwrite=True; the "
+                f"last checkpoint in {str(self.files.folder)!r} is kept until then."
             )
-        self.iterates.step(config.rate(self.step))
+        self.optimizer.step(config.schedule(self.step))
         self.step += 1
-        return found
+        return losses, accuracy
 
-    def _init_of(self, learned: State) -> State:
-        """What the outer loop moves, as an init whose gradients are asked for."""
-        folded = self.reparameterization.folded(learned)
-        return {name: tensor.detach().requires_grad_(tensor.requires_grad) for name, tensor in folded.items()}
-
-    def _regularized(self, found: MetaGradient, state: State, tasks: TaskBatch) -> MetaGradient:
-        config = self.config
-        loss = REGULARIZERS[config.regularizer](self.warp, state, tasks, config.regularizer_size)
-        slope = gradients_of(config.regularizer_weight * loss, state)
-        return replace(found, gradients={name: own + slope[name] for name, own in found.gradients.items()})
+    def _meta_gradient(self, init: InitParameters, tasks: TaskBatch) -> tuple[dict[str, Tensor], Tensor, float]:
+        """Gradients of the outer loss with its regularizer, losses and accuracy of the tasks of this process."""
+        config, steps = self.config, self.init.inner.inner_steps
+        is_multi_step, progress = config.query_loss == "multi_step", 2 * self.step / config.steps
+        weights = multi_step(steps, progress) if is_multi_step else last_step(steps)
+        batch = MetaBatch(self.warp, tasks, self.init.inner, weights, self.second_order or "recompute")
+        meta_gradient = self.engine.meta_gradient(self.method, init, batch)
+        gradients = tensors_of(meta_gradient.gradients)
+        if config.regularizer != "none":
+            loss = REGULARIZERS[config.regularizer](self.warp, init, tasks, config.regularizer_epsilon)
+            added = tensors_of(gradients_of(config.regularizer_weight * loss, init))
+            gradients = {name: gradient + added[name] for name, gradient in gradients.items()}
+        return gradients, meta_gradient.losses, meta_gradient.accuracy
 
     def _validate(self) -> float:
-        """Accuracy of the mean state since the validation before, on the validation episodes; the best one is kept."""
+        """Validation accuracy of the mean of the inits since the last validation; the best one is kept."""
         with torch.no_grad():
-            state = self.reparameterization.folded(self.iterates.take_mean())
-        predictor = metawarp_predictor(self.warp, state, self.init.inner)
-        accuracy = float(score(predictor, self.validation, self.config.validation_episodes).accuracy.mean())
+            init = InitParameters(**self.reparameterization.folded(self.optimizer.take_mean()))
+        predictor, number = metawarp_predictor(self.warp, init, self.init.inner), self.config.validation_episodes
+        accuracy = float(score(predictor, self.validation, number, processes=self.processes).accuracy.mean())
         if accuracy > self.best_accuracy:
-            self.best, self.best_step, self.best_accuracy = state, self.step, accuracy
+            self.best, self.best_step, self.best_accuracy = init, self.step, accuracy
         return accuracy
 
-    def _best_temperature(self) -> Temperature:
-        """Of the best state, on the validation episodes."""
-        predictor = metawarp_predictor(self.warp, self.best, self.init.inner)
-        episodes = [self.validation[i] for i in range(self.config.validation_episodes)]
-        labels, shots = zip(*((e.query_labels, float(np.mean(e.shots))) for e in episodes), strict=True)
-        return best_temperature(list(predictor(episodes)), labels, shots)
-
     def _save(self) -> None:
-        progress = {
-            "step": self.step,
-            "best_step": self.best_step,
-            "best_accuracy": self.best_accuracy,
-            "start_accuracy": self.start_accuracy,
-            "mode": self.mode,  # a resumed run does not choose again: both ways agree, but not to the last bit
-            "settings": self.settings,
-        }
-        self.files.save({"best": self.best, **self.iterates.tensors()}, progress)
+        progress = {name: getattr(self, name) for name in (*PROGRESS, "settings")}
+        self.files.save({"best": tensors_of(self.best), **self.optimizer.state()}, progress)
 
     def _restore(self) -> None:
         groups, progress = self.files.load(self.warp.backbone.device)
         before, now = progress["settings"], json.loads(json.dumps(self.settings))
-        if before != now:
-            differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-            raise InputError(
-                f"the run in {str(self.files.folder)!r} has other settings: {', '.join(differing)}; "
-                "resume it with the settings that it was started with."
-            )
-        self.step, self.best_step, self.mode = progress["step"], progress["best_step"], progress["mode"]
-        self.best_accuracy, self.start_accuracy = progress["best_accuracy"], progress["start_accuracy"]
-        self.best = groups["best"]
-        self.iterates.restore(groups, self.step)
+        if differing := sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key)):
+            folder, names = str(self.files.folder), ", ".join(differing)
+            raise InputError(f"The run in output={folder!r} has other settings: {names}; resume it with its own.")
+        for name in PROGRESS:
+            setattr(self, name, progress[name])
+        self.best = InitParameters(**groups["best"])
+        self.optimizer.restore(groups, self.step)
         self.files.cut_log(self.step)
 
     def _result(self) -> Init:
-        tensors = {name: tensor.float().cpu() for name, tensor in self.best.items() if name != "class_rows"}
-        training = {
-            **self.settings,
-            "steps_run": self.step,
-            "best_step": self.best_step,
-            "validation_accuracy": round(self.best_accuracy, 6),
-            "validation_accuracy_of_start": round(self.start_accuracy, 6),
-        }
-        return replace(self.init, tensors=tensors, training=training, temperature=self._best_temperature())
+        """The best init with its record, and with its temperature on the validation episodes."""
+        predictor = metawarp_predictor(self.warp, self.best, self.init.inner)
+        episodes = [self.validation[i] for i in range(self.config.validation_episodes)]
+        labels, shots = zip(*((e.query_labels, float(np.mean(e.shots))) for e in episodes), strict=True)
+        temperature = best_temperature(list(predictor(episodes)), labels, shots)
+        best, start = round(self.best_accuracy, 6), round(self.start_accuracy, 6)
+        training = {**self.settings, "steps_run": self.step, "best_step": self.best_step}
+        training |= {"validation_accuracy": best, "validation_accuracy_of_start": start}
+        parameters = mapped(replace(self.best, corpus_class_embeddings=None), lambda tensor: tensor.float().cpu())
+        return replace(self.init, parameters=parameters, training=training, temperature=temperature)

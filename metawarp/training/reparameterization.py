@@ -1,32 +1,31 @@
-"""Prompts trained through a small network, which is folded away: what is validated and saved is what it puts out.
+"""Soft tokens trained through a small network, which is removed when the init is validated and saved.
 
-p = e + g(e) with g zero at first, so that training starts where it would without; e and the weights of g are learned.
-g is a network over soft tokens, one by one or as the sequence that they are; forms with soft tokens at several places
-(layers, keys and values, a pool) have one network for all places of the same width.
+p = e + g(e), with g zero at first, so that training starts as without it; e and the weights of g are learned. g is a
+network over soft tokens, one by one or as the sequence that they are. Adapters with soft tokens at several places
+(layers, keys and values, a pool) have one network for all places of the same part.
 
 References:
-    Li, Liang (2021), "Prefix-Tuning", ACL, sec. 4.3 (an MLP, dropped after training).
-    Liu, Zheng, Du, Ding, Qian, Yang, Tang (2021), "GPT Understands, Too" (P-Tuning), eq. 5: an LSTM both ways, and an
-    MLP on it.
+    Li, Liang (2021), "Prefix-Tuning", ACL, sec. 4.3 (an MLP, removed after training).
+    Liu, Zheng, Du, Ding, Qian, Yang, Tang (2021), "GPT Understands, Too" (P-Tuning), eq. 5: a bidirectional LSTM and an
+    MLP.
     Razdaibiedina et al. (2023), "Residual Prompt Tuning", ACL Findings, eq. 2: the network beside a skip connection.
-    Yang et al. (2022), "Tensor Programs V", table 8: learning rates of weights by the numbers that come in.
+    Yang et al. (2022), "Tensor Programs V", table 8: learning rates of weights by their number of inputs.
 """
 
-from __future__ import annotations
-
 import math
+from collections.abc import Mapping
+from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from episodes import InputError
-from metawarp.adaptation.randomness import generator_of
-from metawarp.forms.form import Form
-from metawarp.model.warp import State
+from metawarp.adapters.adapter import Adapter, join, split
+from metawarp.randomness import generator_for
 
-OWN = "reparameterization."
-"""What the names of the network's weights begin with, among the tensors that the outer loop moves."""
+PREFIX = "reparameterization."
+"""Prefix of the names of the network's weights among the tensors of the outer optimizer."""
 
 
 class _Mlp(nn.Module):
@@ -49,69 +48,60 @@ class _Lstm(nn.Module):
         return self.out(torch.relu(self.hidden(self.sequence(sequences)[0]))).view_as(vectors)
 
 
-NETWORKS: dict[str, type[nn.Module]] = {"mlp": _Mlp, "lstm": _Lstm}
-"""g, by name: from soft tokens (…, K, w) to as many; each ends in a linear layer `out`."""
+NETWORKS: dict[str, type[_Mlp] | type[_Lstm]] = {"mlp": _Mlp, "lstm": _Lstm}
+"""Networks g by name, from soft tokens (…, K, w) to the same shape; each ends in a linear layer `out`."""
 
 
+@final
 class Reparameterization:
-    """Networks between what is learned and the prompt; none, by the name "none".
+    """Networks between the learned tensors and the adapter; none for the name "none".
 
-    Args:
-        name: of `NETWORKS`, or "none".
-        form: of the prompt; its soft tokens go through a network, its other parts do not.
-        prompt: of the form's shape, that training starts from.
-        seed: of the networks' weights.
-
-    Raises:
-        InputError: the form, with this template, has no soft tokens.
+    Soft tokens of the adapter pass through a network, its other parts do not; InputError if it has no soft tokens. Its
+    values `start`, from which training starts, have the device and data type of the networks.
     """
 
-    def __init__(self, name: str, form: Form, prompt: Tensor, seed: int) -> None:
-        self.form, self.networks = form, nn.ModuleDict()
+    def __init__(self, name: Literal["none", "mlp", "lstm"], adapter: Adapter, start: Tensor, seed: int) -> None:
+        self.adapter = adapter
+        self.networks: dict[str, _Mlp | _Lstm] = {}
         if name == "none":
             return
-        widths = {part: form.shapes[part][-1] for part in form.soft_parts if math.prod(form.shapes.get(part, (0,)))}
+        shapes = adapter.shapes
+        widths = {part: shapes[part][-1] for part in adapter.soft_token_parts if math.prod(shapes.get(part, (0,)))}
         if not widths:
-            raise InputError(
-                "a reparameterization is of soft tokens, and this form or template has none; leave it out."
-            )
+            raise InputError(f"reparameterization={name!r} needs soft tokens, but there are none; leave it out.")
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(generator_of(seed, "reparameterization").initial_seed())
-            self.networks.update({part: NETWORKS[name](width) for part, width in widths.items()})
+            torch.manual_seed(generator_for(seed, "reparameterization").initial_seed())
+            self.networks = {part: NETWORKS[name](width) for part, width in widths.items()}
         for network in self.networks.values():
-            nn.init.zeros_(network.out.weight)  # pyright: ignore
-            nn.init.zeros_(network.out.bias)  # pyright: ignore
-        self.networks.to(prompt)
+            for zero in network.out.parameters():
+                nn.init.zeros_(zero)
+            network.to(start)
 
-    def start(self) -> State:
-        """Weights of the networks, to be learned beside the rest."""
-        return {f"{OWN}{name}": weight.detach().clone() for name, weight in self.networks.named_parameters()}
+    def start(self) -> dict[str, Tensor]:
+        """Weights of the networks, learned beside the init."""
+        networks = nn.ModuleDict(self.networks)
+        return {f"{PREFIX}{name}": weight.detach().clone() for name, weight in networks.named_parameters()}
 
-    def rates(self, lr: float) -> dict[str, float]:
-        """Learning rate of each weight, where soft tokens have `lr`.
-
-        A step of a weight moves what comes out by as much as there are numbers coming in.
-        """
+    def learning_rates(self, lr: float) -> dict[str, float]:
+        """Learning rate of each weight: a step changes the output in proportion to the number of its inputs."""
         return {name: lr / weight.shape[-1] for name, weight in self.start().items()}
 
-    def folded(self, state: State) -> State:
-        """The state without the networks: its "prompt" is what they make of that one."""
+    def folded(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors without the networks, whose output becomes the adapter."""
         if not self.networks:
-            return state
-        parts = {name: part[0] for name, part in self.form.parted(state["prompt"][None]).items()}
-        for name, network in self.networks.items():
-            first = f"{OWN}{name}."
-            weights = {key.removeprefix(first): tensor for key, tensor in state.items() if key.startswith(first)}
-            parts[name] = parts[name] + functional_call(network, weights, (parts[name],))
-        rest = {name: tensor for name, tensor in state.items() if not name.startswith(OWN)}
-        return {**rest, "prompt": self.form.joined(parts)}
+            return dict(tensors)
+        parts = {name: part[0] for name, part in split(self.adapter, tensors["adapter"][None]).items()}
+        for part, network in self.networks.items():
+            weights = {name: tensors[f"{PREFIX}{part}.{name}"] for name, _ in network.named_parameters()}
+            parts[part] = parts[part] + functional_call(network, weights, (parts[part],))
+        rest = {name: tensor for name, tensor in tensors.items() if not name.startswith(PREFIX)}
+        return {**rest, "adapter": join(self.adapter, parts)}
 
-    def pulled_back(self, gradients: State, state: State) -> State:
-        """Gradients with respect to a folded state, as those with respect to what it was folded from."""
+    def unfolded_gradients(self, gradients: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Gradients with respect to the tensors, from gradients with respect to the folded ones."""
         if not self.networks:
-            return gradients
-        learned = [name for name in state if name == "prompt" or name.startswith(OWN)]
-        found = torch.autograd.grad(
-            self.folded(state)["prompt"], [state[name] for name in learned], gradients["prompt"]
-        )
-        return gradients | dict(zip(learned, found, strict=True))
+            return dict(gradients)
+        learned = {name: t for name, t in tensors.items() if name == "adapter" or name.startswith(PREFIX)}
+        adapter, gradient = self.folded(tensors)["adapter"], gradients["adapter"]
+        unfolded = torch.autograd.grad(adapter, list(learned.values()), gradient)
+        return {**gradients, **dict(zip(learned, unfolded, strict=True))}

@@ -1,51 +1,39 @@
-"""Trackers of experiments, by name, through Accelerate."""
-
-from __future__ import annotations
+"""Experiment trackers by name, through Accelerate."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from episodes import InputError
-from episodes.errors import listing
+from episodes.errors import require_choice
 
 Report = Callable[[dict[str, Any], int], None]
-"""Takes the numbers of a step, and the step."""
+"""Receives the numbers of a step, and the step."""
 
 
-def silent(entry: dict[str, Any], step: int) -> None:
-    """Report to nobody."""
+def no_report(entry: dict[str, Any], step: int) -> None:
+    """Report to no tracker."""
 
 
 def require_tracker(name: str | None) -> None:
-    """Refuse a tracker that cannot be had, before the work begins.
-
-    Raises:
-        InputError: Accelerate knows no such tracker.
-        ImportError: it is not installed.
-    """
+    """Check, before the work begins, that Accelerate knows a tracker (InputError) and it is installed (ImportError)."""
     if name is None:
         return
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
-    if name not in LOGGER_TYPE_TO_CLASS:
-        raise InputError(f"tracker {name!r} is not known to Accelerate; known: {listing(LOGGER_TYPE_TO_CLASS)}.")
+    require_choice("log_with", name, LOGGER_TYPE_TO_CLASS)
     if name not in [str(tracker) for tracker in get_available_trackers()]:
-        raise ImportError(f"tracker {name!r} is not installed: pip install {name}")
+        raise ImportError(f"log_with={name!r} is not installed: pip install {name}")
 
 
 @contextmanager
 def tracked(name: str | None, folder: Path, settings: Mapping[str, Any]) -> Iterator[Report]:
-    """A run of the project "metawarp" that a tracker is told of, by the main process.
+    """A run of the project "metawarp" in a tracker, with the settings that are numbers, strings or booleans.
 
-    Args:
-        name: of the tracker; None for none.
-        folder: where one that writes files puts them, into a folder "metawarp".
-        settings: of the run; numbers, texts and truth values are told to the tracker.
+    The main process reports to it. A tracker that writes files makes a folder "metawarp" in the given one.
     """
     if name is None:
-        yield silent
+        yield no_report
         return
     from accelerate import Accelerator
 
@@ -55,5 +43,5 @@ def tracked(name: str | None, folder: Path, settings: Mapping[str, Any]) -> Iter
     try:
         yield accelerator.log
     finally:
-        for tracker in accelerator.trackers:  # `end_training` would part the processes, too
+        for tracker in accelerator.trackers:  # `end_training` would also disconnect the processes
             tracker.finish()

@@ -1,0 +1,1 @@
+"""Studies with a script of their own: engines, data types, latency, ranking of inits."""

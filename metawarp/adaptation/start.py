@@ -1,0 +1,78 @@
+"""The one conversion from the parameters of an init to those of tasks, and the losses of tasks."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from metawarp.config import Group
+from metawarp.parameters import InitParameters, TaskParameters
+from metawarp.texts.task_batch import LabelledTexts, TaskBatch
+from metawarp.warp import Warp
+
+
+def start(
+    warp: Warp, init: InitParameters, tasks: TaskBatch, updates: Sequence[Group] = ()
+) -> tuple[TaskParameters, Tensor | None]:
+    """The parameters of T tasks before any inner step, and the features of their support texts if they were read.
+
+    Gradients flow back to the init. The parameters in `updates` can be differentiated even if the init is not learned.
+    """
+    parameters = shared_parameters(init)
+    if "adapter" in updates:
+        adapter = parameters.adapter.expand(len(tasks), *parameters.adapter.shape[1:]).clone()
+        parameters = replace(parameters, adapter=_differentiable(adapter))
+    verbalizer = warp.verbalizer
+    support = read_texts(warp, parameters, tasks.support) if verbalizer.uses_support and len(tasks.support) else None
+    names = warp.read_names(parameters, tasks.names) if verbalizer.uses_names and len(tasks.names) else None
+    embeddings = verbalizer.class_embeddings(init, tasks, names, support)
+    # Embeddings of classes that a task lacks have no effect, but the second derivative of a norm at zero is NaN.
+    embeddings = embeddings.where(tasks.class_mask[..., None], torch.ones_like(embeddings))
+    if "class_embeddings" in updates:
+        embeddings = _differentiable(embeddings)
+    return replace(parameters, class_embeddings=embeddings), support
+
+
+def shared_parameters(init: InitParameters) -> TaskParameters:
+    """The parameters that all tasks start with; class embeddings (1, 0, 0) are still missing."""
+    return TaskParameters(
+        adapter=init.adapter[None],
+        class_embeddings=init.adapter.new_zeros(1, 0, 0),
+        scale=init.log_scale.exp()[None],
+        read_out_weights=None if init.read_out_logits is None else init.read_out_logits.softmax(0),
+    )
+
+
+def read_texts(warp: Warp, parameters: TaskParameters, texts: LabelledTexts) -> Tensor:
+    """Features (B, d) of B texts under the parameters of their tasks."""
+    assert texts.batch is not None
+    return warp.read(parameters, texts.batch, texts.task)
+
+
+def logits_of(
+    warp: Warp, parameters: TaskParameters, features: Tensor, texts: LabelledTexts, tasks: TaskBatch
+) -> Tensor:
+    """Logits (B, C) of B texts under the class embeddings of their tasks; -inf at classes that a task lacks."""
+    scale = parameters.scale.expand(len(tasks))[texts.task, None]
+    logits = warp.verbalizer.logits(features, parameters.class_embeddings[texts.task], scale)
+    return logits.masked_fill(~tasks.class_mask[texts.task], float("-inf"))
+
+
+def losses_of(
+    warp: Warp, parameters: TaskParameters, features: Tensor, texts: LabelledTexts, tasks: TaskBatch
+) -> Tensor:
+    """Mean cross-entropy (T,) of each task; 0 for a task without texts."""
+    losses = cross_entropy(logits_of(warp, parameters, features, texts, tasks), texts.label, reduction="none")
+    return mean_per_task(losses, texts.task, len(tasks))
+
+
+def mean_per_task(values: Tensor, task: Tensor, n_tasks: int) -> Tensor:
+    """Mean (T,) of the values (B,) of each task; 0 for a task without values."""
+    counts = torch.bincount(task, minlength=n_tasks).clamp(min=1)
+    return values.new_zeros(n_tasks).index_add(0, task, values) / counts
+
+
+def _differentiable(value: Tensor) -> Tensor:
+    return value if value.requires_grad else value.detach().requires_grad_()

@@ -1,0 +1,75 @@
+"""Adapters that are weights inside the layers: forward passes in which each task has weights of its own."""
+
+import copy
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from metawarp.adapters.adapter import AdapterContext, Parts, insert_soft_tokens
+from metawarp.texts.encoded_batch import EncodedBatch
+
+
+def at_or_above(name: str, layer: int) -> bool:
+    """Whether a weight belongs to a layer from `layer` on, or to no layer in particular."""
+    number = re.search(r"\blayers?\.([0-9]+)\.", name)
+    return number is None or int(number[1]) >= layer
+
+
+def soft_token_shape(context: AdapterContext) -> dict[str, tuple[int, ...]]:
+    """Shape of the part "prompt", if the template has soft tokens."""
+    return {"prompt": (context.n_soft_tokens, context.width)} if context.n_soft_tokens else {}
+
+
+def soft_token_start(context: AdapterContext, soft_tokens: Tensor) -> Parts:
+    """Start of the part "prompt", if the template has soft tokens."""
+    return {"prompt": context.soft_tokens_at(context.layer, soft_tokens)} if context.n_soft_tokens else {}
+
+
+def hidden_states_with_weights(
+    context: AdapterContext, encoder: nn.Module, parts: Parts, batch: EncodedBatch, task: Tensor, head_at: Tensor | None
+) -> Tensor:
+    """Hidden states as `Adapter.hidden_states` returns them, one task after the other.
+
+    The parts are soft tokens "prompt", if there are some, and weights of `encoder` by name. The encoder is computed
+    like the backbone's model.
+    """
+    some_part = next(iter(parts.values()))
+    n_tasks, entering = len(some_part), context.entering(batch, some_part.dtype)
+    if "prompt" in parts:
+        entering = insert_soft_tokens(parts["prompt"], entering, batch, task)
+    weights = {name: part.to(context.backbone.dtype) for name, part in parts.items() if name != "prompt"}
+
+    def run(index: int, entering: Tensor, mask: Tensor, head_at: Tensor | None) -> Tensor:
+        model = with_weights(encoder, {name: weight[index] for name, weight in weights.items()})
+        return replace(context.backbone, model=model).hidden_states(entering, mask, context.layer, head_at=head_at)
+
+    if n_tasks == 1:
+        return run(0, entering, batch.attention_mask, head_at)
+    rows = [torch.where(task == index)[0] for index in range(n_tasks)]
+    hidden = [
+        run(index, entering[own], batch.attention_mask[own], None if head_at is None else head_at[own])
+        for index, own in enumerate(rows)
+        if len(own)
+    ]
+    return torch.cat(hidden)[torch.argsort(torch.cat(rows))]
+
+
+def with_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of a module that shares its parts but has some other weights; the original is not changed.
+
+    `torch.func.functional_call` puts the weights into the module itself during a call, which other threads would see.
+    """
+    copies: dict[int, nn.Module] = {}
+
+    def copied(part: nn.Module, prefix: str) -> nn.Module:
+        if id(part) not in copies:
+            copies[id(part)] = new = copy.copy(part)
+            own = {name: weights.get(prefix + name, weight) for name, weight in part._parameters.items()}
+            children = {name: child and copied(child, f"{prefix}{name}.") for name, child in part._modules.items()}
+            new.__dict__.update(_parameters=own, _modules=children)
+        return copies[id(part)]
+
+    return copied(module, "")

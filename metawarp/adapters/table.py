@@ -1,0 +1,40 @@
+"""The adapters by name."""
+
+from dataclasses import replace
+
+from episodes import InputError
+from metawarp.adapters.adapter import Adapter, AdapterContext
+from metawarp.adapters.deep_prompt import DeepPrompt
+from metawarp.adapters.lora import Lora
+from metawarp.adapters.prefix import Prefix
+from metawarp.adapters.prompt import Prompt
+from metawarp.adapters.prompt_pool import PromptPool
+from metawarp.adapters.weights import Weights
+from metawarp.config import AdapterName
+
+ADAPTERS: dict[AdapterName, type[Adapter]] = {
+    "prompt": Prompt,
+    "deep_prompt": DeepPrompt,
+    "prefix": Prefix,
+    "prompt_pool": PromptPool,
+    "lora": Lora,
+    "weights": Weights,
+}
+"""A new adapter is one more entry here, and its name in `AdapterName`."""
+
+DEFAULT_SIZE = 8
+"""Rank or number of prompts if the config gives no `adapter_size`."""
+
+
+def create_adapter(name: AdapterName, size: int | None, context: AdapterContext) -> Adapter:
+    """The adapter of a name and size (the `adapter_size` of a config), bound to a model whose own size is not set.
+
+    Raises:
+        InputError: a size for an adapter without one, a size below 1, or what the adapter itself refuses.
+    """
+    adapter, meaning = ADAPTERS[name], ADAPTERS[name].size_meaning
+    if size is not None and meaning is None:
+        raise InputError(f"adapter_size={size} has no meaning for adapter={name!r}; leave it out.")
+    if size is not None and size < 1:
+        raise InputError(f"adapter_size={size} must be at least 1: it is the {meaning}.")
+    return adapter(replace(context, size=None if meaning is None else size or DEFAULT_SIZE))

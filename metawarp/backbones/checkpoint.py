@@ -1,0 +1,156 @@
+"""Loading a checkpoint from the package that carries it, a folder, or the Hub: model, tokenizer and family."""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from episodes import InputError
+from episodes.errors import first_line, listing
+from episodes.hub import hub_refusal
+from metawarp.backbones.architectures import ARCHITECTURES
+from metawarp.backbones.family import Family, Head, LastLayer
+from metawarp.backbones.minilm import minilm_folder
+
+logger = logging.getLogger(__name__)
+
+_NEVER_READ = ("pooler.", "decoder.", "vocab_projector.", "predictions.bias", "generator_lm_head.", "lm_head.bias")
+"""Parts of weight names that no feature depends on; a checkpoint may lack them."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model with its heads and its tokenizer; the attributes are those of `Backbone`."""
+
+    model: Any
+    tokenizer: Any
+    family: Family
+    masked_lm_head: Head | None
+    discriminator_head: Head | None
+    last_layer: LastLayer | None
+    fingerprint: str
+    source: str
+
+
+def load_checkpoint(name: str, dtype: torch.dtype, device: torch.device) -> Checkpoint:
+    """Load and freeze a model; see `Backbone.load`."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    source = minilm_folder() if name == "minilm" else name
+    refusal = None if Path(source).is_dir() else hub_refusal("model", source)
+    local = Path(source).is_dir() or refusal is not None  # the local cache may have what the Hub does not provide
+    try:
+        config = AutoConfig.from_pretrained(source, local_files_only=local)
+        family = _family_of(config, name)
+        tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, local_files_only=local)
+        _require_matching_tokenizer(config, tokenizer, name)
+        with _quiet_transformers():
+            whole = _load(name, source, config, family, tokenizer, local)
+    except (InputError, ImportError):
+        raise
+    except Exception as error:  # whatever transformers raises for damaged files: KeyError, RuntimeError, …
+        raise InputError(_loading_failure(name, refusal, error)) from error
+    whole.model.to(device=device, dtype=dtype).eval().requires_grad_(False)
+    return replace(whole, model=whole.model.base_model)  # the heads are separate
+
+
+def _load(name: str, source: str, config: Any, family: Family, tokenizer: Any, local: bool) -> Checkpoint:
+    from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForPreTraining
+
+    announced = config.architectures or ()
+    masked_lm = any(kind.endswith(family.masked_lm_classes) for kind in announced)
+    discriminates = not masked_lm and any(kind.endswith(family.discriminator_classes) for kind in announced)
+    auto = AutoModelForMaskedLM if masked_lm else AutoModelForPreTraining if discriminates else AutoModel
+    # The checkpoint's own dtype first, so that the fingerprint is that of the file, not of a cast.
+    options = {"dtype": "auto", "output_loading_info": True, "local_files_only": local}
+    model, report = auto.from_pretrained(source, config=config, **options)
+    head = {key for key in model.state_dict() if not key.startswith(f"{model.base_model_prefix}.") and _is_read(key)}
+    under_another_name = any(map(_is_read, report["unexpected_keys"]))
+    if (masked_lm or discriminates) and head <= set(report["missing_keys"]) and not under_another_name:
+        # Sentence encoders that were made from a masked language model often still have its config.
+        logger.info("the config of %r announces a head, but its weights have none: it is read as an encoder", source)
+        masked_lm = discriminates = False
+        model, report = AutoModel.from_pretrained(source, config=config, **options)
+    last_layer, unannounced = None, None if masked_lm else family.unannounced_head
+    if unannounced and (with_head := unannounced.config(config, report["unexpected_keys"])) is not None:
+        model, report = AutoModelForMaskedLM.from_pretrained(source, config=with_head, **options)
+        masked_lm, last_layer = True, unannounced.finish(model, config)
+    missing = set(report["missing_keys"])
+    if needed := sorted(filter(_is_read, missing)):
+        raise InputError(
+            f"The weights of backbone {name!r} are incomplete: its config announces {listing(needed, 3)}, "
+            "which transformers would fill with random numbers."
+        )
+    masked_lm_head = family.masked_lm_head(model) if masked_lm else None
+    discriminator_head = getattr(model, family.discriminator_head) if discriminates else None
+    heads = masked_lm_head, discriminator_head, last_layer
+    return Checkpoint(model, tokenizer, family, *heads, _fingerprint(model, missing), source)
+
+
+def _fingerprint(model: Any, missing: set[str]) -> str:
+    """Sha256 over the names and bytes of all weights (16 hexadecimal digits), independent of the source."""
+    digest = hashlib.sha256()
+    for key, tensor in sorted(model.state_dict().items()):
+        if key not in missing:  # a pooler that the file lacks is random, and different every time
+            digest.update(key.encode())
+            digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def _require_matching_tokenizer(config: Any, tokenizer: Any, name: str) -> None:
+    if tokenizer.mask_token_id is None:
+        raise InputError(f"Backbone {name!r} has no mask token; use a masked language model.")
+    if len(tokenizer) < config.vocab_size / 2:  # transformers makes an empty one if the files are missing
+        raise InputError(
+            f"The tokenizer of backbone {name!r} knows {len(tokenizer)} tokens and the model {config.vocab_size}; "
+            "its files are missing or belong to another model."
+        )
+
+
+def _family_of(config: Any, name: str) -> Family:
+    from transformers.models.auto import modeling_auto as auto
+
+    kind = config.model_type
+    if kind in ARCHITECTURES:
+        return ARCHITECTURES[kind].family
+    reason = "which metawarp does not support"
+    if config.is_encoder_decoder:
+        reason = "an encoder-decoder, whose encoder was trained to be read by its decoder only"
+    elif kind in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        reason = "a decoder, in which no token sees the tokens after it"
+    raise InputError(f"Backbone {name!r} is of type {kind!r}, {reason}; use one of {', '.join(sorted(ARCHITECTURES))}.")
+
+
+def _is_read(key: str) -> bool:
+    return not any(part in key for part in _NEVER_READ)
+
+
+def _loading_failure(name: str, refusal: str | None, error: Exception) -> str:
+    if refusal is not None:
+        return (
+            f"Backbone {name!r} is not a folder, and {refusal}; without a network, "
+            'use "minilm" or a folder with config.json, weights and tokenizer.'
+        )
+    kind, place = ("The backbone folder", "") if Path(name).is_dir() else ("Backbone", " from the Hub")
+    return f"{kind} {name!r} could not be loaded{place}: {first_line(error)}"
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Silence the progress bar, and the report of unused weights: heads for other tasks are expected."""
+    from transformers.utils import logging
+
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()

@@ -1,1 +1,0 @@
-"""Tables of contenders over corpora and settings from one plan, cell by cell, and their report."""

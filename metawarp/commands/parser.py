@@ -1,0 +1,79 @@
+"""Parsers of commands: their options come from the arguments and docstrings of the functions that do the work."""
+
+import re
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping
+from inspect import Parameter, signature
+from typing import Any, NoReturn
+
+from docstring_parser import parse
+from jsonargparse import ArgumentParser
+
+
+class Parser(ArgumentParser):
+    """A parser that refuses input in one line, with exit code 2."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(print_config="--print-config", **settings)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print one line on stderr and exit."""
+        program, message = self.prog.replace(" [options]", ""), " ".join(message.split())
+        if missing := re.search(r"are required: ([a-z]+)\.", message):
+            # The arguments of a subcommand are called train.corpus there, and typed --corpus.
+            program, message = f"metawarp {missing[1]}", message.replace(f" {missing[1]}.", " --")
+        fail(f"{message} (see {program} --help)")
+
+
+def command_parser(description: str) -> Parser:
+    """A parser whose options can also be read from a YAML file."""
+    parser = Parser(description=description)
+    parser.add_argument("--config", action="config", help="YAML file with options")
+    return parser
+
+
+def add_options(
+    parser: Parser,
+    source: Callable[..., object],
+    only: Collection[str] | None = None,
+    *,
+    prefix: str = "",
+    skip: Collection[str] = (),
+    types: Mapping[str, Any] | None = None,
+    helps: Mapping[str, str] | None = None,
+) -> None:
+    """Add an option for each argument of a function or dataclass, with its type, default and docstring.
+
+    `only` and `skip` choose among the arguments. The names of the options begin with the prefix, such as "training.".
+    Types and help texts by name replace those of the arguments.
+    """
+    phrases = {p.arg_name: " ".join((p.description or "").split()) for p in parse(source.__doc__ or "").params}
+    phrases |= dict(helps or {})
+    for name, parameter in signature(source).parameters.items():
+        if name in skip or (only is not None and name not in only):
+            continue
+        flag, kind = "--" + f"{prefix}{name}".replace("_", "-"), (types or {}).get(name, parameter.annotation)
+        if parameter.default is Parameter.empty:
+            parser.add_argument(flag, type=kind, required=True, help=phrases[name])
+        elif parameter.default is False:
+            parser.add_argument(flag, action="store_true", help=phrases[name])
+        else:
+            parser.add_argument(flag, type=kind, default=parameter.default, help=phrases[name])
+
+
+def with_flags(message: str, option_names: Iterable[str]) -> str:
+    """An error message with the flags of the arguments that it names as `name=value`.
+
+    The option names are those of the command, such as "n_way" and "training.lr".
+    """
+    names = list(option_names)
+    mentioned = dict.fromkeys(re.findall(r"\b([a-z_]+(?:\.[a-z_]+)*)=", message))
+    options = [name for argument in mentioned for name in names if f".{name}".endswith(f".{argument}")]
+    flags = ", ".join("--" + name.replace("_", "-") for name in dict.fromkeys(options))
+    return f"{message} (flags: {flags})" if flags else message
+
+
+def fail(message: str, code: int = 2) -> NoReturn:
+    """Print one line on stderr and exit."""
+    print(f"metawarp: error: {message}", file=sys.stderr)
+    raise SystemExit(code)

@@ -1,0 +1,156 @@
+"""Settings of the model and of the inner loop. Choices are `Literal` types and are checked when a config is created."""
+
+import math
+import re
+from dataclasses import dataclass, replace
+from typing import Literal, Self, get_args, get_origin, get_type_hints
+
+from episodes import InputError
+from episodes.errors import require_choice
+from metawarp.texts.template import Template
+
+AdapterName = Literal["prompt", "deep_prompt", "prefix", "prompt_pool", "lora", "weights"]
+VerbalizerName = Literal["names", "support", "mix", "regression", "replaced_token"]
+Group = Literal["adapter", "class_embeddings"]
+"""Parameters of a task that the inner loop can update."""
+
+GROUPS: tuple[Group, ...] = get_args(Group)
+
+NEED_MASK = {"mask", "debiased_mask", "replaced_token"}
+"""Read-outs that need [MASK] in the template."""
+
+_FEATURE = re.compile(r"mask|debiased_mask|mean|text(-[1-9][0-9]*)?")
+
+
+@dataclass(frozen=True)
+class WarpConfig:
+    """Settings of a WARP model.
+
+    Args:
+        template: what surrounds a text; see `Template`.
+        read_out: features f(x) that are read of a text, one or several with + between: "mask", the feature at [MASK]
+            (WARP); "debiased_mask", the same minus the feature of the template without a text; "mean", the mean of the
+            text's hidden states under the prompt; "text", the mean without template and prompt, which is the backbone's
+            sentence embedding; "text-1", "text-2", …, the same so many layers below the last. Several features are
+            concatenated with learned weights. "replaced_token", alone: a discriminator's score of each class.
+        verbalizer: how class embeddings are computed: from the "names" of the classes; as means of the "support"
+            features; as a "mix" w·name + (1 - w)·mean whose w falls with the number of shots; by "regression", a
+            logistic regression on support texts and names; or for the read-out "replaced_token".
+        name_source: how a class name becomes a feature: read through the same "template" as the texts, or as the mean
+            of its word "embeddings" (needs read_out="mask" with a masked-LM head, or "replaced_token").
+        prompt_start: what soft tokens start from: "mask", the embedding of [MASK] (WARP); random words of the
+            "vocabulary"; or "normal" noise.
+        adapter: parameters that each task owns inside the encoder: "prompt", soft tokens (WARP); "deep_prompt", soft
+            tokens before every layer; "prefix", keys and values in every layer; "prompt_pool", several prompts that
+            each text mixes; "lora", low-rank updates of the attention; "weights", all weights of the layers.
+        adapter_size: rank of "lora", or number of prompts of "prompt_pool"; None: 8. Other adapters have no size.
+        adapter_layer: index of the first layer that the adapter changes. The output of the layers below is computed
+            once per text; there, only text and words of the template are seen. 0 is WARP.
+        max_length: largest number of tokens of an input, template included; longer texts are truncated.
+        stride: 0, or the distance in tokens between the windows that a longer text is read in; the features of a text
+            are then the means over its windows.
+    """
+
+    template: str = "{prompt:8} {text} {prompt:4} {mask}"
+    read_out: str = "text+text-2+mean+mask"
+    verbalizer: VerbalizerName = "regression"
+    name_source: Literal["template", "embeddings"] = "template"
+    prompt_start: Literal["mask", "vocabulary", "normal"] = "mask"
+    adapter: AdapterName = "prompt"
+    adapter_size: int | None = None
+    adapter_layer: int = 0
+    max_length: int = 128
+    stride: int = 0
+
+    def __post_init__(self) -> None:
+        require_choices(self)
+        features = self.features
+        known = len(set(features)) == len(features) and all(_FEATURE.fullmatch(name) for name in features)
+        if not known and self.read_out != "replaced_token":
+            raise InputError(
+                f"read_out={self.read_out!r} must be one or several of mask, debiased_mask, mean, text, text-1, … "
+                "with + between, each once; or replaced_token."
+            )
+        if (self.read_out == "replaced_token") != (self.verbalizer == "replaced_token"):
+            raise InputError(
+                "read_out='replaced_token' and verbalizer='replaced_token' belong together; "
+                f"got read_out={self.read_out!r} and verbalizer={self.verbalizer!r}."
+            )
+        if NEED_MASK & set(features) and not Template(self.template).has_mask:
+            raise InputError(
+                f"read_out={self.read_out!r} needs {{mask}} in the template; got template={self.template!r}. "
+                "Add {mask}, or use read_out='mean'."
+            )
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the P features of the read-out."""
+        return tuple(self.read_out.split("+"))
+
+    @property
+    def text_features(self) -> tuple[str, ...]:
+        """Names of the features of the bare text."""
+        return tuple(name for name in self.features if name.startswith("text"))
+
+
+@dataclass(frozen=True)
+class InnerLoop:
+    """How a task is adapted by gradient steps.
+
+    Args:
+        inner_steps: number S of gradient steps on the support set; 0 leaves adapter and class embeddings as they start.
+        updates: parameters that the steps update.
+    """
+
+    inner_steps: int = 0
+    updates: tuple[Group, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.inner_steps < 0:
+            raise InputError(f"inner_steps={self.inner_steps} must be at least 0.")
+        unknown = sorted(set(self.updates) - set(GROUPS))
+        if unknown or (self.inner_steps and not self.updates):
+            raise InputError(f"updates={list(self.updates)} must be one or both of {list(GROUPS)}.")
+
+    @property
+    def moving(self) -> tuple[Group, ...]:
+        """The parameters that are updated: none without steps."""
+        return self.updates if self.inner_steps else ()
+
+    def with_steps(self, inner_steps: int | None) -> Self:
+        """The same inner loop with another number of steps; None: its own number."""
+        if inner_steps is None:
+            return self
+        return replace(self, inner_steps=inner_steps, updates=self.updates if inner_steps else ())
+
+
+@dataclass(frozen=True)
+class InnerLearningRates:
+    """Inner learning rates that meta-training starts from.
+
+    Args:
+        adapter: learning rate of the adapter.
+        class_embeddings: learning rate of the class embeddings.
+        learned: whether they are meta-learned for each group and step (Meta-SGD, LSLR), or stay as they are (MAML).
+    """
+
+    adapter: float = 0.1
+    class_embeddings: float = 0.1
+    learned: bool = True
+
+    def __post_init__(self) -> None:
+        for group in GROUPS:
+            require_positive(f"inner_lr.{group}", getattr(self, group))
+
+
+def require_choices(config: object) -> None:
+    """Check every field of a dataclass whose type is a `Literal`; InputError for a value that is not allowed."""
+    for name, hint in get_type_hints(type(config)).items():
+        if get_origin(hint) is Literal:
+            require_choice(name, getattr(config, name), get_args(hint))
+
+
+def require_positive(name: str, value: float, *, or_zero: bool = False) -> None:
+    """Check that a number is finite and positive; InputError if it is not."""
+    if not (math.isfinite(value) and (value > 0 or (or_zero and value == 0))):
+        raise InputError(f"{name}={value} must be a positive number{' or 0' if or_zero else ''}.")

@@ -1,0 +1,43 @@
+"""SetFit as a baseline: the encoder itself is fine-tuned for each episode, with the library's default settings.
+
+References:
+    Tunstall et al. (2022), "Efficient Few-Shot Learning Without Prompts".
+"""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from episodes import Episode
+from episodes.errors import first_line
+from metawarp.backbones.backbone import Backbone
+from metawarp.evaluation.sentence_baselines import for_all_classes
+
+
+def setfit(backbone: Backbone, seed: int, episodes: Sequence[Episode]) -> Iterator[np.ndarray]:
+    """Probabilities of a SetFit model trained on each episode, whose backbone is read again from its source."""
+    library = require_setfit()
+    for episode in episodes:
+        model = library.SetFitModel.from_pretrained(backbone.source)
+        rows = {"text": list(episode.support_texts), "label": episode.support_labels.tolist()}
+        with tempfile.TemporaryDirectory() as folder:
+            settings = library.TrainingArguments(
+                output_dir=folder, seed=seed, save_strategy="no", report_to="none", show_progress_bar=False
+            )
+            library.Trainer(model, args=settings, train_dataset=Dataset.from_dict(rows)).train()
+        probabilities = model.predict_proba(list(episode.query_texts), as_numpy=True, show_progress_bar=False)
+        yield for_all_classes(episode, np.asarray(probabilities))
+
+
+def require_setfit() -> Any:
+    """The module `setfit`; an ImportError with the command that installs it if it cannot be imported."""
+    try:
+        return import_module("setfit")
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError) and error.name == "setfit"
+        reason = "needs an extra" if missing else f"could not be imported ({first_line(error)})"
+        raise ImportError(f'The baseline "setfit" {reason}: pip install "metawarp[setfit]"') from error

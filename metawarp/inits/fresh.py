@@ -1,0 +1,51 @@
+"""The numbers that a fresh init holds, before anything is learned."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from metawarp.adapters.adapter import join
+from metawarp.config import InnerLearningRates, InnerLoop
+from metawarp.parameters import LEARNING_RATES, InitParameters, init_shapes
+from metawarp.randomness import generator_for
+from metawarp.warp import Warp
+
+TEXT_LOGIT = 0.5
+"""Start of the read-out logit of "text"; the others start at 0. Of four features it then has the weight 0.35: features
+that do not depend on the prompt start with more than half of the weight, the others with enough for a gradient."""
+
+
+def fresh_parameters(
+    warp: Warp, inner: InnerLoop, rates: InnerLearningRates, seed: int, use_words: bool
+) -> InitParameters:
+    """The parameters of an init that nothing was learned by; the arguments are those of `Init.start`."""
+    logs = {LEARNING_RATES[group]: math.log(getattr(rates, group)) for group in inner.moving}
+    values = {**warp.verbalizer.scalars, **logs}
+    shapes = init_shapes(warp.config, inner, warp.verbalizer.scalars)
+    tensors = {name: torch.full(shape, values.get(name, 0.0)) for name, shape in shapes.items()}
+    if "read_out_logits" in tensors:
+        is_text = [feature == "text" for feature in warp.config.features]
+        tensors["read_out_logits"][torch.tensor(is_text)] = TEXT_LOGIT
+    return InitParameters(adapter=_fresh_adapter(warp, seed, use_words), **tensors)
+
+
+def _fresh_adapter(warp: Warp, seed: int, use_words: bool) -> Tensor:
+    """Start of the adapter: soft tokens from the template's words, and from the configured start elsewhere."""
+    backbone, words = warp.backbone, warp.encoder.prompt_words
+    embeddings = backbone.word_embeddings.float().cpu()
+    generator = generator_for(seed, "prompt")
+    size = (len(words), backbone.embedding_size)
+    if warp.config.prompt_start == "normal":
+        # As wide as the model's own embeddings, so that layer norm sees nothing unusual.
+        soft_tokens = torch.randn(size, generator=generator) * embeddings.std()
+    elif warp.config.prompt_start == "vocabulary":
+        soft_tokens = embeddings[torch.randint(len(embeddings), size[:1], generator=generator)]
+    else:
+        soft_tokens = embeddings[backbone.tokenizer.mask_token_id].expand(size).clone()
+    for row, word in enumerate(words if use_words else ()):
+        if word is not None:
+            soft_tokens[row] = embeddings[word]
+    # The purpose of the second generator is part of its seed, and so of every published init: it stays "form".
+    parts = warp.adapter.start(soft_tokens.to(backbone.device), generator_for(seed, "form"))
+    return join(warp.adapter, parts).cpu()

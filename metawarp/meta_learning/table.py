@@ -1,0 +1,45 @@
+"""The methods of meta-learning by name."""
+
+from typing import Literal
+
+from episodes import InputError
+from episodes.errors import require_choice
+from metawarp.config import GROUPS, InnerLoop
+from metawarp.meta_learning.maml import Maml
+from metawarp.meta_learning.meta_gradient import Method
+from metawarp.meta_learning.multitask import Multitask
+from metawarp.meta_learning.reptile import Reptile
+
+MethodName = Literal["maml", "fomaml", "reptile", "anil", "prototypical", "multitask"]
+
+METHODS: dict[MethodName, Method] = {
+    "maml": Maml(InnerLoop(3, GROUPS)),
+    "fomaml": Maml(InnerLoop(3, GROUPS), order=1),
+    "reptile": Reptile(InnerLoop(4, GROUPS)),
+    "anil": Maml(InnerLoop(5, ("class_embeddings",))),
+    "prototypical": Maml(InnerLoop(), min_inner_steps=0),
+    "multitask": Multitask(InnerLoop(3, GROUPS)),
+}
+"""A new method is one more entry here, and its name in `MethodName`."""
+
+DEFAULT_METHOD: MethodName = "prototypical"
+
+
+def inner_loop(method: MethodName, inner_steps: int | None = None) -> InnerLoop:
+    """The inner loop of a method, with a number of steps of one's own; None: the method's number.
+
+    Raises:
+        InputError: an unknown method, or a number of steps that the method cannot use.
+    """
+    require_choice("method", method, METHODS)
+    own, least = METHODS[method].inner, METHODS[method].min_inner_steps
+    if inner_steps and not own.updates:
+        raise InputError(
+            f"inner_steps={inner_steps} cannot be used with method={method!r}, which has no inner loop; leave it out."
+        )
+    if inner_steps is not None and 0 <= inner_steps < least:
+        raise InputError(
+            f"inner_steps={inner_steps} is too small for method={method!r}, which learns from its inner steps; use at "
+            f"least {least}, or method='prototypical', which needs none."
+        )
+    return own.with_steps(inner_steps)

@@ -1,1 +1,0 @@
-"""The WARP model: a template, soft tokens, and what is read of a text under them."""

@@ -1,0 +1,106 @@
+"""The learned numbers: what an init holds, and what adapted tasks hold.
+
+Both are frozen dataclasses of tensors. Plain dictionaries appear only at their borders, in optimizers and in files.
+`adaptation.start` is the one conversion from an init to tasks.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from typing import TypeVar
+
+from torch import Tensor
+
+from metawarp.config import Group, InnerLoop, WarpConfig
+
+LEARNING_RATES: dict[Group, str] = {"adapter": "log_adapter_lr", "class_embeddings": "log_class_embedding_lr"}
+"""Field of `InitParameters` with the inner learning rates of each group."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class InitParameters:
+    """What meta-training learns, and what a new task starts from.
+
+    Attributes:
+        adapter: initial value of the adapter, of the adapter's shape: (K, d) soft tokens in the space of the word
+            embeddings for the adapter "prompt"; other adapters may have several parts, which follow each other in one
+            vector.
+        log_scale: (), natural logarithm of the factor between similarity and logit.
+        read_out_logits: (P,), logits of the weights of the P features of the read-out; None for one feature.
+        name_weight: (), m in the weight w = 1 / (1 + K·e^m) of a class name beside K support texts, for the verbalizer
+            "mix"; None for others.
+        log_strength: (), natural logarithm of the strength of the regression (scikit-learn's C), for the verbalizer
+            "regression"; None for others.
+        log_name_count: (), natural logarithm of the number of texts that a class name counts as, for the verbalizer
+            "regression"; None for others.
+        log_adapter_lr: (S,), natural logarithm of the adapter's learning rate at each of the S inner steps; None if the
+            inner loop does not update the adapter.
+        log_class_embedding_lr: (S,), the same for class embeddings.
+        corpus_class_embeddings: (N, d) or (N, d + 1), one class embedding for each of the N meta-training classes; only
+            while the method "multitask" trains, never in a saved init.
+    """
+
+    adapter: Tensor
+    log_scale: Tensor
+    read_out_logits: Tensor | None = None
+    name_weight: Tensor | None = None
+    log_strength: Tensor | None = None
+    log_name_count: Tensor | None = None
+    log_adapter_lr: Tensor | None = None
+    log_class_embedding_lr: Tensor | None = None
+    corpus_class_embeddings: Tensor | None = None
+
+    def inner_lr(self, group: Group, step: int) -> Tensor:
+        """Inner learning rate () of a group of parameters at a step; steps beyond the learned ones use the last."""
+        rates: Tensor = getattr(self, LEARNING_RATES[group])
+        return rates[min(step, len(rates) - 1)].exp()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TaskParameters:
+    """What T adapted tasks hold; with these numbers texts are classified.
+
+    Attributes:
+        adapter: (T, …), the adapter of each task; (1, …) if all tasks share that of the init.
+        class_embeddings: (T, C, d), or (T, C, d + 1) with a bias for the verbalizer "regression"; one for each class,
+            ones beyond the classes of a task.
+        scale: (T,), factor between similarity and logit, divided by the temperature of the task; (1,) before
+            adaptation.
+        read_out_weights: (P,), weights of the P features of the read-out, which sum to 1; None for one feature.
+    """
+
+    adapter: Tensor
+    class_embeddings: Tensor
+    scale: Tensor
+    read_out_weights: Tensor | None = None
+
+
+Parameters = TypeVar("Parameters", InitParameters, TaskParameters)
+
+
+def tensors_of(parameters: InitParameters | TaskParameters) -> dict[str, Tensor]:
+    """The tensors by field name, without those that are None."""
+    return {f.name: tensor for f in fields(parameters) if (tensor := getattr(parameters, f.name)) is not None}
+
+
+def mapped(parameters: Parameters, function: Callable[[Tensor], Tensor]) -> Parameters:
+    """The same kind of parameters with a function applied to every tensor."""
+    return type(parameters)(**{name: function(tensor) for name, tensor in tensors_of(parameters).items()})
+
+
+def init_shapes(config: WarpConfig, inner: InnerLoop, scalars: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """The schema of an init: name and shape of each tensor but "adapter", whose shape depends on the backbone.
+
+    `scalars` are the names of the scalars that the verbalizer learns.
+    """
+    shapes: dict[str, tuple[int, ...]] = {"log_scale": (), **dict.fromkeys(scalars, ())}
+    if len(config.features) > 1:
+        shapes["read_out_logits"] = (len(config.features),)
+    return shapes | {LEARNING_RATES[group]: (inner.inner_steps,) for group in inner.moving}
+
+
+def task_shapes(
+    config: WarpConfig, adapter_shape: tuple[int, ...], n_classes: int, class_embedding_size: int
+) -> dict[str, tuple[int, ...]]:
+    """The schema of one adapted task: name and shape of each tensor."""
+    shapes = {"adapter": (1, *adapter_shape), "class_embeddings": (1, n_classes, class_embedding_size), "scale": (1,)}
+    return shapes | ({"read_out_weights": (len(config.features),)} if len(config.features) > 1 else {})

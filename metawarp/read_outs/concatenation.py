@@ -1,0 +1,97 @@
+"""Features side by side with learned weights: of the bare text, and of the text under the prompt."""
+
+from collections.abc import Callable
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from episodes.errors import InputError
+from metawarp.adapters.adapter import Adapter, n_values
+from metawarp.config import Group, WarpConfig
+from metawarp.parameters import TaskParameters
+from metawarp.read_outs.debiased_mask import debiased_mask
+from metawarp.read_outs.prompted_features import PromptedFeatures
+from metawarp.read_outs.read_out import ReadOut, mean_over_windows, over_windows
+from metawarp.texts.encoded_batch import EncodedBatch
+from metawarp.texts.feature_cache import FeatureCache
+from metawarp.texts.text_embeddings import TextEmbeddings
+from metawarp.texts.text_encoder import TextEncoder
+
+Features = dict[str, Tensor]
+"""Features (B, h) of B texts by name."""
+
+DerivedFeature = Callable[[Features, Callable[[], Features], Tensor], Tensor]
+"""A feature (B, h) that is computed from "mean" and "mask": from these features of B texts, the same of the template
+without a text under the adapter of each of T tasks, (T, h), and the index (B,) of each text's task."""
+
+DERIVED: dict[str, tuple[str, DerivedFeature]] = {"debiased_mask": ("mask", debiased_mask)}
+"""Derived features by name: the feature that each needs, and how it is computed."""
+
+
+@final
+class Concatenation(ReadOut):
+    """P features, each of unit length and scaled by the square root of its weight, one after the other.
+
+    The inner product of two read-outs is then the weighted mean of the cosines of their features.
+
+    Attributes:
+        prompted: reader of the text under the prompt.
+        text: reader of the bare text; None if no feature needs it.
+    """
+
+    def __init__(self, config: WarpConfig, encoder: TextEncoder, adapter: Adapter, cache: FeatureCache | None) -> None:
+        backbone = adapter.context.backbone
+        layers = [backbone.n_layers - int(name.partition("-")[2] or 0) for name in config.text_features]
+        if layers and min(layers) < 1:
+            raise InputError(
+                f"read_out={config.read_out!r} reads below the first layer; backbone {backbone.name!r} has "
+                f"{backbone.n_layers} layers."
+            )
+        self._config, self._encoder, self._adapter = config, encoder, adapter
+        needed = {DERIVED[name][0] if name in DERIVED else name for name in config.features}
+        self.prompted = PromptedFeatures(adapter, needed, cache)
+        self.text = TextEmbeddings(backbone, layers, cache) if layers else None
+        widths = {name: backbone.feature_size if "mask" in name else backbone.hidden_size for name in config.features}
+        self._widths = torch.tensor(list(widths.values()))
+        self._is_last = torch.tensor([not name.startswith("text-") for name in widths])
+
+    @property
+    def depends_on(self) -> tuple[Group, ...]:
+        return ("adapter",) if self.prompted.sizes and n_values(self._adapter) else ()
+
+    @property
+    def feature_size(self) -> int:
+        return int(self._widths.sum())
+
+    @property
+    def in_last_layer(self) -> Tensor:
+        is_last = self._is_last if self._is_last.any() else ~self._is_last
+        return is_last.repeat_interleave(self._widths).to(self._adapter.context.backbone.device)
+
+    def __call__(self, parameters: TaskParameters, batch: EncodedBatch, task: Tensor) -> Tensor:
+        windows, task, text = over_windows(self._encoder, batch, task)
+        values = parameters.adapter
+        embeddings = None if self.text is None else self.text(windows).to(values.dtype)
+        features = self.prompted(values, windows, task)
+        features = self.combined(features, lambda: self.prompted.of_empty_text(values), embeddings, task)
+        features = {name: mean_over_windows(feature, text, len(batch)) for name, feature in features.items()}
+        return self.concatenated(features, parameters.read_out_weights)
+
+    def combined(
+        self, prompted: Features, of_empty_text: Callable[[], Features], embeddings: Tensor | None, task: Tensor
+    ) -> Features:
+        """All P features, from the prompted ones and the embeddings (B, L, h) of bare texts."""
+        derived = [name for name in self._config.features if name in DERIVED]
+        features = prompted | {name: DERIVED[name][1](prompted, of_empty_text, task) for name in derived}
+        if embeddings is not None:
+            features |= dict(zip(self._config.text_features, embeddings.unbind(1), strict=True))
+        return features
+
+    def concatenated(self, features: Features, weights: Tensor | None) -> Tensor:
+        """The read-out (B, d) of its features, with weights (P,)."""
+        pieces = [normalize(features[name], dim=-1) for name in self._config.features]
+        if weights is not None:
+            pieces = [weight.sqrt() * piece for weight, piece in zip(weights, pieces, strict=True)]
+        return torch.cat(pieces, dim=-1)

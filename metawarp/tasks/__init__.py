@@ -1,0 +1,1 @@
+"""Tasks of one's own: the scikit-learn classifier, adapted tasks, the choice of an init, and export to ONNX."""

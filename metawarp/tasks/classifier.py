@@ -1,0 +1,143 @@
+"""The scikit-learn estimator: a classifier from class names and a few texts, in seconds."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from metawarp.backbones.backbone import Backbone
+from metawarp.inits.init import Init
+from metawarp.tasks.examples import Examples
+from metawarp.tasks.start_choice import choose_start
+from metawarp.tasks.task import Task
+
+
+class WarpClassifier(ClassifierMixin, BaseEstimator):
+    """Few-shot text classifier on a frozen language model.
+
+    Args:
+        init: start of the adaptation: the folder of a learned init, an `Init`, the name of a shipped init, a Hub id
+            "owner/name", or "untrained" (no prompt; class embeddings mixed from the names and the means of sentence
+            embeddings). Of several, the one that suits the task best is used. None: "general", meta-trained on several
+            domains, on its own backbone; "untrained" on any other.
+        backbone: a loaded `Backbone`, or the name of one (see `Backbone.load`); None: the one the init was trained on.
+        inner_steps: number of inner steps; None: as many as the init was trained with.
+        any_backbone: whether another backbone than the init's, of the same widths, is allowed.
+        device: device of the backbone.
+        dtype: data type of the backbone; learned parameters stay in float32 at least.
+
+    Attributes:
+        classes_: (C,) labels, sorted, or in the order of `class_names` if that is a list.
+        task_: the adapted `Task`, with the class names and the init that it was fitted from.
+        suitability_: how each of several inits suits the task, by name, best first; empty for a single init.
+
+    Example:
+        >>> from metawarp import WarpClassifier
+        >>> texts = ["where is my parcel", "it never came", "i want my money back", "please refund me"]
+        >>> classifier = WarpClassifier().fit(texts, ["delivery", "delivery", "refund", "refund"])
+        >>> classifier.predict(["has the courier been yet?"]).tolist()
+        ['delivery']
+    """
+
+    def __init__(
+        self,
+        init: str | Path | Init | Sequence[str | Path | Init] | None = None,
+        backbone: str | Path | Backbone | None = None,
+        *,
+        inner_steps: int | None = None,
+        any_backbone: bool = False,
+        device: str = "cpu",
+        dtype: str = "float32",
+    ) -> None:
+        self.init = init
+        self.backbone = backbone
+        self.inner_steps = inner_steps
+        self.any_backbone = any_backbone
+        self.device = device
+        self.dtype = dtype
+
+    def fit(
+        self, texts: Sequence[str], labels: Sequence[Any], class_names: Mapping[Any, str] | Sequence[str] | None = None
+    ) -> Self:
+        """Adapt the init to a task.
+
+        Args:
+            texts: n texts; none for a task from class names alone (zero-shot).
+            labels: n labels, strings or integers.
+            class_names: a mapping from label to name; or a list, which holds the classes themselves for string labels,
+                and the names of 0, 1, … for integer labels. Classes without a text are allowed. None: string labels are
+                their own names; integers have no names, and the texts alone are used.
+
+        Raises:
+            InputError: fewer than 2 classes, empty texts, different numbers of texts and labels, labels that are not in
+                `class_names`, or class names that the tokenizer does not know.
+        """
+        examples = Examples.of(texts, labels, class_names)
+        init, warp, self.suitability_ = choose_start(
+            self.init,
+            examples,
+            backbone=self.backbone,
+            any_backbone=self.any_backbone,
+            device=self.device,
+            dtype=self.dtype,
+            inner_steps=self.inner_steps,
+        )
+        self.task_ = Task.adapted(init, warp, examples, self.inner_steps)
+        self.classes_ = self.task_.classes
+        return self
+
+    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
+        """Probabilities (n, C) of n texts, columns as `classes_`; each row depends on its own text alone."""
+        return self._fitted_task().predict_proba(texts)
+
+    def predict(self, texts: Sequence[str]) -> np.ndarray:
+        """The most likely label (n,) of each of n texts."""
+        return self._fitted_task().predict(texts)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the fitted task into a folder; see `Task.save`."""
+        self._fitted_task().save(folder)
+
+    def save_onnx(self, file: str | Path) -> None:
+        """Write the fitted task as one ONNX graph; see `Task.save_onnx`."""
+        self._fitted_task().save_onnx(file)
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        backbone: str | Path | Backbone | None = None,
+        *,
+        any_backbone: bool = False,
+        device: str = "cpu",
+        dtype: str = "float32",
+    ) -> Self:
+        """A fitted classifier from a folder that `save` wrote; it can also be fitted again from the same init.
+
+        The arguments and errors are those of `Task.load`, which is enough for prediction.
+        """
+        task = Task.load(folder, backbone, any_backbone=any_backbone, device=device, dtype=dtype)
+        on_another = task.warp.backbone.fingerprint != task.init.backbone.fingerprint  # fitted with any_backbone=True
+        classifier = cls(
+            task.init,
+            task.warp.backbone.name if on_another and backbone is None else backbone,
+            inner_steps=task.inner_steps,
+            any_backbone=any_backbone or on_another,
+            device=device,
+            dtype=dtype,
+        )
+        classifier.task_, classifier.classes_ = task, task.classes
+        return classifier
+
+    def _fitted_task(self) -> Task:
+        check_is_fitted(self, "task_")
+        return self.task_
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        return tags

@@ -1,0 +1,71 @@
+"""Where a task starts: the init and the backbone that the user named, or the best of several inits."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from episodes import InputError
+from episodes.errors import quoted, repeated
+from metawarp.backbones.backbone import Backbone
+from metawarp.backbones.store import BACKBONES
+from metawarp.inits.init import Init, untrained
+from metawarp.inits.shipped import GENERAL, shipped_inits
+from metawarp.tasks.examples import Examples
+from metawarp.tasks.ranking import Suitability, error_about, rank_inits
+from metawarp.texts.feature_cache import FeatureCache
+from metawarp.warp import Warp
+
+InitName = str | Path | Init | None
+"""An init, or what it is found by: see `WarpClassifier`."""
+
+
+def choose_start(
+    init: InitName | Sequence[InitName],
+    examples: Examples,
+    *,
+    backbone: str | Path | Backbone | None = None,
+    any_backbone: bool = False,
+    device: str = "cpu",
+    dtype: str = "float32",
+    inner_steps: int | None = None,
+) -> tuple[Init, Warp, dict[str, Suitability]]:
+    """The init that suits the examples best, its model, and how each of several inits suits them, by name, best first.
+
+    The arguments are those of `WarpClassifier`; a single init is not judged. InputError if there is no init, several
+    cannot be compared, or there are steps for an init without an inner loop.
+    """
+    requested = [init] if init is None or isinstance(init, str | Path | Init) else list(init)
+    if not requested:
+        raise InputError("init is an empty list; name at least one init, or leave it out.")
+    names = [f"init {i}" if isinstance(one, Init) else str(one) for i, one in enumerate(requested)]
+    if duplicates := repeated(names):
+        raise InputError(f"init names {quoted(duplicates)} twice; name each init once.")
+    inits: dict[str, Init] = {}
+    warps: dict[str, Warp] = {}
+    cache = FeatureCache() if len(requested) > 1 else None  # inits read the same texts
+    for name, one in zip(names, requested, strict=True):
+        own, on = _load(one, backbone, any_backbone, device, dtype)
+        if inner_steps and not own.inner.updates:
+            method = f"an init learned by {own.method!r}, which has no inner loop"
+            raise InputError(f"inner_steps={inner_steps} cannot be used with {method}; leave it out.")
+        with error_about(name, len(requested)):
+            inits[name], warps[name] = own, own.bind(on, any_backbone=any_backbone, cache=cache)
+    if len(inits) == 1:
+        return inits[names[0]], warps[names[0]], {}
+    ranking = rank_inits(inits, warps, examples.episode, named=examples.named, inner_steps=inner_steps)
+    best = next(iter(ranking))
+    return inits[best], inits[best].bind(warps[best].backbone, any_backbone=any_backbone), ranking
+
+
+def _load(
+    init: InitName, backbone: str | Path | Backbone | None, any_backbone: bool, device: str, dtype: str
+) -> tuple[Init, Backbone]:
+    """An init and its backbone; for None, "general" on its own backbone and "untrained" on any other."""
+    if str(init) == "untrained":
+        on = BACKBONES.get(backbone or "minilm", device=device, dtype=dtype)
+        return untrained(on), on
+    named = shipped_inits()[GENERAL] if init is None else init
+    loaded = named if isinstance(named, Init) else Init.from_pretrained(named)
+    on = BACKBONES.get(backbone or loaded.backbone.name, device=device, dtype=dtype)
+    if init is None and not any_backbone and on.fingerprint != loaded.backbone.fingerprint:
+        return untrained(on), on
+    return loaded, on

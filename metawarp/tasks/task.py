@@ -1,0 +1,155 @@
+"""An adapted task: it predicts, and is saved and loaded, with little more than torch and transformers installed."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from episodes import InputError
+from metawarp.adaptation.adapt import adapt
+from metawarp.adapters.adapter import adapter_shape
+from metawarp.backbones.backbone import Backbone
+from metawarp.backbones.store import BACKBONES, BackboneStore
+from metawarp.inits import storage
+from metawarp.inits.init import BackboneIdentity, Init
+from metawarp.parameters import TaskParameters, mapped, task_shapes, tensors_of
+from metawarp.tasks.examples import Examples, list_of_texts
+from metawarp.tasks.onnx_export import export_onnx
+from metawarp.texts.feature_cache import FeatureCache
+from metawarp.texts.task_batch import TaskBatch
+from metawarp.warp import Warp
+
+INIT_FOLDER = "fitted_from"
+"""Subfolder of a saved task with the init that it was fitted from."""
+
+TEXTS_AT_ONCE = 256
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Task:
+    """An adapted task.
+
+    Attributes:
+        warp: the model.
+        parameters: parameters of this one task (T = 1).
+        classes: (C,) labels.
+        class_names: names of the classes, in the same order.
+        init: init that it was adapted from.
+        inner_steps: number of inner steps that was asked for; None: the init's own.
+    """
+
+    warp: Warp
+    parameters: TaskParameters
+    classes: np.ndarray
+    class_names: tuple[str, ...]
+    init: Init
+    inner_steps: int | None = None
+
+    @classmethod
+    def adapted(cls, init: Init, warp: Warp, examples: Examples, inner_steps: int | None = None) -> Self:
+        """A task adapted from an init to examples in `inner_steps` (None: the init's own); `warp` is the init's model.
+
+        InputError if the tokenizer does not know the class names.
+        """
+        episode = examples.episode
+        if examples.named:
+            warp.encoder.require_known(episode.class_names)
+        warp.warn_about_truncation(episode.support_texts)
+        tasks = TaskBatch.encode([episode], warp.encoder, warp.backbone.device, named=examples.named)
+        adapted = adapt(warp, init.on(warp.backbone), tasks, init.inner.with_steps(inner_steps), init.temperature)
+        parameters = mapped(adapted, Tensor.detach)
+        return cls(warp, parameters, np.array(examples.classes), tuple(episode.class_names), init, inner_steps)
+
+    def __repr__(self) -> str:
+        return f"<Task of {len(self.classes)} classes on {self.warp.backbone!r}>"
+
+    @torch.no_grad()
+    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
+        """Probabilities (n, C) of n texts, columns as `classes`; each row depends on its own text alone."""
+        texts = list_of_texts(texts)
+        chunks = [np.zeros((0, len(self.classes)))]
+        for first in range(0, len(texts), TEXTS_AT_ONCE):
+            batch = self.warp.encoder(texts[first : first + TEXTS_AT_ONCE])
+            task = torch.zeros(len(batch), dtype=torch.long, device=self.parameters.scale.device)
+            features = self.warp.read(self.parameters, batch, task)
+            logits = self.warp.verbalizer.logits(features, self.parameters.class_embeddings[0], self.parameters.scale)
+            chunks.append(logits.double().softmax(-1).cpu().numpy())
+        return np.concatenate(chunks)
+
+    def predict(self, texts: Sequence[str]) -> np.ndarray:
+        """The most likely label (n,) of each of n texts."""
+        return self.classes[self.predict_proba(texts).argmax(1)]
+
+    def save(self, folder: str | Path) -> None:
+        """Write the task and the init that it was fitted from into a folder, without the backbone.
+
+        InputError if the folder cannot be written, or holds something else.
+        """
+        config = {
+            "classes": self.classes.tolist(),
+            "class_names": list(self.class_names),
+            "init_sha256": self.init.save(Path(folder) / INIT_FOLDER),
+            "backbone": asdict(BackboneIdentity.of(self.warp.backbone)),
+            "inner_steps": None if self.inner_steps is None else int(self.inner_steps),
+        }
+        tensors = tensors_of(self.parameters)
+        # An adapter that no inner step updated is the init's, and is written once.
+        if torch.equal(tensors["adapter"][0], self.init.on(self.warp.backbone).adapter):
+            del tensors["adapter"]
+        storage.save(Path(folder), "task", tensors, config)
+
+    def save_onnx(self, file: str | Path) -> None:
+        """Write the task as one ONNX graph that contains the backbone: token ids in, probabilities out.
+
+        Inputs are "input_ids" and "attention_mask" (texts, tokens) int64, as the tokenizer gives them without special
+        tokens; the output is "probabilities" (texts, classes). Errors are those of `export_onnx`.
+        """
+        export_onnx(self.warp, self.parameters, self.classes.tolist(), Path(file))
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        backbone: str | Path | Backbone | None = None,
+        *,
+        any_backbone: bool = False,
+        device: str = "cpu",
+        dtype: str = "float32",
+        cache: FeatureCache | None = None,
+        store: BackboneStore = BACKBONES,
+    ) -> Self:
+        """The task that `save` wrote.
+
+        Args:
+            folder: folder of the task.
+            backbone: a loaded backbone, or the name of one (see `Backbone.load`); None: the one it was fitted on.
+            any_backbone: whether another backbone of the same widths is allowed.
+            device: device of the backbone.
+            dtype: data type of the backbone; learned parameters stay in float32 at least.
+            cache: cache for features of texts that are predicted again; None: nothing is kept.
+            store: store of loaded backbones.
+
+        Raises:
+            InputError: files are missing, damaged or of an unknown version, or the backbone is another one.
+            ImportError: "minilm" without its package, or a low-rank adapter without PEFT.
+        """
+        tensors, config = storage.load(Path(folder), "task")
+        init = Init.load(Path(folder) / INIT_FOLDER)
+        try:
+            classes, names, inner_steps = config["classes"], tuple(config["class_names"]), config["inner_steps"]
+            own, belongs = BackboneIdentity(**config["backbone"]), config["init_sha256"] == init.fingerprint
+        except (KeyError, TypeError) as error:
+            raise InputError(f"config.json in {str(folder)!r} does not describe a task ({error}).") from error
+        if not belongs or len(classes) != len(names):
+            raise InputError(f"The task in {str(folder)!r} does not belong to the init in it; fit it again.")
+        on = store.get(backbone or own.name, device=device, dtype=dtype)
+        warp = replace(init, backbone=own).bind(on, any_backbone=any_backbone, cache=cache)
+        tensors = {"adapter": init.on(on).adapter[None], **tensors}
+        shapes = task_shapes(warp.config, adapter_shape(warp.adapter), len(names), warp.class_embedding_size)
+        storage.require_shapes(tensors, shapes, f"task.safetensors in {str(folder)!r}")
+        parameters = mapped(TaskParameters(**tensors), lambda tensor: tensor.to(on.device))
+        return cls(warp, parameters, np.array(classes), names, init, inner_steps)

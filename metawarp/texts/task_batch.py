@@ -1,0 +1,108 @@
+"""Episodes as tensors: T tasks side by side, each text with the index of its task."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from episodes import Episode
+from metawarp.texts.encoded_batch import EncodedBatch
+from metawarp.texts.text_encoder import TextEncoder
+
+
+@dataclass(frozen=True)
+class LabelledTexts:
+    """B encoded texts of T tasks.
+
+    Attributes:
+        batch: the texts in their template; None if there are none (zero shots).
+        task: (B,) index of each text's task, 0 … T-1.
+        label: (B,) index of each text's class within its task.
+    """
+
+    batch: EncodedBatch | None
+    task: Tensor
+    label: Tensor
+
+    def __len__(self) -> int:
+        return len(self.task)
+
+    def of(self, task: int) -> "LabelledTexts":
+        """The texts of one task, as a batch of one task."""
+        (rows,) = torch.where(self.task == task)
+        batch = self.batch.select(rows.cpu()) if self.batch is not None and len(rows) else None
+        return LabelledTexts(batch, torch.zeros_like(rows), self.label[rows])
+
+
+@dataclass(frozen=True)
+class TaskBatch:
+    """T tasks, ready for one forward pass.
+
+    Attributes:
+        names: class names as texts; the label of a name is its class.
+        support: labelled examples to adapt on.
+        query: examples to evaluate the adapted model on.
+        n_way: (T,) number of classes of each task; C is the largest.
+        shots: (T, C) number of support texts of each class; 0 beyond a task's classes.
+        corpus_class: (T, C) index of each class among all meta-training classes; -1 if it is not one of them.
+    """
+
+    names: LabelledTexts
+    support: LabelledTexts
+    query: LabelledTexts
+    n_way: Tensor
+    shots: Tensor
+    corpus_class: Tensor
+
+    @classmethod
+    def encode(
+        cls,
+        episodes: Sequence[Episode],
+        encoder: TextEncoder,
+        device: torch.device | str = "cpu",
+        *,
+        corpus_classes: Sequence[str] = (),
+        named: bool = True,
+    ) -> Self:
+        """Tokenize T episodes.
+
+        `corpus_classes` are the names of all meta-training classes, for the method `multitask`. Without `named` class
+        names have no meaning, and `names` is empty.
+        """
+        names = [(e.class_names, range(e.n_way)) for e in episodes] if named else []
+        support = [(e.support_texts, e.support_labels) for e in episodes]
+        query = [(e.query_texts, e.query_labels) for e in episodes]
+        index = {name: i for i, name in enumerate(corpus_classes)}
+        shots = [torch.tensor(e.shots, dtype=torch.float32) for e in episodes]
+        corpus_class = [torch.tensor([index.get(name, -1) for name in e.class_names]) for e in episodes]
+        return cls(
+            *(_labelled(part, encoder, device) for part in (names, support, query)),
+            n_way=torch.tensor([e.n_way for e in episodes], device=device),
+            shots=pad_sequence(shots, batch_first=True).to(device),
+            corpus_class=pad_sequence(corpus_class, batch_first=True, padding_value=-1).to(device),
+        )
+
+    def __len__(self) -> int:
+        return len(self.n_way)
+
+    def task(self, i: int) -> "TaskBatch":
+        """Task i as a batch of one task."""
+        at, width = slice(i, i + 1), int(self.n_way[i])
+        names, support, query = (part.of(i) for part in (self.names, self.support, self.query))
+        shots, corpus_class = self.shots[at, :width], self.corpus_class[at, :width]
+        return TaskBatch(names, support, query, self.n_way[at], shots, corpus_class)
+
+    @property
+    def class_mask(self) -> Tensor:
+        """(T, C), true where a task has that class."""
+        return torch.arange(self.shots.shape[1], device=self.n_way.device) < self.n_way[:, None]
+
+
+def _labelled(parts: list, encoder: TextEncoder, device: torch.device | str) -> LabelledTexts:
+    texts = [text for texts, _ in parts for text in texts]
+    task = torch.tensor([i for i, (texts, _) in enumerate(parts) for _ in texts], dtype=torch.long, device=device)
+    label = torch.tensor([int(y) for _, labels in parts for y in labels], dtype=torch.long, device=device)
+    return LabelledTexts(encoder(texts) if texts else None, task, label)

@@ -1,0 +1,162 @@
+"""Multinomial logistic regression for several tasks at once, differentiable in its examples.
+
+The minimum of the convex loss is a function of the examples. Meta-learning can therefore change how the examples are
+read, and how strongly they are fitted, until class embeddings fitted to support texts classify queries well.
+
+References:
+    Lee, Maji, Ravichandran, Soatto (2019), "Meta-Learning with Differentiable Convex Optimization", CVPR, sec. 3.1.
+    Bertinetto, Henriques, Torr, Vedaldi (2019), "Meta-learning with differentiable closed-form solvers", ICLR,
+    sec. 4.2 (logistic regression by Newton's method).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad
+
+from metawarp.verbalizers.conjugate_gradients import conjugate_gradients
+
+NEWTON_STEPS, SOLVER_STEPS = 30, 100
+"""Upper limits; usually a few Newton steps and a dozen steps of conjugate gradients are enough."""
+
+HALVINGS, SUFFICIENT_DECREASE = 8, 0.25
+"""A Newton step is halved while the loss falls by less than this fraction of what the gradient predicts (Armijo's
+condition). With many similar classes, whole steps overshoot from one side to the other and never converge."""
+
+
+def fit_logistic_regression(
+    features: Tensor, task: Tensor, label: Tensor, count: Tensor, class_mask: Tensor, strength: Tensor
+) -> Tensor:
+    """Weights V (T, C, d + 1), bias last, at the minimum of ½·‖V‖² + strength·Σ count·cross-entropy.
+
+    A class without examples gets weights that speak against it wherever the other classes have their examples.
+
+    Args:
+        features: features (B, d) of the examples of all tasks.
+        task: (B,) index of each example's task.
+        label: (B,) index of each example's class within its task.
+        count: (B,) number of examples that each one counts as.
+        class_mask: (T, C), true where a task has that class; the weights of other classes are zero.
+        strength: (), scikit-learn's C. The bias is penalized like any other weight.
+    """
+    place = (task, _index_in_task(task))
+    size = (len(class_mask), int(place[1].max()) + 1)
+    examples = with_bias(features)
+    x = examples.new_zeros(*size, examples.shape[-1]).index_put(place, examples)
+    counts = count.new_zeros(size).index_put(place, count) * strength
+    targets = torch.zeros(*size, class_mask.shape[1], dtype=x.dtype, device=x.device)
+    targets[(*place, label)] = 1
+    problem = _Problem(x, counts, targets, class_mask)
+    with torch.no_grad():
+        weights = _minimum(problem)
+    return _ImplicitMinimum.apply(problem.gradient(weights), weights, problem.detached())
+
+
+def with_bias(features: Tensor) -> Tensor:
+    """Features (…, d) followed by a one, (…, d + 1), to be multiplied with weights and bias."""
+    return pad(features, (0, 1), value=1.0)
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """T regressions of up to E examples.
+
+    Attributes:
+        x: (T, E, d + 1) examples with a one; zero where a task has fewer.
+        counts: (T, E) weight of each example in the loss, strength included.
+        targets: (T, E, C) one-hot labels.
+        class_mask: (T, C), true where a task has that class.
+    """
+
+    x: Tensor
+    counts: Tensor
+    targets: Tensor
+    class_mask: Tensor
+
+    def detached(self) -> "_Problem":
+        return _Problem(self.x.detach(), self.counts.detach(), self.targets, self.class_mask)
+
+    @property
+    def tolerance(self) -> float:
+        """Fraction of a gradient or residual that counts as zero in the precision of the data."""
+        return torch.finfo(self.x.dtype).eps ** 0.75
+
+    def _logits(self, weights: Tensor) -> Tensor:
+        return (self.x @ weights.transpose(1, 2)).masked_fill(~self.class_mask[:, None], float("-inf"))
+
+    def loss(self, weights: Tensor) -> Tensor:
+        """Loss (T,) of each task."""
+        log_probabilities = self._logits(weights).log_softmax(-1).masked_fill(~self.class_mask[:, None], 0.0)
+        return weights.square().sum((1, 2)) / 2 - (self.counts * (self.targets * log_probabilities).sum(-1)).sum(1)
+
+    def gradient(self, weights: Tensor) -> Tensor:
+        """Gradient (T, C, d + 1) of the loss."""
+        errors = self.counts[..., None] * (self._logits(weights).softmax(-1) - self.targets)
+        return weights + errors.transpose(1, 2) @ self.x
+
+    def inverse_hessian_times(self, right: Tensor, weights: Tensor) -> Tensor:
+        """Inverse Hessian of the loss at some weights, times a right side (T, C, d + 1)."""
+        probabilities = self._logits(weights).softmax(-1)
+
+        def times_hessian(vectors: Tensor) -> Tensor:
+            change = self.x @ vectors.transpose(1, 2)
+            change = probabilities * (change - (probabilities * change).sum(-1, keepdim=True))
+            return vectors + (self.counts[..., None] * change).transpose(1, 2) @ self.x
+
+        return conjugate_gradients(times_hessian, right, SOLVER_STEPS, self.tolerance)
+
+
+class _ImplicitMinimum(torch.autograd.Function):
+    """The minimum as a differentiable function of the examples, by the implicit function theorem.
+
+    The gradient g of the loss is zero at the minimum, but it depends on the examples: the minimum moves by minus the
+    inverse Hessian times the change of g.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, weights: Tensor, problem: _Problem) -> Tensor:
+        ctx.problem = problem
+        ctx.save_for_backward(weights)
+        return weights - gradient
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - the decorator hides the parameter names
+        ctx: Any, *grad_outputs: Tensor
+    ) -> tuple[Tensor, None, None]:
+        (weights,) = ctx.saved_tensors
+        return -ctx.problem.inverse_hessian_times(grad_outputs[0], weights), None, None
+
+
+def _minimum(problem: _Problem) -> Tensor:
+    """Newton's method; the step of each task is halved until its loss falls enough."""
+    weights = problem.x.new_zeros(*problem.class_mask.shape, problem.x.shape[-1])
+    rounding = 8 * torch.finfo(weights.dtype).eps
+    gradient = problem.gradient(weights)
+    converged = problem.tolerance * gradient.flatten(1).norm(dim=1)
+    for _ in range(NEWTON_STEPS):
+        if bool((gradient.flatten(1).norm(dim=1) <= converged).all()):
+            break
+        direction = problem.inverse_hessian_times(gradient, weights)
+        loss, length = problem.loss(weights), weights.new_ones(len(weights))
+        predicted = (gradient * direction).sum((1, 2))
+        for _ in range(HALVINGS):
+            limit = loss * (1 + rounding) - SUFFICIENT_DECREASE * length * predicted
+            worse = problem.loss(weights - length[:, None, None] * direction) > limit
+            if not worse.any():
+                break
+            length = torch.where(worse, length / 2, length)
+        weights = weights - length[:, None, None] * direction
+        gradient = problem.gradient(weights)
+    return weights
+
+
+def _index_in_task(task: Tensor) -> Tensor:
+    """(B,) number of earlier examples of the same task."""
+    counts = torch.bincount(task)
+    order = torch.argsort(task, stable=True)
+    index = torch.arange(len(task), device=task.device) - (counts.cumsum(0) - counts)[task[order]]
+    return torch.empty_like(index).scatter_(0, order, index)
