@@ -26,7 +26,7 @@ test-all: $(LEARN2LEARN) ## run the tests, the slow ones too
 	$(BIN)/python -m pytest --numprocesses 2 -m ""
 
 bench: $(LEARN2LEARN) ## measure time and memory of the engines beside learn2learn (an hour; with ARGS=--quick two minutes)
-	$(BIN)/python -m benchmarks.studies.engines $(ARGS)
+	$(BIN)/python -m benchmarks.engines $(ARGS)
 
 check: $(TOOLS) docs ## check formatting, lint, types and the documentation
 	$(BIN)/python -m ruff format --check .

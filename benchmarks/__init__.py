@@ -1,1 +1,1 @@
-"""Experiments with metawarp: plans and their runner, reports, and studies. Not part of the installed package."""
+"""Experiments with metawarp: plans and their runner, reports and timings. Not part of the installed package."""

@@ -6,8 +6,6 @@ A page shows the figure PLOT of the recorded table TABLE as an image of the name
 `![Accuracy …](images/main-dots.png)`. The image is drawn where the link points to.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 from collections.abc import Iterable, Iterator, Sequence

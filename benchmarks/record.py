@@ -5,8 +5,6 @@
 keeps the tables of a results.json that `python -m benchmarks.run` wrote. Tables that it does not have stay.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from pathlib import Path

@@ -6,8 +6,6 @@ What the output folder holds already is not measured again, whichever plan it wa
 continues where it was. The data folder holds one folder per corpus, with data.jsonl and splits.json.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import logging

@@ -9,8 +9,6 @@ plan, optionally followed by one of its corpora, and by "accuracy" (without diff
 `main`, `general huffpost`, `general huffpost accuracy`, `main calibration`.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import re
@@ -19,14 +17,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 
+from benchmarks.dtype import dtype_rows
+from benchmarks.engine_timing import results as engine_results
+from benchmarks.latency import latency_rows
+from benchmarks.ranking import ranking_rows
 from benchmarks.record import RESULTS, recorded_tables
 from benchmarks.report.overview import overview_rows
 from benchmarks.report.tables import NOTE, Rows, accuracy_rows, calibration_rows, cost_rows
 from benchmarks.runner.results_format import CorpusResults, TableResults
-from benchmarks.studies import engine_results
-from benchmarks.studies.dtype import dtype_rows
-from benchmarks.studies.latency import latency_rows
-from benchmarks.studies.ranking import ranking_rows
 from episodes import InputError
 from metawarp.backbones.architectures import describe_architectures
 from metawarp.outputs import write_text
@@ -102,7 +100,7 @@ def with_tables(text: str, tables: dict[str, str]) -> str:
     def rewritten(match: re.Match[str]) -> str:
         name = match["name"]
         if name not in tables:
-            raise InputError(f"The table {name!r} is unknown; `python -m benchmarks.tables --list` prints all names.")
+            raise InputError(f"The table {name!r} is unknown; see --list.")
         if "<!-- table:" in match["table"]:
             raise InputError(f"The table {name!r} has no <!-- end --> before the next table.")
         return f"{match['start']}\n{tables[name]}\n\n{match['end']}"

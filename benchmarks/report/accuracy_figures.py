@@ -1,7 +1,5 @@
 """Figures of accuracies: dots, lines over settings, and a matrix of corpora."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -21,7 +19,7 @@ AXIS_LABELS = {"n_way": "classes per episode", "k_shot": "support texts per clas
 """Labels of the x axis by the name of the setting."""
 
 
-def dots(table: TableResults) -> Figure:
+def dots(table: TableResults) -> "Figure":
     """Accuracies with their intervals, sorted; one panel for each setting and corpus."""
     rows = [
         (corpus, settings, names[first : first + PANELS_PER_ROW])
@@ -42,7 +40,7 @@ def dots(table: TableResults) -> Figure:
     return figure
 
 
-def lines(table: TableResults) -> Figure:
+def lines(table: TableResults) -> "Figure":
     """Accuracy over the settings in their order, a line for each contender; one panel for each corpus."""
     corpora = table["corpora"]
     figure: Figure = new_figure(5.2 * len(corpora), 4)
@@ -73,7 +71,7 @@ def _varied(table: TableResults) -> str:
     return varied[0] if len(varied) == 1 else ""
 
 
-def matrix(table: TableResults) -> Figure:
+def matrix(table: TableResults) -> "Figure":
     """Accuracy of each contender (row) on each corpus (column) in the last setting; the best of a column is bold."""
     columns = {corpus: last_setting(settings)[1] for corpus, settings in table["corpora"].items()}
     names = list(dict.fromkeys(name for contenders in columns.values() for name in contenders))
@@ -109,13 +107,13 @@ def matrix(table: TableResults) -> Figure:
     return figure
 
 
-def panels_in_row(figure: Figure, number: int) -> Sequence[Axes]:
+def panels_in_row(figure: "Figure", number: int) -> "Sequence[Axes]":
     """Axes in one row."""
     return list(figure.subplots(1, number, squeeze=False)[0])
 
 
 def draw_line(
-    axes: Axes, places: Sequence[float], results: Sequence[ContenderResults], *, highlighted: bool, style: str = "-"
+    axes: "Axes", places: Sequence[float], results: Sequence[ContenderResults], *, highlighted: bool, style: str = "-"
 ) -> None:
     """Draw accuracies with their intervals at some places of the x axis."""
     accuracy = [100 * one["accuracy"] for one in results]

@@ -1,7 +1,5 @@
 """Accuracy against the number of meta-training classes and of texts per class."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from benchmarks.report.accuracy_figures import draw_line
@@ -19,7 +17,7 @@ OFFSET = 0.35
 """Horizontal distance of two lines, in classes."""
 
 
-def curve(table: TableResults) -> Figure:
+def curve(table: TableResults) -> "Figure":
     """Accuracy over the number of classes, a line for each number of texts; one row per corpus, one column per setting.
 
     Contenders that learn from none of these classes are horizontal lines.

@@ -1,7 +1,5 @@
 """Which classes are taken for which."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def confusion(table: TableResults) -> Figure:
+def confusion(table: TableResults) -> "Figure":
     """Predicted classes (columns) of each true class (row) in percent; first contender, first corpus, last setting."""
     corpus, settings = next(iter(table["corpora"].items()))
     setting, contenders = last_setting(settings)

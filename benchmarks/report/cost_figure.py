@@ -1,7 +1,5 @@
 """Accuracy against cost."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from benchmarks.report.accuracy_figures import panels_in_row
@@ -13,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def cost(table: TableResults) -> Figure:
+def cost(table: TableResults) -> "Figure":
     """Accuracy against the seconds of one task (adaptation and prediction) in the last setting; a panel per corpus."""
     from matplotlib.ticker import LogLocator, NullLocator
 

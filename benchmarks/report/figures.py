@@ -1,7 +1,5 @@
 """The figures of a benchmark's tables by name."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -16,7 +14,7 @@ from benchmarks.runner.results_format import TableResults
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PLOTS: dict[PlotName, Callable[[TableResults], Figure]] = {
+PLOTS: dict[PlotName, Callable[[TableResults], "Figure"]] = {
     "dots": dots,
     "lines": lines,
     "curve": curve,

@@ -1,7 +1,5 @@
 """The table of the README: accuracy of a few methods on three corpora."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from benchmarks.report.tables import Rows, percent

@@ -1,7 +1,5 @@
 """The report of a benchmark: one Markdown file, and one HTML file that contains its figures."""
 
-from __future__ import annotations
-
 import base64
 import html
 import io

@@ -1,7 +1,5 @@
 """Reliability diagrams: how accurate predictions of each confidence are."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from benchmarks.report.side_labels import color_of
@@ -16,7 +14,7 @@ SMALLEST_SHARE = 0.01
 """Share of all predictions below which a bin is left out, because it shows noise."""
 
 
-def reliability(table: TableResults) -> Figure:
+def reliability(table: TableResults) -> "Figure":
     """A diagram for each contender with probabilities, in the last setting; a row for each corpus."""
     rows = {}
     for corpus, settings in table["corpora"].items():
@@ -37,7 +35,7 @@ def reliability(table: TableResults) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, name: str, contender: ContenderResults, *, highlighted: bool) -> None:
+def _draw(axes: "Axes", name: str, contender: ContenderResults, *, highlighted: bool) -> None:
     bins = contender.get("reliability", [])
     smallest = SMALLEST_SHARE * sum(b["number"] for b in bins)
     kept = [b for b in bins if b["number"] >= smallest]

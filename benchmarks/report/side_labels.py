@@ -1,7 +1,5 @@
 """Labels beside the data, in the place of a legend."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,7 +29,7 @@ def color_of(highlighted: bool) -> str:
     return HIGHLIGHT if highlighted else GRAY
 
 
-def label_right(axes: Axes, labels: Sequence[Label]) -> None:
+def label_right(axes: "Axes", labels: Sequence[Label]) -> None:
     """Write labels to the right of the axes, at the height of their points, with thin lines to points further left.
 
     Labels that would overlap move apart.

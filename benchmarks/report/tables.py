@@ -1,7 +1,5 @@
 """The results of a benchmark as tables in Markdown: accuracy, calibration and cost."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from statistics import stdev
 from typing import NamedTuple

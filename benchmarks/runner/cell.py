@@ -1,7 +1,5 @@
 """Cells: what is measured at a time."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product

@@ -1,7 +1,5 @@
 """The corpora of a benchmark, and how much of them a contender may learn from."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path

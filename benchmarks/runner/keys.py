@@ -1,7 +1,5 @@
 """Keys of trainings and cells. They change with everything that a result depends on, and name the files of results."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """Measuring cells: accuracy, macro-F1, confusions, calibration and cost."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +8,9 @@ from statistics import median
 
 import numpy as np
 
-from benchmarks.cost import PausableCache, cost_of
 from benchmarks.runner.cell import Cell
 from benchmarks.runner.corpora import load_corpus
+from benchmarks.runner.cost import PausableCache, cost_of
 from benchmarks.runner.keys import backbone_name, existing_init, training_key
 from benchmarks.runner.results_format import CellResults, Facts
 from benchmarks.runner.task_size import numbers_per_baseline_task, numbers_per_task
@@ -54,7 +52,7 @@ class Reader:
     cache: PausableCache
 
     @classmethod
-    def of(cls, cell: Cell, data: Path, trainings: Path) -> Reader:
+    def of(cls, cell: Cell, data: Path, trainings: Path) -> "Reader":
         """The reader of a cell."""
         arguments = cell.contender.training
         backbone = BACKBONES.get(

@@ -1,7 +1,5 @@
 """What a plan contains: tables of contenders × corpora × settings."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args

@@ -1,7 +1,5 @@
 """The reliability diagram of several trainings together."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The results of a benchmark: the numbers of every contender, and its differences to one of them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict

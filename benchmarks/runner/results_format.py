@@ -1,7 +1,5 @@
 """What the JSON files of a benchmark hold: one file for each cell, and results.json for all tables."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import NotRequired, TypedDict
 

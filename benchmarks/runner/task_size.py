@@ -1,7 +1,5 @@
 """How many numbers an adapted task keeps beside the frozen backbone."""
 
-from __future__ import annotations
-
 from metawarp.adapters.adapter import n_values
 from metawarp.config import InnerLoop
 from metawarp.evaluation.baselines import BaselineContext

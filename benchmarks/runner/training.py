@@ -1,7 +1,5 @@
 """The trainings of a benchmark."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from benchmarks.runner.cell import Cell

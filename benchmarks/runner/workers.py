@@ -1,7 +1,5 @@
 """Independent jobs in worker processes."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable, Sequence

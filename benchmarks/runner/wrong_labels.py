@@ -1,7 +1,5 @@
 """Episodes with label noise."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

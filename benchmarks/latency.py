@@ -1,11 +1,9 @@
 """How long a new task takes with a loaded backbone: fit 5 classes with 5 texts each, predict 1,000 short texts.
 
-    python -m benchmarks.studies.latency
+    python -m benchmarks.latency
 
 Writes results/latency.json: seconds from the untrained start, and from an init.
 """
-
-from __future__ import annotations
 
 import argparse
 import json
@@ -15,6 +13,7 @@ from typing import TypedDict
 
 import torch
 
+from benchmarks.record import RESULTS
 from benchmarks.report.tables import Rows
 from episodes import Corpus
 from metawarp.backbones.backbone import Backbone
@@ -22,7 +21,7 @@ from metawarp.inits.shipped import GENERAL
 from metawarp.outputs import write_text
 from metawarp.tasks.classifier import WarpClassifier
 
-FILE = Path(__file__).parents[1] / "results" / "latency.json"
+FILE = RESULTS / "latency.json"
 N_CLASSES, K_SHOT, N_PREDICTED = 5, 5, 1000
 
 

@@ -1,11 +1,9 @@
 """Accuracy and speed of an init in bfloat16 beside float32, on the same episodes.
 
-    python -m benchmarks.studies.dtype --init runs/huffpost --corpus data.jsonl --splits splits.json
+    python -m benchmarks.dtype --init runs/huffpost --corpus data.jsonl --splits splits.json
 
 Writes results/dtype.json: for each data type accuracy with its 95 % interval and seconds, and the paired difference.
 """
-
-from __future__ import annotations
 
 import argparse
 import json
@@ -15,6 +13,7 @@ from typing import TypedDict
 
 import torch
 
+from benchmarks.record import RESULTS
 from benchmarks.report.tables import Rows, percent
 from episodes import Corpus, EpisodeSampler
 from episodes.protocol import tested_classes
@@ -25,7 +24,7 @@ from metawarp.inits.init import Init
 from metawarp.outputs import write_text
 from metawarp.texts.feature_cache import FeatureCache
 
-FILE = Path(__file__).parents[1] / "results" / "dtype.json"
+FILE = RESULTS / "dtype.json"
 
 
 class DtypeScores(TypedDict):

@@ -1,7 +1,5 @@
 """The cases of the engine timing: each computes the meta-gradient of the same tasks in another way."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace

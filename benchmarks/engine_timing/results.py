@@ -1,13 +1,11 @@
 """What the engine timing measures, as results/engines.json holds it, and tables of it."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Literal, NotRequired, TypedDict
 
+from benchmarks.engine_timing.cases import BARE_PASSES, CASES, HALF, LATE, WHOLE_MODEL
 from benchmarks.report.tables import MISSING, Rows
-from benchmarks.studies.engine_cases import BARE_PASSES, CASES, HALF, LATE, WHOLE_MODEL
 
 Quantity = Literal["seconds_per_task", "peak_megabytes"]
 

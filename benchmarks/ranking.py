@@ -1,13 +1,11 @@
 """How often the ranking of inits finds the one that was trained on a task's own corpus, and what that is worth.
 
-    python -m benchmarks.studies.ranking --data FOLDER --init huffpost=runs/huffpost hwu64=runs/hwu64
+    python -m benchmarks.ranking --data FOLDER --init huffpost=runs/huffpost hwu64=runs/hwu64
 
 FOLDER holds one folder per corpus, with data.jsonl and splits.json; each init was trained on the meta-training classes
 of its corpus. The tasks are of test classes. Writes results/ranking.json. With --choose the tasks are of validation
 classes, and the share of tasks in which the own init comes first is printed for several weights of the log-likelihood.
 """
-
-from __future__ import annotations
 
 import argparse
 import json
@@ -18,6 +16,7 @@ from typing import TypedDict
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.record import RESULTS
 from benchmarks.report.tables import Rows, percent
 from benchmarks.runner.corpora import load_corpus
 from episodes import Episode, EpisodeSampler
@@ -31,7 +30,7 @@ from metawarp.tasks.ranking import Suitability, rank_inits
 from metawarp.texts.feature_cache import FeatureCache
 from metawarp.warp import Warp
 
-FILE = Path(__file__).parents[1] / "results" / "ranking.json"
+FILE = RESULTS / "ranking.json"
 N_WAY, SHOTS = 5, (1, 5)
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0)
 """Weights of the log-likelihood beside the prompt similarity that --choose compares."""

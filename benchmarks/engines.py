@@ -1,8 +1,8 @@
 """Seconds and memory of one meta-gradient: learn2learn, the engine of metawarp, and bare passes, on the same episodes.
 
-    python -m benchmarks.studies.engines             # writes results/engines.json, about an hour
-    python -m benchmarks.studies.engines --quick     # one small setting, a few minutes; nothing is written
-    python -m benchmarks.studies.engines --lines     # cost against the number S of inner steps, and the line through it
+    python -m benchmarks.engines             # writes results/engines.json, about an hour
+    python -m benchmarks.engines --quick     # one small setting, a few minutes; nothing is written
+    python -m benchmarks.engines --lines     # cost against the number S of inner steps, and the line through it
 
 Every case computes the meta-gradient of the same T tasks of the bundled corpus (5-way 5-shot, 15 queries) with S inner
 steps, on the same backbone, in float32 unless it says otherwise. Times are medians over rounds in which the cases take
@@ -10,8 +10,6 @@ turns (A B C A B C …). Memory is the peak above the loaded model, each case in
 task after the other, whatever T is, so one task is timed, another one in each round. A prompt at half depth finds the
 output of the layers below in a file.
 """
-
-from __future__ import annotations
 
 import argparse
 import json
@@ -27,9 +25,10 @@ import numpy as np
 import torch
 import transformers
 
-from benchmarks.cost import peak_megabytes
-from benchmarks.studies.engine_cases import BARE_PASSES, CASES, LATE, WHOLE_MODEL
-from benchmarks.studies.engine_results import CaseCost, EngineResults, Line, Lines, Quantity, ratio_rows, setting_name
+from benchmarks.engine_timing.cases import BARE_PASSES, CASES, LATE, WHOLE_MODEL
+from benchmarks.engine_timing.results import CaseCost, EngineResults, Line, Lines, Quantity, ratio_rows, setting_name
+from benchmarks.record import RESULTS
+from benchmarks.runner.cost import peak_megabytes
 from episodes import Corpus, EpisodeSampler
 from metawarp.backbones.store import BackboneStore
 from metawarp.config import GROUPS, InnerLoop, WarpConfig
@@ -40,8 +39,8 @@ from metawarp.parameters import mapped
 from metawarp.texts.task_batch import TaskBatch
 from metawarp.warp import Warp
 
-ROOT = Path(__file__).parents[2]
-FILE = ROOT / "benchmarks" / "results" / "engines.json"
+ROOT = Path(__file__).parents[1]
+FILE = RESULTS / "engines.json"
 K_SHOT = 5
 QUICK_CASES = [WHOLE_MODEL, "learn2learn, prompt", "unroll", "recompute", "fomaml", LATE, BARE_PASSES]
 LINE_STEPS = [1, 5, 10, 20, 50]
@@ -126,7 +125,7 @@ def measure(
 def peak_in_new_process(name: str, inner_steps: int, n_tasks: int, k_shot: int, device: str) -> float | None:
     """`PreparedCase.peak` in a process that has computed nothing before."""
     setting = json.dumps([name, inner_steps, n_tasks, k_shot, device])
-    command = [sys.executable, "-m", "benchmarks.studies.engines", "--peak", setting]
+    command = [sys.executable, "-m", "benchmarks.engines", "--peak", setting]
     return json.loads(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 

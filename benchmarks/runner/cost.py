@@ -1,7 +1,5 @@
 """What a computation costs: seconds, and memory at its worst moment."""
 
-from __future__ import annotations
-
 import ctypes
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence

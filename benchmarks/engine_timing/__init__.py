@@ -1,0 +1,1 @@
+"""The engine timing: its cases, and what it measures."""
