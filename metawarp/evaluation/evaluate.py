@@ -105,10 +105,9 @@ def evaluate(
     requested = [baselines] if isinstance(baselines, str) else baselines
     others, chosen = create_baselines(baseline_names(requested, low, processes), context)
     own = metawarp_predictor(warp, loaded_init.on(backbone), loaded_init.inner, loaded_init.temperature)
-    file = None if splits is None else str(splits)
-    protocol = {"corpus": loaded.name, "corpus_fingerprint": loaded.fingerprint, "splits": file, "split": split}
-    protocol |= {"classes": list(tested.class_names)}
-    protocol |= {"classes_seen_in_training": classes_seen_in_training(loaded_init, tested)}
+    split_file, seen = None if splits is None else str(splits), classes_seen_in_training(loaded_init, tested)
+    protocol = {"corpus": loaded.name, "corpus_fingerprint": loaded.fingerprint, "splits": split_file, "split": split}
+    protocol |= {"classes": list(tested.class_names), "classes_seen_in_training": seen}
     protocol |= {"n_way": n_way, "k_shot": k_shot, "n_query": n_query, "episodes": episodes, "seed": seed}
     protocol |= {"interval": INTERVAL, "init_sha256": loaded_init.fingerprint, "init_method": loaded_init.method}
     protocol |= {"backbone": asdict(BackboneIdentity.of(backbone)), "dtype": str(backbone.dtype).removeprefix("torch.")}

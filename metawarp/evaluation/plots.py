@@ -17,65 +17,48 @@ def plots_available() -> bool:
     return find_spec("matplotlib") is not None
 
 
-def draw_accuracies(results: Mapping[str, Mapping[str, Any]], file: str | Path, title: str = "") -> Path:
-    """Draw accuracies with their 95 % intervals, one panel for each setting.
+def draw_accuracies(results: Mapping[str, Mapping[str, Any]], file: str | Path) -> Path:
+    """Draw the accuracies of metawarp and other methods with their 95 % intervals, one panel for each setting.
 
     Args:
         results: results of `evaluate` by the name of their setting, such as "5-way 1-shot".
         file: PNG file to write.
-        title: title of the figure.
 
     Raises:
         ImportError: matplotlib is not installed; the message has the command that installs it.
     """
-    settings = {setting: found["methods"] for setting, found in results.items()}
+    settings = {setting: result["methods"] for setting, result in results.items()}
     n_methods = len({name for methods in settings.values() for name in methods})
     figure = new_figure(2.2 + 3.2 * len(settings), 1.0 + 0.34 * n_methods)
     dot_panels(figure.subplots(1, len(settings), squeeze=False, sharey=True)[0], settings, "metawarp")
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     figure.savefig(file, dpi=DPI)
     return Path(file)
 
 
-def dot_panels(row: Any, settings: Mapping[str, Mapping[str, Any]], highlighted: str) -> None:
-    """Draw one panel of dots for each setting, with the methods in one order, best at the top.
+def dot_panels(panels: Any, settings: Mapping[str, Mapping[str, Any]], highlighted: str) -> None:
+    """Draw the "accuracy" and "ci95" of each method, by setting, with the methods in one order and the best at the top.
 
-    Args:
-        row: axes of the panels, which share their y axis.
-        settings: by setting, the "accuracy" and "ci95" of each method by name.
-        highlighted: name of the method that is emphasized.
+    The panels share their y axis.
     """
-    names = list(dict.fromkeys(name for methods in settings.values() for name in methods))
-
-    def mean_accuracy(name: str) -> float:
-        values = [methods[name]["accuracy"] for methods in settings.values() if name in methods]
-        return sum(values) / len(values)
-
-    names.sort(key=mean_accuracy)
-    for axes, (setting, methods) in zip(row, settings.items(), strict=True):
+    values: dict[str, list[float]] = {}
+    for methods in settings.values():
+        for name, scores in methods.items():
+            values.setdefault(name, []).append(scores["accuracy"])
+    names = sorted(values, key=lambda name: sum(values[name]) / len(values[name]))
+    for axes, (setting, methods) in zip(panels, settings.items(), strict=True):
         for place, name in enumerate(names):
-            if name not in methods:
-                continue
-            accuracy, width = 100 * methods[name]["accuracy"], 100 * methods[name]["ci95"]
-            color, weight = (HIGHLIGHT, "bold") if name == highlighted else (GRAY, "normal")
-            axes.errorbar(accuracy, place, xerr=width, fmt="o", color=color, capsize=3, markersize=5)
-            axes.annotate(
-                f"{accuracy:.1f}",
-                (accuracy + width, place),
-                xytext=(5, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=8,
-                color=color,
-                fontweight=weight,
-            )
+            if name in methods:
+                accuracy, width = 100 * methods[name]["accuracy"], 100 * methods[name]["ci95"]
+                color, weight = (HIGHLIGHT, "bold") if name == highlighted else (GRAY, "normal")
+                axes.errorbar(accuracy, place, xerr=width, fmt="o", color=color, capsize=3, markersize=5)
+                style = {"textcoords": "offset points", "va": "center", "fontsize": 8, "fontweight": weight}
+                axes.annotate(f"{accuracy:.1f}", (accuracy + width, place), (5, 0), color=color, **style)
         axes.set_title(setting, loc="left", fontsize=10)
         axes.set_xlabel("accuracy (%)")
         axes.margins(x=0.14)
         plain_axes(axes)
-    row[0].set_yticks(range(len(names)), names)
-    for label in row[0].get_yticklabels():
+    panels[0].set_yticks(range(len(names)), names)
+    for label in panels[0].get_yticklabels():
         if label.get_text() == highlighted:
             label.set(color=HIGHLIGHT, fontweight="bold")
 

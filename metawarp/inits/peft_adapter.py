@@ -32,8 +32,7 @@ def save_adapter(init: Init, backbone: Backbone, folder: str | Path) -> None:
     """Write an init's prompt as a PROMPT_TUNING adapter, for `peft.PeftModel.from_pretrained(model, folder)`.
 
     Raises:
-        InputError: PEFT cannot express the adapter or the template, the init belongs to another backbone, or the folder
-            holds an adapter already or cannot be written.
+        InputError: PEFT cannot express this adapter or template, or the backbone or folder cannot be used.
         ImportError: PEFT is not installed.
     """
     config, folder = init.bind(backbone).config, Path(folder)

@@ -20,14 +20,10 @@ from metawarp.outputs import FORMAT_VERSION, refuse_foreign_files, write_bytes, 
 def save(
     folder: Path, kind: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any], *, card: str | None = None
 ) -> str:
-    """Write `<kind>.safetensors`, config.json and README.md, each whole or not at all; returns the tensors' sha256.
+    """Write `<kind>.safetensors`, config.json and README.md, the card; returns the sha256 of the tensors.
 
-    Args:
-        folder: the folder; made if it is missing. InputError if it holds something of another kind.
-        kind: kind of the numbers, such as "init"; it names the file and the format.
-        tensors: tensors by name, stored in their own data type.
-        config: entries of config.json; the format, the versions and the hash of the tensors are added.
-        card: text of README.md; None writes none.
+    Each file appears whole or not at all. The folder is made if it is missing; InputError if it holds something of
+    another kind. The format, the versions and the hash of the tensors are added to the config.
     """
     file = folder / f"{kind}.safetensors"
     refuse_foreign_files(folder, kind, ["config.json", file.name, *(["README.md"] if card is not None else [])])

@@ -50,12 +50,9 @@ class TrainingData:
 
     @classmethod
     def load(cls, sources: Sequence[Source], splits: Sequence[Names] | None = None, seed: int = 0) -> Self:
-        """Load corpora with the columns "text" and "label", and split them; InputError if one cannot be used.
+        """Load corpora, if they are not loaded, and split their classes; InputError if one cannot be used.
 
-        Args:
-            sources: corpora, or their files or names.
-            splits: a splits.json, or its content, for each; None: see `episodes.protocol.class_split`.
-            seed: seed of random splits.
+        Splits are a splits.json, or its content, for each corpus; None: see `episodes.protocol.class_split`.
         """
         if splits is not None and len(splits) != len(sources):
             raise InputError(f"splits has {len(splits)} entries for {len(sources)} corpora; give one for each.")
