@@ -1,4 +1,4 @@
-"""Output files: claimed first, written whole or not at all, and never in place of files of something else."""
+"""Output files: they are claimed before any work, written whole, and never replace files of something else."""
 
 import pytest
 from running import refused
@@ -6,12 +6,9 @@ from running import refused
 from metawarp import outputs
 
 
-def test_a_claimed_folder_is_made_and_left_empty(tmp_path):
+def test_a_claimed_folder_is_made_and_an_earlier_run_in_it_is_replaced_on_request_only(tmp_path):
     outputs.claim_folder(tmp_path / "a" / "b", ["marker"], kind="task")
     assert list((tmp_path / "a" / "b").iterdir()) == []
-
-
-def test_an_earlier_run_is_replaced_on_request_only(tmp_path):
     (tmp_path / "marker").write_text("theirs")
     outputs.mark_folder(tmp_path, "task")
     with refused(f"output={str(tmp_path)!r}", "marker", "overwrite=True"):

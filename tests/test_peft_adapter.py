@@ -1,31 +1,33 @@
-"""Prompts as adapters of PEFT, with PEFT itself: it computes what we compute, and its adapters are a start."""
+"""Prompts that are saved as adapters of PEFT, and adapters of PEFT that inits are made of."""
 
 import json
+from typing import Any
 
 import pytest
 import torch
+from marks import slow_except
 from running import refused
 from tiny import MODELS, NO_STEPS, query_logits, tiny_backbone, tiny_episodes
+from torch.testing import assert_close
 
 from metawarp import Init, Warp, WarpConfig
 from metawarp.adapters.adapter import split
 from metawarp.inits.peft_adapter import load_adapter, save_adapter
-from metawarp.texts.template import Template
 
 peft = pytest.importorskip("peft")
 # PEFT asks transformers 5 for a property by its old name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 TEXTS = ["set the alarm", "what is the weather today in the market, and where?", "pay my bill please"]
-TEMPLATE = "{prompt:3} {start} {text} was {mask}"
+SETTINGS: dict[str, Any] = {"read_out": "mean+mask", "prompt_start": "normal"}
 
 
 def fresh(backbone, **config):
-    settings = {"template": TEMPLATE, "read_out": "mean+mask", "prompt_start": "normal"} | config
+    settings = {"template": "{prompt:3} {start} {text} was {mask}", **SETTINGS, **config}
     return Init.start(Warp(backbone, WarpConfig(**settings)), NO_STEPS, seed=2)
 
 
-@pytest.mark.parametrize("model_type", sorted(MODELS))
-def test_peft_loads_it_and_gives_the_same(tmp_path, model_type):
+@pytest.mark.parametrize("model_type", slow_except("roberta", MODELS))
+def test_peft_loads_a_saved_adapter_and_computes_the_same_hidden_states(tmp_path, model_type):
     backbone = tiny_backbone(tmp_path / "model", model_type)
     init = fresh(backbone)
     save_adapter(init, backbone, tmp_path / "adapter")
@@ -38,42 +40,36 @@ def test_peft_loads_it_and_gives_the_same(tmp_path, model_type):
         ours = warp.adapter.hidden_states(parts, batch, torch.zeros(3, dtype=torch.long))
         found = theirs(input_ids=batch.input_ids[:, 3:], attention_mask=batch.attention_mask[:, 3:].long())
     there = batch.attention_mask
-    assert torch.allclose(found.last_hidden_state[there], ours[there], rtol=0, atol=1e-6)
+    assert_close(found.last_hidden_state[there], ours[there], rtol=0, atol=1e-6)
 
 
-def test_what_was_saved_comes_back(tiny, tmp_path):
+def test_a_saved_adapter_is_loaded_again_and_not_overwritten(tiny, tmp_path):
     init = fresh(tiny)
     save_adapter(init, tiny, tmp_path)
-    back = load_adapter(tmp_path, tiny, template="{text} was {mask}", read_out="mean+mask", prompt_start="normal")
+    back = load_adapter(tmp_path, tiny, template="{text} was {mask}", **SETTINGS)
     assert back.config == init.config
     once, again = (query_logits(one.bind(tiny), one.on(tiny), tiny_episodes()) for one in (init, back))
-    assert all(torch.equal(one, other) for one, other in zip(once, again, strict=True))
+    assert_close(once, again, rtol=0, atol=0)
     with refused(f"output={str(tmp_path)!r}", "adapter_config.json"):
         save_adapter(init, tiny, tmp_path)
 
 
-def test_an_adapter_that_peft_made_is_a_start(tiny, tmp_path):
+def test_an_adapter_that_peft_made_becomes_an_init(tiny, tmp_path):
     config = peft.PromptTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=4)
     theirs = peft.get_peft_model(tiny.model, config)
     prompt = theirs.get_prompt_embedding_to_save("default").clone()
     theirs.save_pretrained(str(tmp_path))
     init = load_adapter(tmp_path, tiny)
-    assert torch.allclose(init.parameters.adapter, prompt.float())
+    assert_close(init.parameters.adapter, prompt.float())
     assert init.config.template == "{prompt:4} {start} {text} {mask}"
     assert not any(weight.requires_grad for weight in tiny.model.parameters())
 
 
-def test_a_prompt_before_the_start_is_before_it(tiny):
-    warp = fresh(tiny).bind(tiny)
-    tokens = tiny.tokenizer.convert_ids_to_tokens(warp.encoder(["alarm"]).input_ids[0].tolist())
+def test_a_prompt_before_the_field_start_stands_before_the_first_special_token(tiny):
+    batch = fresh(tiny).bind(tiny).encoder(["alarm"])
+    tokens = tiny.tokenizer.convert_ids_to_tokens(batch.input_ids[0].tolist())
     assert tokens == ["[PAD]"] * 3 + ["[CLS]", "alarm", "was", "[MASK]", "[SEP]"]
-    assert warp.encoder(["alarm"]).text_mask[0].int().tolist() == [0, 0, 0, 1, 1, 0, 0, 1]
-
-
-@pytest.mark.parametrize("source", ["{text} {start}", "{start} {start} {text}"])
-def test_a_start_at_another_place_is_refused(source):
-    with refused(f"template={source!r}", "{start}"):
-        Template(source)
+    assert batch.text_mask[0].int().tolist() == [0, 0, 0, 1, 1, 0, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +84,7 @@ def test_a_start_at_another_place_is_refused(source):
     ],
     ids=str,
 )
-def test_what_peft_cannot_express_is_refused(tiny, tmp_path, config):
+def test_an_init_that_peft_cannot_express_is_refused(tiny, tmp_path, config):
     with refused("adapter='prompt', adapter_layer=0", "{start}", "this init has"):
         save_adapter(fresh(tiny, **config), tiny, tmp_path / "adapter")
     assert not (tmp_path / "adapter").exists()

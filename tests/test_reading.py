@@ -1,11 +1,12 @@
-"""What a corpus takes from each kind of source, and what it says about sources that it cannot use."""
+"""What a corpus takes from each kind of source, and the messages about sources that it cannot use."""
 
 import json
 import logging
+from typing import Any
 
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
-from running import process, refused
+from running import refused
 
 from episodes import Corpus
 
@@ -20,72 +21,52 @@ def json_lines(*pairs):
     return "\n".join(json.dumps({"text": text, "label": label}) for text, label in pairs)
 
 
-# What comes out of each source -----------------------------------------------------------------------------
+# Kinds of sources ------------------------------------------------------------------------------------------
 
 
 PAIRS = [("the bus is late", "travel"), ("my card was refused", "bank"), ("where is my train", "travel")]
+DATASET = Dataset.from_dict({"text": [text for text, _ in PAIRS], "label": [label for _, label in PAIRS]})
+CONTENTS = {
+    "a.csv": "text,label\n" + "".join(f"{text},{label}\n" for text, label in PAIRS),
+    "a.TSV": "label\ttext\n" + "".join(f"{label}\t{text}\n" for text, label in PAIRS),
+    "a.jsonl": json_lines(*PAIRS) + "\n\n",
+    "a.json": json.dumps([{"text": text, "label": label, "more": 1} for text, label in PAIRS], indent=2),
+}
 
 
-def as_csv(folder):
-    return write(folder, "a.csv", "text,label\n" + "".join(f"{t},{c}\n" for t, c in PAIRS))
-
-
-def as_tsv(folder):
-    return write(folder, "a.TSV", "label\ttext\n" + "".join(f"{c}\t{t}\n" for t, c in PAIRS))
-
-
-def as_jsonl(folder):
-    return write(folder, "a.jsonl", json_lines(*PAIRS) + "\n\n")
-
-
-def as_json(folder):
-    return write(folder, "a.json", json.dumps([{"text": t, "label": c, "more": 1} for t, c in PAIRS], indent=2))
-
-
-def as_parquet(folder):
-    table = as_dataset(folder).data.table
-    import pyarrow.parquet
-
-    pyarrow.parquet.write_table(table, folder / "a.parquet")
-    return folder / "a.parquet"
-
-
-def as_dataset(folder):
-    return Dataset.from_dict({"text": [t for t, _ in PAIRS], "label": [c for _, c in PAIRS]})
-
-
-@pytest.mark.parametrize("source", [as_csv, as_tsv, as_jsonl, as_json, as_parquet, as_dataset])
-def test_every_kind_of_source_gives_the_same_corpus(source, tmp_path):
-    corpus = Corpus.load(source(tmp_path))
-    assert corpus.texts == ("the bus is late", "my card was refused", "where is my train")
+@pytest.mark.parametrize("kind", [*CONTENTS, "a.parquet", "data set"])
+def test_every_kind_of_source_gives_the_same_corpus(kind, tmp_path):
+    source: Any = DATASET if kind == "data set" else tmp_path / kind
+    if kind in CONTENTS:
+        write(tmp_path, kind, CONTENTS[kind])
+    elif kind == "a.parquet":
+        DATASET.to_parquet(source)
+    corpus = Corpus.load(source)
+    assert corpus.texts == tuple(text for text, _ in PAIRS)
     assert corpus.class_names == ("bank", "travel")
     assert corpus.labels.tolist() == [1, 0, 1]
-    assert len(corpus) == 3
-    assert corpus.n_classes == 2
+    assert (len(corpus), corpus.n_classes) == (3, 2)
 
 
 def test_reading_leaves_nothing_behind_and_sees_an_edited_file(tmp_path):
-    path = as_csv(tmp_path)
-    before = Corpus.load(str(path))
-    path.write_text(path.read_text() + "a new one,bank\n")
-    assert len(Corpus.load(str(path))) == len(before) + 1
+    path = write(tmp_path, "a.csv", CONTENTS["a.csv"])
+    assert len(Corpus.load(str(path))) == 3
+    path.write_text(CONTENTS["a.csv"] + "a new one,bank\n")
+    assert len(Corpus.load(str(path))) == 4
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_columns_are_named_by_the_user(tmp_path):
     path = write(tmp_path, "a.csv", "id,body,desk\n1,hello,b\n2,bye,a\n")
     corpus = Corpus.load(path, text_column="body", label_column="desk")
-    assert corpus.texts == ("hello", "bye")
-    assert corpus.class_names == ("a", "b")
+    assert (corpus.texts, corpus.class_names) == (("hello", "bye"), ("a", "b"))
 
 
-def test_csv_cells_stay_what_they_are(tmp_path):
+def test_cells_of_a_csv_file_stay_the_texts_that_they_are(tmp_path):
     texts = ["123", "1.50", "NA", "None", "null", "nan", "True", "2020-01-01", " led by a space", 'a, "b"\nc']
     rows = ['"' + text.replace('"', '""') + f'",{i % 2}' for i, text in enumerate(texts)]
-    path = write(tmp_path, "a.csv", b"\xef\xbb\xbf" + "\r\n".join(["text,label", *rows]).encode())
-    corpus = Corpus.load(path)
-    assert corpus.texts == tuple(texts)
-    assert corpus.class_names == ("0", "1")
+    corpus = Corpus.load(write(tmp_path, "a.csv", b"\xef\xbb\xbf" + "\r\n".join(["text,label", *rows]).encode()))
+    assert (corpus.texts, corpus.class_names) == (tuple(texts), ("0", "1"))
 
 
 def test_json_text_that_looks_like_a_date_stays_text(tmp_path):
@@ -102,16 +83,14 @@ UNUSUAL = [
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".json"])
-def test_unusual_texts_pass_through_unharmed(suffix, tmp_path):
+def test_unusual_texts_are_read_unchanged(suffix, tmp_path):
     pairs = [(text, i % 2) for i, text in enumerate(UNUSUAL)]
-    if suffix == ".csv":
-        content = "text,label\n" + "".join(f'"{text}",{label}\n' for text, label in pairs)
-    elif suffix == ".json":
-        content = json.dumps([{"text": text, "label": label} for text, label in pairs], ensure_ascii=False)
-    else:
-        content = json_lines(*pairs)
-    corpus = Corpus.load(write(tmp_path, "a" + suffix, content))
-    assert corpus.texts == tuple(UNUSUAL)
+    contents = {
+        ".csv": "text,label\n" + "".join(f'"{text}",{label}\n' for text, label in pairs),
+        ".json": json.dumps([{"text": text, "label": label} for text, label in pairs], ensure_ascii=False),
+        ".jsonl": json_lines(*pairs),
+    }
+    assert Corpus.load(write(tmp_path, "a" + suffix, contents[suffix])).texts == tuple(UNUSUAL)
 
 
 def test_integers_become_class_names(tmp_path):
@@ -126,7 +105,7 @@ def labelled_dataset(names, labels):
     return Dataset.from_dict({"text": texts, "label": labels}, features=features)
 
 
-def test_class_label_order_is_kept_and_classes_without_texts_go(caplog, tmp_path):
+def test_the_order_of_class_labels_is_kept_and_classes_without_texts_are_dropped(caplog, tmp_path):
     dataset = labelled_dataset(["world", "never", "sport"], [2, 0, 2])
     with caplog.at_level(logging.INFO, logger="episodes"):
         corpus = Corpus.load(dataset)
@@ -137,8 +116,9 @@ def test_class_label_order_is_kept_and_classes_without_texts_go(caplog, tmp_path
     assert Corpus.load(tmp_path / "a.parquet").class_names == ("world", "sport")
 
 
-def test_dataset_dict_takes_a_split():
-    splits = DatasetDict(fit=labelled_dataset(["a", "b"], [0, 1]), held_out=labelled_dataset(["a", "b"], [1, 0]))
+def test_of_a_dataset_dict_one_split_is_read():
+    labels = {"fit": [0, 1], "held_out": [1, 0]}
+    splits = DatasetDict({name: labelled_dataset(["a", "b"], some) for name, some in labels.items()})
     assert Corpus.load(splits, dataset_split="held_out").labels.tolist() == [1, 0]
     with refused("dataset_split=None", "fit, held_out"):
         Corpus.load(splits)
@@ -157,7 +137,7 @@ def test_copies_are_dropped_and_counted(caplog, tmp_path):
     assert "dropped 4 of 7 rows" in caplog.text
 
 
-def test_conflicts_can_be_refused(tmp_path):
+def test_texts_with_two_labels_are_refused_on_request(tmp_path):
     path = write(tmp_path, "a.jsonl", json_lines(*COPIES))
     with refused(path, "two labels", "'c'", "'x' and 'y'"):
         Corpus.load(path, conflicts="refuse")
@@ -185,16 +165,7 @@ BAD_FILES = {
     "cells.jsonl": (
         '{"text": "", "label": 1}\n{"text": null, "label": 1}\n{"text": NaN, "label": 2}\n{"label": 2}\n'
         '{"text": ["x"], "label": 1}\n{"text": "\\ud83d", "label": 1}\n{"text": " \\t", "label": 1}',
-        [
-            "texts",
-            "row 1 is empty",
-            "row 2 is missing",
-            "row 3 is missing",
-            "row 4 is missing",
-            "row 5",
-            "list",
-            "2 more",
-        ],
+        ["texts", "row 1 is empty", *(f"row {i} is missing" for i in (2, 3, 4)), "row 5", "list", "2 more"],
     ),
     "half.jsonl": ('{"text": "\\ud83d", "label": 1}', ["texts", "row 1 is not valid Unicode"]),
     "cell.csv": ('text,label\nhello,a\n"",b\n', ["texts", "row 2 is empty"]),
@@ -217,30 +188,28 @@ def test_unusable_files_are_refused(name, tmp_path):
         Corpus.load(path)
 
 
-def test_sources_that_do_not_exist(tmp_path):
-    for source, facts in {
-        "few.csv": ["no file few.csv"],
-        "data/few/shots": ["no file data/few/shots"],
-        tmp_path: [tmp_path, "is a folder"],
-        "my tickets": ["'my tickets'", "'owner/name'"],
+def test_sources_that_do_not_exist_are_refused(tmp_path):
+    for source, fact in {
+        "few.csv": "no file few.csv",
+        "data/few/shots": "no file data/few/shots",
+        str(tmp_path): f"{tmp_path} is a folder",
+        "my tickets": "'my tickets' is neither an existing file nor a Hub id such as 'owner/name'",
     }.items():
-        with refused(*facts):
+        with refused(fact):
             Corpus.load(source)
     with refused("dict", "'everyday', 'varied', 'lengthy'", ".csv, .tsv, .json, .jsonl, .parquet", "Hub id"):
         Corpus.load({"text": ["a"], "label": [1]})  # pyright: ignore[reportArgumentType]
 
 
-def test_subset_and_split_belong_to_the_hub(tmp_path):
-    path = as_csv(tmp_path)
-    with refused("dataset_split='test'", "Hub id", path):
-        Corpus.load(path, dataset_split="test")
-    with refused("dataset_split='test'", "Hub id"):
-        Corpus.load(as_dataset(tmp_path), dataset_split="test")
-    with refused("subset='en'", "Hub id"):
-        Corpus.load(as_dataset(tmp_path), subset="en")
+@pytest.mark.parametrize("option", [{"dataset_split": "test"}, {"subset": "en"}], ids=str)
+def test_the_subset_and_the_split_of_a_source_outside_the_hub_are_refused(option, tmp_path):
+    ((name, value),) = option.items()
+    for source in (write(tmp_path, "a.csv", CONTENTS["a.csv"]), DATASET):
+        with refused(f"{name}={value!r}", "Hub id"):
+            Corpus.load(source, **option)
 
 
-def test_unusable_datasets():
+def test_unusable_data_sets_are_refused():
     with refused("text_column='words'", "columns are: text, label"):
         Corpus.load(labelled_dataset(["a", "b"], [0, 1]), text_column="words")
     with refused("no rows"):
@@ -259,8 +228,6 @@ def test_without_a_network_the_hub_is_given_up_at_once(monkeypatch):
         Corpus.load("owner/name")
 
 
-@pytest.mark.slow
-def test_in_offline_mode_only_the_cache_is_searched(tmp_path):
-    code = "from episodes import Corpus; Corpus.load('owner/name')"
-    message = process(code=code, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path)).stderr.splitlines()[-1]
-    assert "InputError" in message and "owner/name" in message and "HF_HUB_OFFLINE is set" in message
+def test_in_offline_mode_only_the_cache_is_searched():
+    with refused("owner/name", "HF_HUB_OFFLINE is set"):
+        Corpus.load("owner/name")
