@@ -34,7 +34,7 @@ check: $(TOOLS) docs ## check formatting, lint, types and the documentation
 	$(BIN)/python -m pyright
 
 docs: $(TOOLS) ## build the documentation site in build/site; a broken link is an error
-	$(BIN)/python -m mkdocs build --strict --quiet --config-file docs/mkdocs.yml
+	$(BIN)/python -m mkdocs build --strict --config-file docs/mkdocs.yml
 
 $(PACKAGE): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { \

@@ -25,8 +25,7 @@ from benchmarks.runner.results import cell_file, collect_results
 from benchmarks.runner.results_format import BenchmarkResults
 from benchmarks.runner.training import is_trained, train_for
 from benchmarks.runner.workers import WorkerDiedError, run_jobs
-from episodes import InputError
-from episodes.errors import listing
+from episodes.errors import InputError, listing
 from metawarp import outputs
 
 logger = logging.getLogger(__name__)

@@ -25,11 +25,9 @@ def usable_rows(
     """The class name of each of n rows, integers as their digits, and the indices of the rows to keep, ascending.
 
     The first of several equal texts is kept, and none of a text that has two labels. Texts are compared without
-    surrounding white space. The number of dropped rows is logged.
-
-    Raises:
-        InputError: a text or label is missing, empty or of another type (the first five such rows are named, counted
-            from 1), or one text has two labels and `refuse_conflicts` is set.
+    surrounding white space. The number of dropped rows is logged. InputError if a text or label is missing, empty or of
+    another type (the first five such rows are named, counted from 1), or `refuse_conflicts` is set and a text has two
+    labels.
     """
     require_texts(texts, source)
     names = _names(labels, f"{source}: labels must be names or integers")
@@ -42,10 +40,8 @@ def usable_rows(
     if conflicting and refuse_conflicts:
         text, (label, other) = next(iter(conflicting.items()))
         example = text if len(text) <= 60 else text[:60] + "…"
-        raise InputError(
-            f"{source}: {len(conflicting)} texts have two labels, such as {example!r} with {label!r} and {other!r}; "
-            "correct them."
-        )
+        given = f"{len(conflicting)} texts have two labels, such as {example!r} with {label!r} and {other!r}"
+        raise InputError(f"{source}: {given}; correct them.")
     kept = [row for text, row in first.items() if text not in conflicting]
     if n_dropped := len(texts) - len(kept):
         message = "%s: dropped %d of %d rows (duplicates, and all rows of the %d texts that have two labels)"
@@ -58,8 +54,7 @@ def domain_of_classes(
 ) -> tuple[str, ...]:
     """The domain of each of C classes, from the class name and the domain of each of n rows.
 
-    Raises:
-        InputError: a domain is missing, empty or neither string nor integer, or a class has rows of several domains.
+    InputError if a domain is missing, empty or neither string nor integer, or a class has rows of several domains.
     """
     domains_by_class = defaultdict(set)
     for label, domain in zip(labels, _names(domains, f"{source}: domains must be names or integers"), strict=True):

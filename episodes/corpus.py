@@ -47,7 +47,7 @@ class Corpus:
     n_duplicates: int = field(init=False)
 
     def __post_init__(self) -> None:
-        """Validate, and keep copies that nobody else can change."""
+        # Copies, which nobody else can change.
         for name in ("texts", "class_names", "domains"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         labels = np.array(self.labels, dtype=np.int64)
@@ -100,9 +100,8 @@ class Corpus:
             conflicts: treatment of a text that has two labels: "drop" drops all its copies, "refuse" raises.
 
         Raises:
-            InputError: the source cannot be read, lacks a column or has no rows; texts or labels are missing, empty or
-                of another type (rows are counted from 1 without the header); a text has two labels and conflicts are
-                refused; or fewer than 2 classes are left.
+            InputError: the source cannot be read, has no rows, unusable ones (counted from 1, without the header) or
+                refused conflicts, lacks a column, or has fewer than 2 classes.
         """
         require_choice("conflicts", conflicts, ("drop", "refuse"))
         table = read_table(source, text_column, label_column, subset, dataset_split, domain_column)
@@ -121,7 +120,6 @@ class Corpus:
         return f"<Corpus {self.name!r}: {len(self):,} texts of {self.n_classes} classes>"
 
     def __len__(self) -> int:
-        """The number of texts."""
         return len(self.labels)
 
     @property
@@ -148,24 +146,18 @@ class Corpus:
     def select_classes(self, names: Iterable[str], *, name: str | None = None) -> "Corpus":
         """The corpus of some classes alone; InputError if a name is unknown, or fewer than 2 classes are named.
 
-        Texts and classes keep their order, so that the order of names in a file never changes an episode.
-
-        Args:
-            names: class names of this corpus, in any order.
-            name: name of the new corpus in messages; None: that of this one.
+        Texts and classes keep their order, so that the order of the names in a file never changes an episode. In
+        messages, the new corpus has the given name; None: that of this one.
         """
         wanted = dict.fromkeys(names)
         if unknown := [class_name for class_name in wanted if class_name not in self.class_names]:
             raise InputError(f"{self.name} has no classes {quoted(unknown)}.")
         classes = [i for i, class_name in enumerate(self.class_names) if class_name in wanted]
         rows = np.flatnonzero(np.isin(self.labels, classes))
-        return Corpus(
-            texts=tuple(self.texts[row] for row in rows),
-            labels=np.searchsorted(classes, self.labels[rows]),
-            class_names=tuple(self.class_names[i] for i in classes),
-            name=self.name if name is None else name,
-            domains=tuple(self.domains[i] for i in classes) if self.domains else (),
-        )
+        texts, labels = tuple(self.texts[row] for row in rows), np.searchsorted(classes, self.labels[rows])
+        class_names = tuple(self.class_names[i] for i in classes)
+        domains = tuple(self.domains[i] for i in classes) if self.domains else ()
+        return Corpus(texts, labels, class_names, self.name if name is None else name, domains)
 
     def split_classes(
         self, recipe: Sequence[float] | Mapping[str, Sequence[str]] | str | Path, seed: int = 0
@@ -173,9 +165,9 @@ class Corpus:
         """Three corpora that share no class: for meta-training, validation and test.
 
         Args:
-            recipe: three fractions (train, validation, test) that add up to 1, drawn at random from `seed`; or the
-                lists "train", "validation" and "test" of class names, as a dict or in a splits.json file; or the name
-                of a bundled corpus, for the split that comes with it.
+            recipe: three fractions (train, validation, test) that add up to 1, drawn at random; or the lists "train",
+                "validation" and "test" of class names, as a dict or in a splits.json file; or the name of a bundled
+                corpus, for its own split.
             seed: seed of the random draw; a recipe that names the classes does not use it.
 
         Raises:
@@ -189,20 +181,14 @@ class Corpus:
 
 @dataclass(frozen=True, eq=False)
 class ClassSplit:
-    """Three corpora that share no class name (InputError otherwise); `split["test"]` is `split.test`.
-
-    Attributes:
-        train: classes for meta-training.
-        validation: classes for choosing settings.
-        test: classes for reported results.
-    """
+    """Three corpora that share no class name (InputError otherwise): for meta-training, for choosing settings, and for
+    reported results. `split["test"]` is `split.test`."""
 
     train: Corpus
     validation: Corpus
     test: Corpus
 
     def __post_init__(self) -> None:
-        """Check that no class is in two parts: an accuracy on classes seen in training would mean nothing."""
         require_disjoint(self.names())
 
     def __getitem__(self, part: str) -> Corpus:

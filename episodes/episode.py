@@ -32,7 +32,6 @@ class Episode:
     query_labels: np.ndarray
 
     def __post_init__(self) -> None:
-        """Check that support and query are disjoint."""
         if len(both := np.intersect1d(self.support, self.query)):
             raise InputError(f"These rows are both support and query: {listing(both)}; a row can only be one of them.")
 
@@ -55,8 +54,8 @@ class Episode:
             query_labels: index of each query text's class name.
 
         Raises:
-            InputError: fewer than 2 names, an empty or duplicated name, a text that is empty or not a string, a label
-                that is not the index of a name, or different numbers of labels and texts.
+            InputError: fewer than 2 names, an unusable name or text, a label that is not the index of a name, or
+                different numbers of labels and texts.
         """
         n_way = len(class_names)
         for kind, texts, labels in (("support", support_texts, support_labels), ("query", query_texts, query_labels)):

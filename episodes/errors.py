@@ -18,7 +18,7 @@ def require_choice(name: str, value: object, choices: Iterable[object]) -> None:
         raise InputError(f"{name}={value!r} is unknown; choose one of: {listing(allowed, len(allowed))}.")
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of another library's error message, to quote in one of ours."""
     if isinstance(error, OSError) and error.strerror:  # without its number, and the path that we name ourselves
         return error.strerror

@@ -52,10 +52,8 @@ def load_hub_dataset(source: str, subset: str | None, split: str | None) -> "Dat
     except HFValidationError:
         raise InputError(f"{source!r} is neither an existing file nor a Hub id such as 'owner/name'.") from None
     if not is_offline_mode() and (refusal := hub_refusal("data set", source)):  # offline, the local cache may have it
-        raise InputError(
-            f"{source!r} is not a local file, and {refusal}. Use a local file or 'everyday', or set HF_HUB_OFFLINE=1 "
-            "if the data set was downloaded before."
-        )
+        advice = "Use a local file or 'everyday', or set HF_HUB_OFFLINE=1 if the data set was downloaded before"
+        raise InputError(f"{source!r} is not a local file, and {refusal}. {advice}.")
     try:
         return load_dataset(source, subset, split=split or "train")
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:

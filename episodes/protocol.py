@@ -48,10 +48,8 @@ def tested_classes(corpus: Corpus, splits: str | Path | None, part: Part) -> tup
             raise InputError("split='all' tests every class and cannot be combined with splits; leave one of them out.")
         return None, corpus
     if splits is None and not _is_bundled(corpus):
-        raise InputError(
-            f"split={part!r} of {corpus.name} is not known; give splits=FILE (training writes {SPLITS_FILE}), "
-            "or split='all' for every class."
-        )
+        advice = f"give splits=FILE (training writes {SPLITS_FILE}), or split='all' for every class"
+        raise InputError(f"split={part!r} of {corpus.name} is not known; {advice}.")
     split = corpus.split_classes(splits or corpus.name)
     return (None if part == "validation" else split), split[part]
 
@@ -59,11 +57,10 @@ def tested_classes(corpus: Corpus, splits: str | Path | None, part: Part) -> tup
 def validation_sampler(
     split: ClassSplit, n_way: Range, k_shot: Range, n_query: int, seed: int, *, within_domains: float = 0.0
 ) -> EpisodeSampler:
-    """Episodes over the validation classes; arguments and errors are those of `EpisodeSampler`.
+    """Episodes over the validation classes, drawn from the seed after that of the run.
 
-    There are fewer ways if there are not enough classes. `within_domains` is ignored if the corpus has no domains, or
-    if the domains with enough classes hold less than half of the validation classes. The seed is that of the run; these
-    episodes are drawn from the next one.
+    The arguments and errors are those of `EpisodeSampler`. There are fewer ways if there are not enough classes.
+    `within_domains` is ignored if domains with enough classes hold less than half of the validation classes.
     """
     available = split.validation.n_classes
     low, high = bounds(n_way)

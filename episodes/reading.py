@@ -199,10 +199,10 @@ def _object_table(source: object, columns: dict[str, str], split: str | None) ->
     elif split is not None:
         raise InputError(f"dataset_split={split!r} needs a Hub id or a DatasetDict.")
     if not isinstance(source, Dataset):
-        raise InputError(
-            f"A corpus cannot be loaded from {type(source).__name__}; give {quoted(BUNDLED)}, "
-            f"a file ({listing(SUFFIXES)}), a Hub id or a datasets.Dataset (not a streaming one)."
+        needed = (
+            f"{quoted(BUNDLED)}, a file ({listing(SUFFIXES)}), a Hub id or a datasets.Dataset (not a streaming one)"
         )
+        raise InputError(f"A corpus cannot be loaded from {type(source).__name__}; give {needed}.")
     return _dataset_table(source, "The data set", columns)
 
 
@@ -210,11 +210,9 @@ def _dataset_table(dataset: "Dataset", name: str, columns: dict[str, str]) -> Ta
     from datasets import ClassLabel
 
     dataset = dataset.with_format(None)  # a torch format would turn labels into tensors
-    orders = {
-        column: tuple(name.strip() for name in feature.names)
-        for column, feature in dataset.features.items()
-        if isinstance(feature, ClassLabel) and column != columns["text_column"]
-    }
+    features = {column: f for column, f in dataset.features.items() if isinstance(f, ClassLabel)}
+    features.pop(columns["text_column"], None)
+    orders = {column: tuple(name.strip() for name in feature.names) for column, feature in features.items()}
 
     def cells(column: str) -> list[Any]:
         numbers, names = dataset[column][:], orders.get(column)

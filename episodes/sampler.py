@@ -85,10 +85,9 @@ class EpisodeSampler:
         needed = most_shots + self.n_query
         counts = np.bincount(corpus.labels, minlength=corpus.n_classes)
         if short := [f"{corpus.class_names[i]!r} has {counts[i]}" for i in np.flatnonzero(counts < needed)]:
-            raise InputError(
-                f"k_shot={most_shots} and n_query={self.n_query} need {needed} texts in each class of {corpus.name}, "
-                f"but {listing(short)}; lower one of them, or leave these classes out."
-            )
+            requirement = f"k_shot={most_shots} and n_query={self.n_query} need {needed} texts in each class"
+            advice = "lower one of them, or leave these classes out"
+            raise InputError(f"{requirement} of {corpus.name}, but {listing(short)}; {advice}.")
 
     def _domains_with_enough_classes(self) -> list[np.ndarray]:
         """Class indices of each domain that has enough classes for an episode."""
@@ -99,9 +98,8 @@ class EpisodeSampler:
         if not any(len(classes) >= least for classes in domains):
             found = f"no domain with {least} classes" if domains else "no domains"
             advice = "Give a domain_column, lower n_way, or leave it out."
-            raise InputError(
-                f"within_domains={self.within_domains} is not possible: {corpus.name} has {found}. {advice}"
-            )
+            given = f"within_domains={self.within_domains}"
+            raise InputError(f"{given} is not possible: {corpus.name} has {found}. {advice}")
         return [classes for classes in domains if len(classes) >= least]
 
     def __getitem__(self, i: int) -> Episode:
@@ -130,12 +128,9 @@ class MixtureSampler:
     """Episodes from several samplers; each episode comes from one of them.
 
     Args:
-        samplers: at least one sampler, usually one for each corpus.
-        weights: relative frequency of each sampler, positive; None: all equal.
+        samplers: at least one sampler (InputError otherwise), usually one for each corpus.
+        weights: relative frequency of each sampler, positive (InputError otherwise); None: all equal.
         seed: seed of the choice, at least 0.
-
-    Raises:
-        InputError: there is no sampler, or not one positive weight for each.
     """
 
     def __init__(self, samplers: Sequence[Sampler], weights: Sequence[float] | None = None, seed: int = 0) -> None:

@@ -48,10 +48,8 @@ def _drawn_parts(
 ) -> dict[str, list[str]]:
     numbers = [share for share in fractions if isinstance(share, (int, float)) and share > 0]
     if not len(numbers) == len(fractions) == 3 or abs(sum(numbers) - 1) > 1e-6:
-        raise InputError(
-            "The fractions of a split must be three positive numbers (train, validation, test) that add up to 1, "
-            f"such as 0.6, 0.15, 0.25; they are {listing(fractions)}."
-        )
+        needed = "three positive numbers (train, validation, test) that add up to 1, such as 0.6, 0.15, 0.25"
+        raise InputError(f"The fractions of a split must be {needed}; they are {listing(fractions)}.")
     if seed < 0:
         raise InputError(f"seed={seed} must be at least 0.")
     # An episode needs two classes, so a small share is rounded up to two rather than refused.
@@ -59,10 +57,8 @@ def _drawn_parts(
     validation, test = (max(2, round(share * n_classes)) for share in numbers[1:])
     train = n_classes - validation - test
     if train < 2:
-        raise InputError(
-            f"{corpus_name} has {n_classes} classes, too few for at least 2 in each part with the fractions "
-            f"{listing(fractions)}; add classes or change the fractions."
-        )
+        needed = f"at least 2 in each part with the fractions {listing(fractions)}"
+        raise InputError(f"{corpus_name} has {n_classes} classes, too few for {needed}; add classes or change them.")
     parts = np.split(np.random.default_rng(seed).permutation(n_classes), [train, train + validation])
     return {part: [class_names[int(i)] for i in sorted(rows)] for part, rows in zip(PARTS, parts, strict=True)}
 
@@ -82,9 +78,7 @@ def _read_json(source: str | Path) -> Any:
 def _named_parts(content: Any, source: str) -> dict[str, list[str]]:
     if not isinstance(content, Mapping) or any(part not in content for part in PARTS):
         held = quoted(content) if isinstance(content, Mapping) else type(content).__name__
-        raise InputError(
-            f"{source} must hold the lists 'train', 'validation' and 'test' of class names; it holds {held}."
-        )
+        raise InputError(f"{source} needs the lists 'train', 'validation' and 'test' of class names; it holds {held}.")
     for part in PARTS:
         names = content[part]
         is_list = isinstance(names, Sequence) and not isinstance(names, str)

@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from episodes.errors import InputError as InputError
     from metawarp.backbones.backbone import Backbone as Backbone
-    from metawarp.config import InnerLearningRates as InnerLearningRates
-    from metawarp.config import WarpConfig as WarpConfig
-    from metawarp.errors import DivergenceError as DivergenceError
-    from metawarp.errors import MemoryLimitError as MemoryLimitError
+    from metawarp.config import InnerLearningRates as InnerLearningRates, WarpConfig as WarpConfig
+    from metawarp.errors import DivergenceError as DivergenceError, MemoryLimitError as MemoryLimitError
     from metawarp.evaluation.evaluate import evaluate as evaluate
     from metawarp.inits.init import Init as Init
     from metawarp.processes import Processes as Processes

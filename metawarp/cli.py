@@ -26,11 +26,7 @@ def create_parser() -> Parser:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command.
-
-    Args:
-        arguments: arguments without the name of the program; None: those of this process.
-    """
+    """Run one command, from arguments without the name of the program; None: those of this process."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     for package in ("episodes", "metawarp"):  # what was dropped from a corpus, how second order is computed
         logging.getLogger(package).setLevel(logging.INFO)
@@ -46,9 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (DivergenceError, MemoryLimitError) as error:
         fail(with_flags(str(error), options.keys()), code=1)
     except torch.OutOfMemoryError:
-        fail(
-            "The device has not enough memory; lower --max-tokens or --training.meta-batch-size, and --resume.", code=1
-        )
+        advice = "lower --max-tokens or --training.meta-batch-size, and --resume"
+        fail(f"The device has not enough memory; {advice}.", code=1)
     except KeyboardInterrupt:
         fail("Interrupted. A training continues from its last checkpoint with --resume; other commands start again.")
     except BrokenPipeError:

@@ -5,8 +5,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal, Self, get_args, get_origin, get_type_hints
 
-from episodes import InputError
-from episodes.errors import require_choice
+from episodes.errors import InputError, require_choice
 from metawarp.texts.template import Template
 
 AdapterName = Literal["prompt", "deep_prompt", "prefix", "prompt_pool", "lora", "weights"]
@@ -67,20 +66,14 @@ class WarpConfig:
         features = self.features
         known = len(set(features)) == len(features) and all(_FEATURE.fullmatch(name) for name in features)
         if not known and self.read_out != "replaced_token":
-            raise InputError(
-                f"read_out={self.read_out!r} must be one or several of mask, debiased_mask, mean, text, text-1, … "
-                "with + between, each once; or replaced_token."
-            )
+            allowed = "one or several of mask, debiased_mask, mean, text, text-1, … with + between, each once"
+            raise InputError(f"read_out={self.read_out!r} must be {allowed}; or replaced_token.")
         if (self.read_out == "replaced_token") != (self.verbalizer == "replaced_token"):
-            raise InputError(
-                "read_out='replaced_token' and verbalizer='replaced_token' belong together; "
-                f"got read_out={self.read_out!r} and verbalizer={self.verbalizer!r}."
-            )
+            given = f"read_out={self.read_out!r} and verbalizer={self.verbalizer!r}"
+            raise InputError(f"'replaced_token' must be both read-out and verbalizer; got {given}.")
         if NEED_MASK & set(features) and not Template(self.template).has_mask:
-            raise InputError(
-                f"read_out={self.read_out!r} needs {{mask}} in the template; got template={self.template!r}. "
-                "Add {mask}, or use read_out='mean'."
-            )
+            given = f"read_out={self.read_out!r} needs {{mask}} in the template; got template={self.template!r}"
+            raise InputError(f"{given}. Add {{mask}}, or use read_out='mean'.")
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -119,9 +112,8 @@ class InnerLoop:
 
     def with_steps(self, inner_steps: int | None) -> Self:
         """The same inner loop with another number of steps; None: its own number."""
-        if inner_steps is None:
-            return self
-        return replace(self, inner_steps=inner_steps, updates=self.updates if inner_steps else ())
+        updates = self.updates if inner_steps else ()
+        return self if inner_steps is None else replace(self, inner_steps=inner_steps, updates=updates)
 
 
 @dataclass(frozen=True)

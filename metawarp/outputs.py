@@ -10,6 +10,8 @@ from episodes import InputError
 FORMAT_VERSION = 2
 """Version of the folders that metawarp writes."""
 
+ADVICE = "choose another folder, or overwrite=True"
+
 
 def write_bytes(file: Path, data: bytes) -> None:
     """Write a file whole or not at all, so that a killed run leaves the old one.
@@ -27,24 +29,12 @@ def write_text(file: Path, text: str) -> None:
 
 
 def claim_folder(
-    folder: Path,
-    files: Sequence[str],
-    *,
-    kind: str,
-    overwrite: bool = False,
-    advice: str = "choose another folder, or overwrite=True",
+    folder: Path, files: Sequence[str], kind: str, *, overwrite: bool = False, advice: str = ADVICE
 ) -> None:
-    """Check, before the work begins, that files can be written into a folder and that none is lost.
+    """Check, before the work begins, that files can be written into a folder and that none is lost; InputError if not.
 
-    Args:
-        folder: the folder; made if it is missing.
-        files: names of the files that will be written; other files are never touched.
-        kind: kind of folder, as `inits.storage.save` will write it.
-        overwrite: whether files of an earlier run of the same kind may be replaced.
-        advice: what the message suggests if there is an earlier run.
-
-    Raises:
-        InputError: the files exist, they are of another kind, or the folder cannot be written.
+    The folder is made if it is missing. Of the named files, those of an earlier run of the same kind may be replaced
+    if `overwrite` is set; the message suggests the advice otherwise. Other files are never touched.
     """
     existing = [name for name in files if (folder / name).exists()]
     if existing and not overwrite:
@@ -75,10 +65,8 @@ def refuse_foreign_files(folder: Path, kind: str, files: Sequence[str]) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         found = None
     if existing and found != f"metawarp-{kind}":
-        raise InputError(
-            f"{existing[0]} in the folder {str(folder)!r} does not belong to a metawarp-{kind} and is not replaced; "
-            "choose another folder."
-        )
+        problem = f"{existing[0]} in {str(folder)!r} does not belong to a metawarp-{kind} and is not replaced"
+        raise InputError(f"{problem}; choose another folder.")
 
 
 def _require_writable(folder: Path) -> None:

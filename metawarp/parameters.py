@@ -88,10 +88,8 @@ def mapped(parameters: Parameters, function: Callable[[Tensor], Tensor]) -> Para
 
 
 def init_shapes(config: WarpConfig, inner: InnerLoop, scalars: Iterable[str]) -> dict[str, tuple[int, ...]]:
-    """The schema of an init: name and shape of each tensor but "adapter", whose shape depends on the backbone.
-
-    `scalars` are the names of the scalars that the verbalizer learns.
-    """
+    """The schema of an init with a verbalizer's scalars: name and shape of each tensor but "adapter", whose shape
+    depends on the backbone."""
     shapes: dict[str, tuple[int, ...]] = {"log_scale": (), **dict.fromkeys(scalars, ())}
     if len(config.features) > 1:
         shapes["read_out_logits"] = (len(config.features),)

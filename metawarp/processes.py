@@ -1,9 +1,6 @@
 """The processes of one run: which tasks each one takes, and how their results become one.
 
 A process takes every P-th task or episode. An episode is a function of (seed, i), so nothing has to be sent for that.
-
-References:
-    Gugger et al. (2022), "Accelerate: Training and inference at scale made simple, efficient and adaptable".
 """
 
 import atexit
@@ -46,11 +43,8 @@ class Processes:
     def connect(cls, device: str) -> Self:
         """Join the processes that `accelerate launch` has started; a single process if it was not used.
 
-        Args:
-            device: "cpu", or "cuda" and the like for one accelerator per process.
-
-        Raises:
-            InputError: several processes are given one accelerator.
+        The device is "cpu", or "cuda" and the like for one accelerator per process. InputError if several processes are
+        given one accelerator.
         """
         # Accelerate's state is shared by the whole program, so it is not touched unless there is something to share.
         if not any(name in os.environ for name in _LAUNCHERS):
@@ -69,9 +63,8 @@ class Processes:
             sharing = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
             return cls(state.process_index, state.num_processes, sharing, device)
         if index:
-            raise InputError(
-                f"device={device!r} is one accelerator for {state.num_processes} processes; use device={kind!r}."
-            )
+            given = f"device={device!r} is one accelerator for {state.num_processes} processes"
+            raise InputError(f"{given}; use device={kind!r}.")
         return cls(state.process_index, state.num_processes, 1, f"{kind}:{state.local_process_index}")
 
     @property

@@ -41,15 +41,8 @@ class Warp:
         cache: cache for token ids and for what frozen layers compute of texts; None: nothing is kept.
         hidden_states: file with the output of the layers below the adapter; see `with_hidden_states`.
 
-    Attributes:
-        encoder: the template, bound to the tokenizer.
-        lower: layers below the adapter; None if there are none.
-        adapter: parameters that each task owns inside the encoder.
-        read_out: what is read of a text.
-        verbalizer: class embeddings and logits.
-
-    Raises:
-        InputError: the backbone does not support the config.
+    Its parts are `encoder`, the template bound to the tokenizer; `lower`, the layers below the adapter, if any;
+    `adapter`; `read_out`; and `verbalizer`. InputError if the backbone does not support the config.
     """
 
     def __init__(
@@ -62,15 +55,13 @@ class Warp:
         self.backbone, self.config, self.cache = backbone, config, cache
         has_word_features = config.read_out == "mask" and backbone.masked_lm_head is not None
         if config.name_source == "embeddings" and not (has_word_features or config.read_out == "replaced_token"):
-            raise InputError(
-                "name_source='embeddings' needs read_out='mask' and a masked-LM head, or read_out='replaced_token'; "
-                f"got read_out={config.read_out!r} on backbone {backbone.name!r}. Use name_source='template'."
-            )
+            needed = "read_out='mask' and a masked-LM head, or read_out='replaced_token'"
+            given = f"read_out={config.read_out!r} on backbone {backbone.name!r}"
+            raise InputError(f"name_source='embeddings' needs {needed}; got {given}. Use name_source='template'.")
         layer, n_layers = config.adapter_layer, backbone.n_layers
         if not 0 <= layer < n_layers:
-            raise InputError(
-                f"adapter_layer={layer} must be a layer of backbone {backbone.name!r}: 0 to {n_layers - 1}."
-            )
+            allowed = f"a layer of backbone {backbone.name!r}: 0 to {n_layers - 1}"
+            raise InputError(f"adapter_layer={layer} must be {allowed}.")
         tokens = CacheScope(cache, "token ids", backbone.fingerprint, config.template)
         length = min(config.max_length, backbone.max_positions)
         self.encoder = TextEncoder(Template(config.template), backbone.tokenizer, length, config.stride, tokens)
@@ -89,27 +80,20 @@ class Warp:
     def with_hidden_states(self, texts: Sequence[str], folder: str | Path) -> "Warp":
         """The same model with a file of what the layers below the adapter compute of some texts.
 
-        The file is written into the folder if it is not there.
-
-        Raises:
-            InputError: there are no layers below the adapter, or the folder cannot be used.
+        The file is written into the folder if it is not there. InputError if there are no such layers, or the folder
+        cannot be used.
         """
         if self.lower is None:
-            raise InputError(
-                "cache_folder keeps the layers below the adapter, but adapter_layer=0 has none; leave it out."
-            )
+            raise InputError("cache_folder keeps the layers below adapter_layer, but adapter_layer=0; leave it out.")
         windows, _ = self.encoder.windows(self.encoder(list(dict.fromkeys(texts))))
         return Warp(self.backbone, self.config, self.cache, self.lower.open_file(windows, Path(folder)))
 
     def warn_about_truncation(self, texts: Sequence[str]) -> None:
         """Log how many texts are longer than an input, unless they are read in windows."""
-        n_truncated = 0 if self.config.stride else self.encoder.n_truncated(texts)
-        if n_truncated:
-            logger.warning(
-                "%d of %d texts are longer than %d tokens and are truncated (max_length=%d includes the template); "
-                "a stride reads them in windows",
-                *(n_truncated, len(texts), self.encoder.room, self.config.max_length),
-            )
+        if not self.config.stride and (n_truncated := self.encoder.n_truncated(texts)):
+            limits = f"{self.encoder.room} tokens (max_length={self.config.max_length} includes the template)"
+            message = "%d of %d texts are longer than %s and are truncated; a stride reads them in windows"
+            logger.warning(message, n_truncated, len(texts), limits)
 
     def reads_again(self, inner: InnerLoop) -> bool:
         """Whether the texts have to be read again after each inner step, because the features depend on its updates."""
@@ -118,20 +102,15 @@ class Warp:
     def require_readable(self, inner: InnerLoop) -> None:
         """Check that the features depend on the adapter, if the inner loop updates it; InputError if they do not."""
         if "adapter" in inner.moving and "adapter" not in self.read_out.depends_on:
-            raise InputError(
-                f"The inner loop updates the adapter, but read_out={self.config.read_out!r} with "
-                f"template={self.config.template!r} does not depend on it. Add soft tokens, and mean or mask to the "
-                "read-out, or choose a method that updates class embeddings alone, such as method='anil'."
-            )
+            given = f"read_out={self.config.read_out!r} with template={self.config.template!r} does not depend on it"
+            advice = "add soft tokens, and mean or mask to the read-out, or use a method such as method='anil'"
+            raise InputError(f"The inner loop updates the adapter, but {given}; {advice}.")
 
     def read(self, parameters: TaskParameters, batch: EncodedBatch, task: Tensor) -> Tensor:
         """Features f(x) (B, d), or scores (B, C) of the read-out "replaced_token".
 
-        Args:
-            parameters: parameters of T tasks. If all tasks share the adapter, a text that several tasks hold is read
-                once.
-            batch: B encoded texts.
-            task: (B,) index of each text's task.
+        The parameters are those of T tasks, and task (B,) is the index of each text's task. If all tasks share the
+        adapter, a text that several tasks hold is read once.
         """
         if any(len(getattr(parameters, group)) > 1 for group in self.read_out.depends_on):
             return self.read_out(parameters, batch, task)

@@ -44,6 +44,7 @@ def _draw(axes: "Axes", name: str, contender: ContenderResults, *, highlighted: 
     axes.plot([b["confidence"] for b in kept], [b["accuracy"] for b in kept], color=color, marker="o", markersize=3)
     axes.set_title(name, loc="left", fontsize=9, color=color, fontweight="bold" if highlighted else "normal")
     error = 100 * (contender["calibration_error"] or 0.0)
-    axes.text(0.03, 0.95, f"calibration error {error:.1f} %", transform=axes.transAxes, va="top", fontsize=7)
+    style = {"transform": axes.transAxes, "ha": "right", "fontsize": 7}
+    axes.text(0.99, 0.04, f"calibration error {error:.1f} %", **style)
     axes.set_aspect("equal")
     plain_axes(axes)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -55,9 +55,8 @@ class Reader:
     def of(cls, cell: Cell, data: Path, trainings: Path) -> "Reader":
         """The reader of a cell."""
         arguments = cell.contender.training
-        backbone = BACKBONES.get(
-            backbone_name(cell), device=arguments.device, dtype=arguments.dtype, max_tokens=arguments.max_tokens
-        )
+        loaded = BACKBONES.get(backbone_name(cell), device=arguments.device, dtype=arguments.dtype)
+        backbone = replace(loaded, max_tokens=arguments.max_tokens)
         folder = trainings / training_key(cell, data) if cell.contender.needs_training else None
         init = Init.load(folder) if folder else existing_init(cell) or _fresh_init(backbone, cell)
         return cls(init, backbone, folder, PausableCache())

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from benchmarks.runner.wrong_labels import WrongLabels
-from episodes import Corpus, EpisodeSampler, InputError
-from episodes.errors import listing, require_choice
+from episodes import Corpus, EpisodeSampler
+from episodes.errors import InputError, listing, require_choice
 from episodes.sampler import Range, Sampler
 from metawarp.backbones.backbone import TOKENS_PER_PASS
 from metawarp.config import InnerLearningRates, WarpConfig

@@ -8,8 +8,7 @@ from typing import Any, TypeVar
 import yaml
 
 from benchmarks.runner.plan import Contender, Plan, Setting, Table, TrainingArguments
-from episodes import InputError
-from episodes.errors import first_line, listing
+from episodes.errors import InputError, first_line, listing
 from metawarp.config import InnerLearningRates, WarpConfig
 from metawarp.training.config import TrainingConfig
 

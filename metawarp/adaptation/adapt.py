@@ -25,9 +25,7 @@ def adapt(
 ) -> TaskParameters:
     """The adapted parameters of T tasks: the end of the `trajectory`, with the scale divided by the temperature.
 
-    Raises:
-        InputError: the inner loop updates an adapter that no feature depends on.
-        MemoryLimitError: there is not enough memory for the adapters of all tasks.
+    InputError if the inner loop updates an adapter that no feature depends on, MemoryLimitError without memory for all.
     """
     require_memory(warp, tasks, inner)
     with torch.set_grad_enabled(inner.inner_steps > 0):
@@ -49,11 +47,9 @@ def trajectory(
 
     Gradients flow from each of them to `init`.
 
+    A task without support texts keeps its start.
+
     Args:
-        warp: the model.
-        init: parameters of the init.
-        tasks: T tasks; one without support texts keeps its start.
-        inner: steps, and what they update.
         second_order: whether the inner gradients are differentiated too (MAML); otherwise they count as constants
             (first-order MAML, Finn et al., sec. 5.2).
         batches: texts that the steps use in turn; default: the support texts.
@@ -92,12 +88,9 @@ def step(
     """The parameters of T tasks after one gradient step: θ - α·∇L(θ) for each group.
 
     Args:
-        warp: the model.
         init: parameters of the init, with the inner learning rates α.
         current: parameters before the step.
         texts: texts of the loss.
-        tasks: T tasks.
-        inner: the inner loop.
         number: index of the step, from 0.
         features: features of the texts under the current parameters, if they are known.
         second_order: whether the gradients will be differentiated.
@@ -113,10 +106,9 @@ def step(
     loss = losses_of(warp, current, copied, texts, tasks).sum()
     gradients = list(torch.autograd.grad(loss, variables, create_graph=second_order))
     if through:
-        variables = [getattr(current, group) for group in through]
-        gradients += torch.autograd.grad(
-            features, variables, gradients.pop(), create_graph=second_order, retain_graph=True
-        )
+        outputs, variables = [features], [getattr(current, group) for group in through]
+        of_features = [gradients.pop()]
+        gradients += torch.autograd.grad(outputs, variables, of_features, retain_graph=True, create_graph=second_order)
     updated: dict[str, Tensor] = {}
     for group, gradient in zip(groups, gradients, strict=True):
         gradient = gradient if second_order else gradient.detach()

@@ -16,9 +16,8 @@ HIDDEN_VECTORS = 33
 ATTENTION_MAPS = 4
 """Attention maps (n × n, for each head) that it keeps for each text and layer.
 
-Both were fitted to the peak memory of MiniLM at 1 to 15 steps: 0.30 GB per step for 867 tokens of the bundled corpus,
-of which the tensors alone are 0.21 GB and the rest is the allocator's. For texts of one length they are a third too
-large. The benchmark of the engines measures it again.
+Both were fitted to the peak memory of MiniLM at 1 to 15 steps: 0.30 GB per step for 867 tokens of the bundled corpus.
+For texts of one length they are a third too large. The benchmark of the engines measures it again.
 """
 
 FIRST_ORDER_VECTORS = 19
@@ -45,10 +44,7 @@ def require_memory(
     """A sentence about the memory that the adapters of T tasks and the graph of one pass take; None if it is little.
 
     `n_other_copies` is the number of other tensors of the adapter's size, such as an optimizer's. The graph of all
-    steps of a second-order method is not counted here.
-
-    Raises:
-        MemoryLimitError: there is not enough memory.
+    steps of a second-order method is not counted here. MemoryLimitError if there is not enough memory.
     """
     of_tasks = len(tasks) * _copies_per_task(inner, second_order) if "adapter" in inner.moving else 2
     copies = n_other_copies + of_tasks
@@ -58,15 +54,12 @@ def require_memory(
     width = warp.backbone.dtype.itemsize
     graph = FIRST_ORDER_VECTORS * tokens * warp.backbone.hidden_size * _n_layers(warp) * width
     needed, free = copies * _bytes_per_copy(warp) + graph, free_bytes(warp.backbone.device)
-    estimate = (
-        f"{len(tasks)} tasks at a time take about {needed / 1e9:.1f} GB of {free / 1e9:.1f} GB free: {copies} copies "
-        f"of the {n_values(warp.adapter):,} values of adapter={warp.config.adapter!r}, and the graph of one pass"
-    )
+    sizes = f"{copies} copies of the {n_values(warp.adapter):,} values of adapter={warp.config.adapter!r}"
+    total = f"{len(tasks)} tasks at a time take about {needed / 1e9:.1f} GB of {free / 1e9:.1f} GB free"
+    estimate = f"{total}: {sizes}, and the graph of one pass"
     if needed > free:
-        raise MemoryLimitError(
-            f"The tasks do not fit into memory: {estimate}. Lower meta_batch_size or inner_steps, or use a smaller "
-            "adapter, such as adapter='lora' with adapter_size=2."
-        )
+        advice = "Lower meta_batch_size or inner_steps, or use a smaller adapter, such as adapter='lora'"
+        raise MemoryLimitError(f"The tasks do not fit into memory: {estimate}. {advice}.")
     return estimate
 
 

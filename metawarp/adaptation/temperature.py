@@ -34,9 +34,8 @@ class Temperature:
     ways: Sequence[float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
-        """Check that all numbers are finite; lists, as JSON has them, become tuples."""
-        object.__setattr__(self, "shots", tuple(self.shots))
-        object.__setattr__(self, "ways", tuple(self.ways))
+        for name in ("shots", "ways"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has lists
         for number in (self.base, self.by_shots, self.by_ways, *self.shots, *self.ways):
             if not math.isfinite(number):
                 raise ValueError(f"a temperature needs finite numbers, not {number}")

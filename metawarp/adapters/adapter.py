@@ -106,22 +106,15 @@ class Adapter(Protocol):
         ...
 
     def start(self, soft_tokens: Tensor, generator: torch.Generator) -> Parts:
-        """The parts that learning starts from.
-
-        Args:
-            soft_tokens: (K, d) soft tokens in the space of the word embeddings, as the config starts them.
-            generator: generator for random starts.
-        """
+        """The parts that learning starts from, made of soft tokens (K, d) in the space of the word embeddings, as the
+        config starts them, and of random numbers from a generator."""
         ...
 
     def hidden_states(self, parts: Parts, batch: EncodedBatch, task: Tensor, head_at: Tensor | None = None) -> Tensor:
         """Last hidden states (B, n, h), or the input of the masked-LM head at one position of each text, (B, h).
 
-        Args:
-            parts: parts of T tasks, or of one that all texts share.
-            batch: B visible texts on the backbone's device.
-            task: (B,) index of each text's task.
-            head_at: (B,) position where the head reads; None: all positions are needed.
+        The parts are those of T tasks, or of one that all texts share. The batch holds B visible texts on the
+        backbone's device, task (B,) the index of each text's task, and head_at (B,) the positions where the head reads.
         """
         ...
 
@@ -154,11 +147,8 @@ def split(adapter: Adapter, values: Tensor) -> Parts:
     shapes = adapter.shapes
     if len(shapes) == 1:
         return dict.fromkeys(shapes, values)
-    pieces = values.split([math.prod(shape) for shape in shapes.values()], dim=1)
-    return {
-        name: piece.unflatten(1, shape) if shape else piece[:, 0]
-        for (name, shape), piece in zip(shapes.items(), pieces, strict=True)
-    }
+    pieces = zip(shapes.items(), values.split([math.prod(shape) for shape in shapes.values()], dim=1), strict=True)
+    return {name: piece.unflatten(1, shape) if shape else piece[:, 0] for (name, shape), piece in pieces}
 
 
 def insert_soft_tokens(soft_tokens: Tensor, states: Tensor, batch: EncodedBatch, task: Tensor) -> Tensor:

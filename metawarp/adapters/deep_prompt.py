@@ -30,21 +30,16 @@ class DeepPrompt(Adapter):
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        context = self.context
-        later = context.backbone.n_layers - 1 - context.layer
-        return {
-            "prompt": (context.n_soft_tokens, context.width),
-            "later": (later, context.n_soft_tokens, context.backbone.hidden_size),
-        }
+        context, n_soft_tokens = self.context, self.context.n_soft_tokens
+        later = (context.backbone.n_layers - 1 - context.layer, n_soft_tokens, context.backbone.hidden_size)
+        return {"prompt": (n_soft_tokens, context.width), "later": later}
 
     def start(self, soft_tokens: Tensor, generator: torch.Generator) -> Parts:
         """Each layer starts from what the layers below make of the first soft tokens, like a prompt at the input."""
         context = self.context
         later = [context.states_at(i, soft_tokens) for i in range(context.layer + 1, context.backbone.n_layers)]
-        return {
-            "prompt": context.soft_tokens_at(context.layer, soft_tokens),
-            "later": torch.stack(later) if later else soft_tokens.new_zeros(self.shapes["later"]),
-        }
+        stacked = torch.stack(later) if later else soft_tokens.new_zeros(self.shapes["later"])
+        return {"prompt": context.soft_tokens_at(context.layer, soft_tokens), "later": stacked}
 
     def hidden_states(self, parts: Parts, batch: EncodedBatch, task: Tensor, head_at: Tensor | None = None) -> Tensor:
         first = self.context.layer
@@ -57,7 +52,5 @@ class DeepPrompt(Adapter):
         def with_new_tokens(soft_tokens: Tensor, layer: Layer, hidden: Tensor) -> Tensor:
             return layer(insert_soft_tokens(soft_tokens.to(hidden.dtype), hidden, batch, task))
 
-        entering = self.context.entering_with(parts["prompt"], batch, task)
-        return self.context.backbone.hidden_states(
-            entering, batch.attention_mask, first, head_at=head_at, wrapper=wrapper
-        )
+        backbone, entering = self.context.backbone, self.context.entering_with(parts["prompt"], batch, task)
+        return backbone.hidden_states(entering, batch.attention_mask, first, head_at=head_at, wrapper=wrapper)

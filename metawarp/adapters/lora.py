@@ -35,10 +35,8 @@ class Lora(Adapter):
         backbone, rank = self.context.backbone, self.context.size
         assert rank is not None
         if rank >= backbone.hidden_size:
-            raise InputError(
-                f"adapter_size={rank} is not a low rank, because the weights of backbone {backbone.name!r} are "
-                f"{backbone.hidden_size} wide; use a lower rank, or adapter='weights'."
-            )
+            problem = f"the weights of backbone {backbone.name!r} are {backbone.hidden_size} wide"
+            raise InputError(f"adapter_size={rank} is not a low rank: {problem}; lower it, or use adapter='weights'.")
 
     @cached_property
     def _encoder(self) -> nn.Module:
@@ -64,13 +62,12 @@ class Lora(Adapter):
     def start(self, soft_tokens: Tensor, generator: torch.Generator) -> Parts:
         """A uniform as in PEFT (Kaiming), B zero: nothing is changed at first."""
 
-        def fresh(name: str, weight: Tensor) -> Tensor:
+        weights = {name: torch.zeros_like(weight) for name, weight in self._weights.items()}
+        for name, weight in weights.items():
             if ".lora_A." in name:
-                return (torch.rand(weight.shape, generator=generator) * 2 - 1) * weight.shape[1] ** -0.5
-            return torch.zeros_like(weight)
-
-        weights = {name: fresh(name, weight).to(soft_tokens) for name, weight in self._weights.items()}
-        return soft_token_start(self.context, soft_tokens) | weights
+                weights[name] = (torch.rand(weight.shape, generator=generator) * 2 - 1) * weight.shape[1] ** -0.5
+        start = {name: weight.to(soft_tokens) for name, weight in weights.items()}
+        return soft_token_start(self.context, soft_tokens) | start
 
     def hidden_states(self, parts: Parts, batch: EncodedBatch, task: Tensor, head_at: Tensor | None = None) -> Tensor:
         return hidden_states_with_weights(self.context, self._encoder, parts, batch, task, head_at)

@@ -33,8 +33,7 @@ def hidden_states_with_weights(
 ) -> Tensor:
     """Hidden states as `Adapter.hidden_states` returns them, one task after the other.
 
-    The parts are soft tokens "prompt", if there are some, and weights of `encoder` by name. The encoder is computed
-    like the backbone's model.
+    The parts are soft tokens "prompt", if there are some, and weights of `encoder`, a copy of the backbone's model.
     """
     some_part = next(iter(parts.values()))
     n_tasks, entering = len(some_part), context.entering(batch, some_part.dtype)

@@ -2,7 +2,6 @@
 
 References:
     Li, Liang (2021), "Prefix-Tuning: Optimizing Continuous Prompts for Generation", ACL, sec. 4.
-    Liu et al. (2022), "P-Tuning v2", ACL.
 """
 
 from dataclasses import dataclass
@@ -11,8 +10,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from episodes import InputError
-from episodes.errors import listing
+from episodes.errors import InputError, listing
 from metawarp.adapters.adapter import Adapter, AdapterContext, Parts
 from metawarp.backbones.architectures import ARCHITECTURES
 from metawarp.backbones.content_attention import ContentAttention
@@ -33,10 +31,8 @@ class Prefix(Adapter):
         backbone = self.context.backbone
         if backbone.content_attention(0) is None:
             supported = dict.fromkeys(a.family.name for a in ARCHITECTURES.values() if a.family.has_content_attention)
-            raise InputError(
-                f"adapter='prefix' does not support backbones of type {backbone.family.name}; use "
-                f"adapter='deep_prompt', or a backbone of type {listing(supported)}."
-            )
+            problem = f"adapter='prefix' does not support backbones of type {backbone.family.name}"
+            raise InputError(f"{problem}; use adapter='deep_prompt', or a backbone of type {listing(supported)}.")
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

@@ -35,10 +35,8 @@ class PromptPool(Adapter):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         context = self.context
         assert context.size is not None
-        return {
-            "prompts": (context.size, context.n_soft_tokens, context.width),
-            "keys": (context.size, context.backbone.hidden_size),
-        }
+        prompts = (context.size, context.n_soft_tokens, context.width)
+        return {"prompts": prompts, "keys": (context.size, context.backbone.hidden_size)}
 
     def start(self, soft_tokens: Tensor, generator: torch.Generator) -> Parts:
         """The same prompt M times, plus noise of a tenth of its spread, with normally distributed keys."""

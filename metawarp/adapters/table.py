@@ -29,8 +29,7 @@ DEFAULT_SIZE = 8
 def create_adapter(name: AdapterName, size: int | None, context: AdapterContext) -> Adapter:
     """The adapter of a name and size (the `adapter_size` of a config), bound to a model whose own size is not set.
 
-    Raises:
-        InputError: a size for an adapter without one, a size below 1, or what the adapter itself refuses.
+    InputError for a size below 1, a size for an adapter without one, or what the adapter itself refuses.
     """
     adapter, meaning = ADAPTERS[name], ADAPTERS[name].size_meaning
     if size is not None and meaning is None:

@@ -39,8 +39,6 @@ class Weights(Adapter):
 
     @property
     def _weights(self) -> dict[str, Tensor]:
-        return {
-            name: weight.detach()
-            for name, weight in self.context.backbone.model.named_parameters()
-            if not name.startswith(_NOT_IN_LAYERS) and at_or_above(name, self.context.layer)
-        }
+        weights = dict(self.context.backbone.model.named_parameters())
+        names = [name for name in weights if not name.startswith(_NOT_IN_LAYERS)]
+        return {name: weights[name].detach() for name in names if at_or_above(name, self.context.layer)}

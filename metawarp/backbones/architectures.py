@@ -30,33 +30,15 @@ class Architecture:
 
 
 ARCHITECTURES: dict[str, Architecture] = {
-    "albert": Architecture(
-        Albert(),
-        "albert-base-v2",
-        "Layers share their weights. Soft tokens and features at [MASK] are as wide as its word embeddings (128).",
-    ),
-    "bert": Architecture(
-        Bert(), "minilm, bert-base-uncased, sentence-transformers/all-MiniLM-L12-v2", "Most sentence encoders."
-    ),
+    "albert": Architecture(Albert(), "albert-base-v2", "Layers share their weights. Soft tokens are 128 wide."),
+    "bert": Architecture(Bert(), "minilm, bert-base-uncased", "Most sentence encoders."),
     "camembert": Architecture(Roberta(), "almanach/camembert-base", "French. Positions start behind the padding id."),
     "deberta": Architecture(Deberta(), "microsoft/deberta-base", "Relative distances instead of positions."),
-    "deberta-v2": Architecture(
-        Deberta(),
-        "microsoft/deberta-v3-base, microsoft/mdeberta-v3-base",
-        "Version 2 is read like `deberta`. Version 3 is a discriminator and is read as a plain encoder.",
-    ),
+    "deberta-v2": Architecture(Deberta(), "microsoft/deberta-v3-base", "Version 3 is read as a plain encoder."),
     "distilbert": Architecture(DistilBert(), "distilbert-base-uncased", "Half of BERT's layers, no token types."),
-    "electra": Architecture(
-        Electra(),
-        "google/electra-base-generator, google/electra-base-discriminator",
-        "The generator predicts words. The discriminator tells whether the word of a class was replaced.",
-    ),
-    "modernbert": Architecture(
-        ModernBert(), "answerdotai/ModernBERT-base", "8,192 tokens. Two layers in three attend to a window."
-    ),
-    "mpnet": Architecture(
-        MPNet(), "sentence-transformers/all-mpnet-base-v2", "Positions start behind the padding id; relative distances."
-    ),
+    "electra": Architecture(Electra(), "google/electra-base-discriminator", "Generators and discriminators."),
+    "modernbert": Architecture(ModernBert(), "answerdotai/ModernBERT-base", "8,192 tokens. Sliding windows."),
+    "mpnet": Architecture(MPNet(), "sentence-transformers/all-mpnet-base-v2", "Positions and relative distances."),
     "roberta": Architecture(Roberta(), "roberta-base, roberta-large", "Positions start behind the padding id."),
     "xlm-roberta": Architecture(Roberta(), "xlm-roberta-base", "100 languages. Positions start behind the padding id."),
 }
@@ -69,11 +51,7 @@ def describe_architectures() -> dict[str, dict[str, str]]:
         family = architecture.family
         decoder = " behind its decoder" if family.unannounced_head is not None else ""
         discriminator = ", or replaced-token head" if family.discriminator_head else ""
-        table[model_type] = {
-            "read as": family.name,
-            "feature at [MASK]": f"masked-LM head{decoder}{discriminator}",
-            "adapters": "all" if family.has_content_attention else "all but prefix",
-            "examples": architecture.examples,
-            "notes": architecture.notes,
-        }
+        row = {"read as": family.name, "feature at [MASK]": f"masked-LM head{decoder}{discriminator}"}
+        row["adapters"] = "all" if family.has_content_attention else "all but prefix"
+        table[model_type] = row | {"examples": architecture.examples, "notes": architecture.notes}
     return table

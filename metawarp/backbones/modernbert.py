@@ -22,10 +22,8 @@ class ModernBert(Family):
         from transformers.masking_utils import create_bidirectional_sliding_window_mask
 
         inputs = {"config": encoder.config, "inputs_embeds": hidden, "attention_mask": attention_mask}
-        masks = {
-            "full_attention": bidirectional_mask(encoder, hidden, attention_mask),
-            "sliding_attention": create_bidirectional_sliding_window_mask(**inputs),
-        }
+        masks = {"sliding_attention": create_bidirectional_sliding_window_mask(**inputs)}
+        masks["full_attention"] = bidirectional_mask(encoder, hidden, attention_mask)
         positions = positions_from(0, hidden)
         rotations = {kind: encoder.rotary_emb(hidden, positions, kind) for kind in set(encoder.config.layer_types)}
         kinds = [(layer, layer.attention_type) for layer in encoder.layers]

@@ -17,8 +17,6 @@ class MPNet(RobertaLike, Family):
     query_value = ("attn.q", "attn.v")
 
     def layers(self, encoder: Any, hidden: Tensor, attention_mask: Tensor) -> list[Layer]:
-        mask = bidirectional_mask(encoder, hidden, attention_mask)
-        bias = encoder.encoder.compute_position_bias(hidden)
-        return [
-            partial(first_output, layer, attention_mask=mask, position_bias=bias) for layer in encoder.encoder.layer
-        ]
+        shared = {"attention_mask": bidirectional_mask(encoder, hidden, attention_mask)}
+        shared["position_bias"] = encoder.encoder.compute_position_bias(hidden)
+        return [partial(first_output, layer, **shared) for layer in encoder.encoder.layer]

@@ -4,13 +4,13 @@ from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
 
-from metawarp.backbones.backbone import TOKENS_PER_PASS, Backbone
+from metawarp.backbones.backbone import Backbone
 
 
 class BackboneStore:
-    """Loaded backbones; the one that was longest unused is released when there are too many.
+    """At most `capacity` loaded backbones, of which the one that was longest unused is released.
 
-    At most `capacity` backbones are kept. Threads that ask for the same one at the same time wait for one loading.
+    Threads that ask for the same one at the same time wait for one loading.
     """
 
     def __init__(self, capacity: int = 2) -> None:
@@ -18,14 +18,7 @@ class BackboneStore:
         self._lock = Lock()
         self._loaded: OrderedDict[tuple[object, ...], Backbone] = OrderedDict()
 
-    def get(
-        self,
-        name: str | Path | Backbone,
-        *,
-        device: str = "cpu",
-        dtype: str = "float32",
-        max_tokens: int = TOKENS_PER_PASS,
-    ) -> Backbone:
+    def get(self, name: str | Path | Backbone, *, device: str = "cpu", dtype: str = "float32") -> Backbone:
         """A backbone, loaded if it is not in the store; a loaded backbone is returned as it is.
 
         The arguments and errors are those of `Backbone.load`. Different spellings of one folder are the same backbone.
@@ -34,10 +27,10 @@ class BackboneStore:
             return name
         folder = Path(name).expanduser()
         source = str(folder.resolve()) if folder.is_dir() else str(name)
-        key = (source, str(device), str(dtype).removeprefix("torch."), max_tokens)
+        key = (source, str(device), str(dtype).removeprefix("torch."))
         with self._lock:
             if key not in self._loaded:
-                self._loaded[key] = Backbone.load(name, device=device, dtype=dtype, max_tokens=max_tokens)
+                self._loaded[key] = Backbone.load(name, device=device, dtype=dtype)
             self._loaded.move_to_end(key)
             while len(self._loaded) > self.capacity:
                 self._loaded.popitem(last=False)

@@ -62,10 +62,8 @@ def add_options(
 
 
 def with_flags(message: str, option_names: Iterable[str]) -> str:
-    """An error message with the flags of the arguments that it names as `name=value`.
-
-    The option names are those of the command, such as "n_way" and "training.lr".
-    """
+    """An error message with the flags of the arguments that it names as `name=value`, if the command has options of
+    these names, such as "n_way" and "training.lr"."""
     names = list(option_names)
     mentioned = dict.fromkeys(re.findall(r"\b([a-z_]+(?:\.[a-z_]+)*)=", message))
     options = [name for argument in mentioned for name in names if f".{name}".endswith(f".{argument}")]

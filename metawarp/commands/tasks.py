@@ -7,9 +7,8 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from episodes import InputError
 from episodes.cleaning import require_texts, usable_rows
-from episodes.errors import quoted
+from episodes.errors import InputError, quoted
 from episodes.reading import read_table
 from metawarp import outputs
 from metawarp.commands.parser import Parser, add_options, command_parser
@@ -19,9 +18,7 @@ from metawarp.tasks.start_choice import choose_start
 from metawarp.tasks.task import Task
 
 INIT = list[str] | str | None
-INIT_HELP = (
-    'folder of an init, name of a shipped init, Hub id, or "untrained"; "[A,B]" for several, of which the best is used'
-)
+INIT_HELP = 'folder of an init, name of a shipped init, Hub id, or "untrained"; the best of several: "[A,B]"'
 DATA_HELP = "file with labelled texts: .csv, .tsv, .json, .jsonl or .parquet"
 MODEL = ("backbone", "any_backbone", "device", "dtype")
 MODEL_TYPES = {"backbone": str | None}
@@ -70,10 +67,8 @@ def run_similar(options: Namespace) -> None:
     if options.inits is not None:
         inits += sorted(str(file.parent) for file in Path(options.inits).glob("*/init.safetensors"))
     if len(inits) < 2:
-        raise InputError(
-            f'A ranking needs at least two inits, but there are {len(inits)}; name them with init="[A,B]", or the '
-            "folder that they are in with inits=FOLDER."
-        )
+        advice = 'name them with init="[A,B]", or the folder that they are in with inits=FOLDER'
+        raise InputError(f"A ranking needs at least two inits, but there are {len(inits)}; {advice}.")
     examples = Examples.of(*_labelled_texts(options), None)
     _, _, ranking = choose_start(inits, examples, **_model(options))
     print(f"{'score':>6} {'prompt similarity':>18} {'log-likelihood':>15} {'accuracy':>9}   init")
@@ -161,9 +156,5 @@ def _predictions(task: Task, texts: Sequence[str]) -> str:
     return "".join(lines)
 
 
-COMMANDS = {
-    "fit": (fit_parser, run_fit),
-    "similar": (similar_parser, run_similar),
-    "predict": (predict_parser, run_predict),
-    "export": (export_parser, run_export),
-}
+COMMANDS = {"fit": (fit_parser, run_fit), "similar": (similar_parser, run_similar)}
+COMMANDS |= {"predict": (predict_parser, run_predict), "export": (export_parser, run_export)}

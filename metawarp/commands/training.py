@@ -24,17 +24,11 @@ CONFIGS = {"training": TrainingConfig, "inner_lr": InnerLearningRates, "model": 
 
 def train_parser() -> Parser:
     """meta-train an init on a labelled corpus"""
-    parser = command_parser(
-        "Meta-train an init: split the classes, draw episodes, keep the init that is best on the validation classes."
-    )
-    several = '; "[a.csv,b.csv]" for several'
-    add_options(
-        parser,
-        train,
-        skip=(*CONFIGS, "processes"),
-        types={"corpus": list[str] | str, "splits": list[str] | str | None, "backbone": str},
-        helps={"corpus": CORPUS_HELP + several, "splits": f"splits.json with the class names of each part{several}"},
-    )
+    parser = command_parser("Meta-train an init on episodes, and keep the one that is best on the validation classes.")
+    types, several = {"corpus": list[str] | str, "backbone": str}, '; "[a.csv,b.csv]" for several'
+    types["splits"] = list[str] | str | None
+    helps = {"corpus": CORPUS_HELP + several, "splits": f"splits.json with the class names of each part{several}"}
+    add_options(parser, train, skip=(*CONFIGS, "processes"), types=types, helps=helps)
     add_options(parser, Corpus.load, COLUMNS)
     for name, config in CONFIGS.items():
         add_options(parser, config, prefix=f"{name}.")
@@ -51,28 +45,17 @@ def run_train(options: Namespace) -> None:
     if plots_available():
         draw_learning_curve(options.output)
     best, start = record["validation_accuracy"], record["validation_accuracy_of_start"]
-    print(
-        f"{options.output}: {record['steps_run']} steps, best at step {record['best_step']} with {best:.1%} accuracy "
-        f"on validation classes ({start:.1%} at the start)"
-    )
+    steps = f"{record['steps_run']} steps, best at step {record['best_step']}"
+    print(f"{options.output}: {steps} with {best:.1%} accuracy on validation classes ({start:.1%} at the start)")
 
 
 def evaluate_parser() -> Parser:
     """evaluate an init on classes it has never seen, beside baselines"""
-    parser = command_parser(
-        "Evaluate an init on episodes: accuracy, mean ± 95 % interval, beside baselines on the same episodes."
-    )
-    add_options(
-        parser,
-        evaluate,
-        skip=("processes",),
-        types={"init": str, "corpus": str, "splits": str | None, "backbone": str | None, "baselines": str},
-        helps={
-            "init": "folder of the init, name of a shipped init, or Hub id",
-            "corpus": CORPUS_HELP,
-            "baselines": "all, none, or names of baselines separated by commas",
-        },
-    )
+    parser = command_parser("Evaluate an init on episodes: mean accuracy ± 95 % interval, beside baselines.")
+    types = {"init": str, "corpus": str, "splits": str | None, "backbone": str | None, "baselines": str}
+    helps = {"init": "folder of the init, name of a shipped init, or Hub id", "corpus": CORPUS_HELP}
+    helps["baselines"] = "all, none, or names of baselines separated by commas"
+    add_options(parser, evaluate, skip=("processes",), types=types, helps=helps)
     parser.set_defaults(baselines="all")
     add_options(parser, Corpus.load, COLUMNS)
     return parser

@@ -6,8 +6,8 @@ from functools import partial
 
 import numpy as np
 
-from episodes import EpisodeSampler, InputError
-from episodes.errors import listing
+from episodes import EpisodeSampler
+from episodes.errors import InputError, listing
 from metawarp.evaluation import sentence_baselines
 from metawarp.evaluation.predictors import Predictor
 from metawarp.evaluation.scores import score
@@ -82,10 +82,8 @@ def baseline_names(names: Sequence[str], shots: int, processes: Processes = SING
     if list(names) == ["all"]:
         return [name for name, row in BASELINES.items() if row.in_all and (shots or not row.needs_support)]
     if unknown := [name for name in names if name not in BASELINES]:
-        raise InputError(
-            f"baselines={listing(names)} must be all, none, or names of: {listing(BASELINES)}; unknown here: "
-            f"{listing(unknown)}."
-        )
+        allowed = f"all, none, or names of: {listing(BASELINES)}"
+        raise InputError(f"baselines={listing(names)} must be {allowed}; unknown here: {listing(unknown)}.")
     alone = [name for name in names if not BASELINES[name].shares_episodes]
     if alone and processes.count > 1:
         raise InputError(f"baselines={listing(alone)} cannot share episodes between processes; use one process.")

@@ -23,7 +23,7 @@ PENALTY = 1e-3
 def reliability_bins(confidence: np.ndarray, correct: np.ndarray) -> list[dict[str, float]]:
     """The bins of a reliability diagram that are not empty: "number" of predictions, mean "confidence", "accuracy".
 
-    Confidence (n,) is the probability of the predicted class, 0 to 1; correct (n,), whether the prediction is correct.
+    They come from the probability (n,) of each predicted class, and whether (n,) it is correct.
     """
     index = np.minimum((confidence * BINS).astype(int), BINS - 1)
     members = [index == i for i in range(BINS) if (index == i).any()]

@@ -18,14 +18,9 @@ def plots_available() -> bool:
 
 
 def draw_accuracies(results: Mapping[str, Mapping[str, Any]], file: str | Path) -> Path:
-    """Draw the accuracies of metawarp and other methods with their 95 % intervals, one panel for each setting.
+    """Draw the accuracies of metawarp and other methods with their 95 % intervals into a PNG file.
 
-    Args:
-        results: results of `evaluate` by the name of their setting, such as "5-way 1-shot".
-        file: PNG file to write.
-
-    Raises:
-        ImportError: matplotlib is not installed; the message has the command that installs it.
+    `results` are those of `evaluate` by the name of their setting, such as "5-way 1-shot"; each has a panel.
     """
     settings = {setting: result["methods"] for setting, result in results.items()}
     n_methods = len({name for methods in settings.values() for name in methods})

@@ -30,10 +30,7 @@ TASKS_AT_ONCE = 8
 def metawarp_predictor(
     warp: Warp, init: InitParameters, inner: InnerLoop, temperature: Temperature | None = None
 ) -> Predictor:
-    """The predictor that adapts an init, on the backbone's device, to the support set of each episode.
-
-    The temperature divides the logits; None: 1.
-    """
+    """The predictor that adapts an init, on the backbone's device, to the support set of each episode."""
     frozen = mapped(init, Tensor.detach)
     at_once = tasks_at_once(warp, inner, TASKS_AT_ONCE) if warp.reads_again(inner) else EPISODES_AT_ONCE
 

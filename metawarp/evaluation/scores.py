@@ -40,22 +40,16 @@ class Scores:
 
     def summary(self) -> dict[str, Any]:
         """The scores as results.json holds them."""
-        return {
-            "accuracy": float(self.accuracy.mean()),
-            "ci95": interval(self.accuracy),
-            "macro_f1": float(self.macro_f1.mean()),
-            "calibration_error": calibration_error(self.confidence, self.correct) if len(self.correct) else None,
-            "per_episode": self.accuracy.tolist(),
-        }
+        means = {"accuracy": float(self.accuracy.mean()), "ci95": interval(self.accuracy)}
+        means["macro_f1"] = float(self.macro_f1.mean())
+        error = calibration_error(self.confidence, self.correct) if len(self.correct) else None
+        return {**means, "calibration_error": error, "per_episode": self.accuracy.tolist()}
 
 
 def score(
     predictor: Predictor, sampler: Sampler, n_episodes: int, *, label: str = "", processes: Processes = SINGLE
 ) -> Scores:
-    """The scores of one method on episodes 0 … E-1 of a sampler.
-
-    The label is that of the progress bar, which is shown on a terminal only; "" for none.
-    """
+    """The scores of one method on episodes 0 … E-1 of a sampler; the label is that of the progress bar, "" for none."""
     episodes = [sampler[i] for i in processes.share(n_episodes)]
     hidden = None if label and processes.is_main else True
     bar = tqdm(episodes, desc=label or None, unit="episode", disable=hidden, leave=False)
@@ -79,10 +73,9 @@ def compare(
 ) -> dict[str, Any]:
     """The scores of every method on the same episodes 0 … E-1.
 
-    Returns:
-        "methods": the summary of each. "paired": for each method but the first, the accuracy of the first minus its
-        own, episode by episode: mean "difference", half width "ci95" of its 95 % interval, and "p_holm", the
-        probability of such a difference by chance, corrected for the number of comparisons.
+    "methods" is the summary of each; "paired", for each method but the first, the accuracy of the first minus its own,
+    episode by episode: mean "difference", half width "ci95" of its 95 % interval, and "p_holm", the probability of such
+    a difference by chance, corrected for the number of comparisons.
     """
     scores = {name: score(p, sampler, n_episodes, label=name, processes=processes) for name, p in predictors.items()}
     first, *others = scores
@@ -120,11 +113,8 @@ def p_value(differences: np.ndarray) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values of several comparisons, corrected so that the chance of any false finding stays at the stated level.
-
-    References:
-        Holm (1979), "A Simple Sequentially Rejective Multiple Test Procedure".
-    """
+    """p-values of several comparisons, corrected so that the chance of any false finding stays at the stated level
+    (Holm, 1979, "A Simple Sequentially Rejective Multiple Test Procedure")."""
     order, corrected = np.argsort(p_values, kind="stable"), np.empty(len(p_values))
     factors = np.arange(len(p_values), 0, -1)
     corrected[order] = np.minimum(1, np.maximum.accumulate(factors * np.array(p_values)[order]))

@@ -1,8 +1,5 @@
-"""SetFit as a baseline: the encoder itself is fine-tuned for each episode, with the library's default settings.
-
-References:
-    Tunstall et al. (2022), "Efficient Few-Shot Learning Without Prompts".
-"""
+"""SetFit (Tunstall et al., 2022, "Efficient Few-Shot Learning Without Prompts") as a baseline: the encoder itself is
+fine-tuned for each episode, with the library's default settings."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -25,9 +22,8 @@ def setfit(backbone: Backbone, seed: int, episodes: Sequence[Episode]) -> Iterat
         model = library.SetFitModel.from_pretrained(backbone.source)
         rows = {"text": list(episode.support_texts), "label": episode.support_labels.tolist()}
         with tempfile.TemporaryDirectory() as folder:
-            settings = library.TrainingArguments(
-                output_dir=folder, seed=seed, save_strategy="no", report_to="none", show_progress_bar=False
-            )
+            quiet = {"save_strategy": "no", "report_to": "none", "show_progress_bar": False}
+            settings = library.TrainingArguments(output_dir=folder, seed=seed, **quiet)
             library.Trainer(model, args=settings, train_dataset=Dataset.from_dict(rows)).train()
         probabilities = model.predict_proba(list(episode.query_texts), as_numpy=True, show_progress_bar=False)
         yield for_all_classes(episode, np.asarray(probabilities))

@@ -19,19 +19,10 @@ def tuned_class_embeddings(encode: SentenceEncoder, rate: float, inner_steps: in
 
 
 def repverb(warp: Warp) -> Predictor:
-    """RepVerb without training: features at [MASK] of the untrained template, and means of the support features.
-
-    References:
-        Jiang, Zhang, Kwok (2023), "Effective Structured Prompting by Meta-Learning and Representative Verbalizer",
-        ICML, eq. 6.
-    """
-    config = replace(
-        warp.config,
-        read_out="mask" if Template(warp.config.template).has_mask else "mean",
-        verbalizer="support",
-        name_source="template",
-        prompt_start="mask",
-    )
+    """RepVerb without training: features at [MASK] of the untrained template, and means of the support features; see
+    `verbalizers.support`."""
+    read_out = "mask" if Template(warp.config.template).has_mask else "mean"
+    config = replace(warp.config, read_out=read_out, verbalizer="support", name_source="template", prompt_start="mask")
     model = Warp(warp.backbone, config, warp.cache)
     return metawarp_predictor(model, Init.start(model, InnerLoop()).on(warp.backbone), InnerLoop())
 

@@ -12,8 +12,7 @@ from metawarp.randomness import generator_for
 from metawarp.warp import Warp
 
 TEXT_LOGIT = 0.5
-"""Start of the read-out logit of "text"; the others start at 0. Of four features it then has the weight 0.35: features
-that do not depend on the prompt start with more than half of the weight, the others with enough for a gradient."""
+"""Start of the read-out logit of "text"; the others start at 0. Of four features it then has the weight 0.35."""
 
 
 def fresh_parameters(

@@ -7,8 +7,7 @@ from typing import Any
 
 from huggingface_hub import HfApi, ModelCardData, is_offline_mode, snapshot_download
 
-from episodes import InputError
-from episodes.errors import first_line
+from episodes.errors import InputError, first_line
 from episodes.hub import hub_refusal
 
 FILES = ("init.safetensors", "config.json", "README.md")
@@ -56,11 +55,8 @@ def upload_init(folder: Path, name: str, *, private: bool = False, token: str | 
 def hub_header(config: Mapping[str, Any], license: str) -> str:
     """The YAML header of a card, by which the Hub sorts models."""
     backbone = config["backbone"]["name"]
-    data = ModelCardData(
-        license=license,
-        library_name="metawarp",
-        pipeline_tag="text-classification",
-        base_model=_HUB_NAMES.get(backbone, backbone if is_hub_id(backbone) else None),
-        tags=["few-shot", "meta-learning", "soft-prompt", config["method"]],
-    )
+    base_model = _HUB_NAMES.get(backbone, backbone if is_hub_id(backbone) else None)
+    tags = ["few-shot", "meta-learning", "soft-prompt", config["method"]]
+    kind: dict[str, Any] = {"library_name": "metawarp", "pipeline_tag": "text-classification"}
+    data = ModelCardData(license=license, base_model=base_model, tags=tags, **kind)
     return f"---\n{data.to_yaml()}\n---\n\n"

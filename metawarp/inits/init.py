@@ -24,14 +24,8 @@ from metawarp.warp import Warp
 
 @dataclass(frozen=True)
 class BackboneIdentity:
-    """The backbone that an init belongs to.
-
-    Attributes:
-        name: name that the backbone was loaded by.
-        fingerprint: fingerprint of its weights.
-        embedding_size: width of its word embeddings.
-        feature_size: width of its feature at [MASK].
-    """
+    """The backbone that an init belongs to: the name that it was loaded by, the fingerprint of its weights, and the
+    widths of its word embeddings and of its feature at [MASK]."""
 
     name: str
     fingerprint: str
@@ -83,7 +77,7 @@ class Init:
 
         Args:
             warp: the model.
-            inner: the inner loop.
+            inner: how tasks are going to be adapted.
             method: method that is going to learn it.
             seed: seed of random starts.
             rates: inner learning rates to start from.
@@ -118,24 +112,19 @@ class Init:
             if needed != width:
                 raise InputError(f"This init needs {size} {needed}, but {given.name!r} has {width}; load {own.name!r}.")
         if own.fingerprint != given.fingerprint and not any_backbone:
-            raise InputError(
-                f"This init was trained on backbone {own.name!r} ({own.fingerprint}), not on {given.name!r} "
-                f"({given.fingerprint}); load that one, or allow another with any_backbone=True."
-            )
+            trained, not_on = (f"{one.name!r} ({one.fingerprint})" for one in (own, given))
+            advice = "load that one, or allow another with any_backbone=True"
+            raise InputError(f"This init was trained on backbone {trained}, not on {not_on}; {advice}.")
         warp = Warp(backbone, self.config, cache)
         shape, needed = tuple(self.parameters.adapter.shape), adapter_shape(warp.adapter)
         if shape != needed:
-            raise InputError(
-                f"The adapter of this init has the shape {shape}, but adapter={self.config.adapter!r} and "
-                f"template={self.config.template!r} need {needed} on this backbone."
-            )
+            settings = f"adapter={self.config.adapter!r} and template={self.config.template!r}"
+            raise InputError(f"The adapter has the shape {shape}, but {settings} need {needed} on this backbone.")
         return warp
 
     def save(self, folder: str | Path) -> str:
-        """Write init.safetensors, config.json and a model card; returns the sha256 of the tensors.
-
-        InputError if the folder cannot be written, or holds files of something else.
-        """
+        """Write init.safetensors, config.json and a model card; returns the sha256 of the tensors. Errors are those of
+        `storage.save`."""
         return storage.save(Path(folder), "init", tensors_of(self.parameters), self._config(), card=self._card())
 
     def push_to_hub(
@@ -173,9 +162,8 @@ class Init:
         """
         if own := shipped_inits().get(str(name)):
             if (Path(name) / "config.json").exists():
-                raise InputError(
-                    f"init={str(name)!r} ships with metawarp and is a folder here; write './{name}' for the folder."
-                )
+                problem = f"init={str(name)!r} ships with metawarp and is a folder here"
+                raise InputError(f"{problem}; write './{name}' for the folder.")
             return cls.load(own)
         local = Path(name).exists() or not is_hub_id(str(name))
         return cls.load(name if local else download_init(str(name), revision))
@@ -189,8 +177,6 @@ class Init:
             inner = InnerLoop(config["inner"]["inner_steps"], tuple(config["inner"]["updates"]))
             temperature = Temperature(**config["temperature"])
             method, training, fingerprint = config["method"], config["training"], config["sha256"]
-        except InputError:
-            raise
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"config.json in {str(folder)!r} does not describe an init ({error}).") from error
         shapes = init_shapes(model, inner, VERBALIZERS[model.verbalizer].scalars)
@@ -199,14 +185,9 @@ class Init:
         return cls(InitParameters(**tensors), model, inner, method, backbone, training, temperature, fingerprint)
 
     def _config(self) -> dict[str, Any]:
-        return {
-            "backbone": asdict(self.backbone),
-            "model": asdict(self.config),
-            "inner": asdict(self.inner),
-            "method": self.method,
-            "training": dict(self.training),
-            "temperature": asdict(self.temperature),
-        }
+        config = {"backbone": asdict(self.backbone), "model": asdict(self.config), "inner": asdict(self.inner)}
+        config |= {"method": self.method, "training": dict(self.training), "temperature": asdict(self.temperature)}
+        return config
 
     def _card(self, results: Mapping[str, Any] | None = None, name: str | None = None) -> str:
         return model_card(self._config(), self.n_numbers, results, name)

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from episodes import InputError
-from episodes.errors import first_line
+from episodes.errors import InputError, first_line
 
 _LONG = ("class_names",)
 """Entries of config.json that are too long for a card."""

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from safetensors.torch import save as serialized
+from safetensors.torch import load_file, save as serialized
 from torch import Tensor
 
-from episodes import InputError
-from episodes.errors import first_line, listing
+from episodes.errors import InputError, first_line, listing
 from metawarp.adapters.adapter import adapter_shape
 from metawarp.adapters.lora import require_peft
 from metawarp.backbones.backbone import Backbone
@@ -31,41 +29,30 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 def save_adapter(init: Init, backbone: Backbone, folder: str | Path) -> None:
     """Write an init's prompt as a PROMPT_TUNING adapter, for `peft.PeftModel.from_pretrained(model, folder)`.
 
-    Raises:
-        InputError: PEFT cannot express this adapter or template, or the backbone or folder cannot be used.
-        ImportError: PEFT is not installed.
+    InputError if PEFT cannot express this adapter or template, or the backbone or folder cannot be used.
     """
     config, folder = init.bind(backbone).config, Path(folder)
     kinds = [kind for kind, _ in Template(config.template).parts]
     first = kinds.index("start") if "start" in kinds else 0
     soft = [kind.startswith("soft") for kind in kinds]
     if config.adapter != "prompt" or config.adapter_layer or not first or not all(soft[:first]) or any(soft[first:]):
-        raise InputError(
-            "PEFT's prompt tuning needs adapter='prompt', adapter_layer=0 and all soft tokens before {start}; this "
-            f"init has adapter={config.adapter!r}, adapter_layer={config.adapter_layer}, template={config.template!r}."
-        )
+        given = f"adapter={config.adapter!r}, adapter_layer={config.adapter_layer}, template={config.template!r}"
+        needed = "adapter='prompt', adapter_layer=0 and all soft tokens before {start}"
+        raise InputError(f"PEFT's prompt tuning needs {needed}; this init has {given}.")
     prompt, peft = init.parameters.adapter, require_peft()
     claim_folder(folder, [CONFIG, WEIGHTS], kind="adapter", advice="choose another folder")
-    peft.PromptTuningConfig(
-        task_type="FEATURE_EXTRACTION",
-        num_virtual_tokens=len(prompt),
-        token_dim=prompt.shape[1],
-        num_layers=backbone.n_layers,
-        num_attention_heads=backbone.n_heads,
-        base_model_name_or_path=backbone.source,
-        inference_mode=True,
-    ).save_pretrained(str(folder))
+    sizes = {"num_virtual_tokens": len(prompt), "token_dim": prompt.shape[1]}
+    sizes |= {"num_layers": backbone.n_layers, "num_attention_heads": backbone.n_heads}
+    model = {"task_type": "FEATURE_EXTRACTION", "base_model_name_or_path": backbone.source, "inference_mode": True}
+    peft.PromptTuningConfig(**model, **sizes).save_pretrained(str(folder))
     write_bytes(folder / WEIGHTS, serialized({"prompt_embeddings": prompt.contiguous()}))
 
 
 def load_adapter(folder: str | Path, backbone: Backbone, *, template: str = "{text} {mask}", **settings: Any) -> Init:
     """A fresh init whose prompt is that of a PROMPT_TUNING adapter, before the model's first token.
 
-    Args:
-        folder: folder of the adapter; InputError if it holds none.
-        backbone: model that the adapter was trained on, or one of the same width.
-        template: what else surrounds a text; it contains no soft tokens.
-        settings: other settings of `WarpConfig`, except for those of the adapter.
+    The backbone is the one that the adapter was trained on, or one of the same width. The template contains no soft
+    tokens. The settings are those of `WarpConfig`, except for the adapter's. InputError if the folder holds no adapter.
     """
     if unusable := sorted(name for name in settings if name.startswith("adapter")):
         raise InputError(f"A PROMPT_TUNING adapter is soft tokens at the input; leave out {listing(unusable)}.")

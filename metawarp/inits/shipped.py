@@ -18,12 +18,7 @@ def shipped_inits() -> dict[str, Path]:
 def describe_init(folder: Path) -> dict[str, Any]:
     """The facts that a user should know about an init before using it."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    training = config["training"]
-    return {
-        "backbone": config["backbone"]["name"],
-        "method": config["method"],
-        "corpora": training["corpus"],
-        "training classes": training["classes"]["train"],
-        "kilobytes": round(sum(file.stat().st_size for file in folder.iterdir()) / 1000),
-        "model card": str(folder / "README.md"),
-    }
+    training, size = config["training"], sum(file.stat().st_size for file in folder.iterdir())
+    facts = {"backbone": config["backbone"]["name"], "method": config["method"], "corpora": training["corpus"]}
+    facts |= {"training classes": training["classes"]["train"], "kilobytes": round(size / 1000)}
+    return facts | {"model card": str(folder / "README.md")}

@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from safetensors.torch import save as serialized
+from safetensors.torch import load_file, save as serialized
 from torch import Tensor
 
 from episodes import InputError
@@ -56,10 +55,8 @@ def load(folder: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if given != f"metawarp-{kind}":
         raise InputError(f"{str(config_file)!r} is of format {given!r}, but a metawarp-{kind} is needed.")
     if (given := config.get("format_version")) != FORMAT_VERSION:
-        raise InputError(
-            f"{str(config_file)!r} has format version {given!r}, but this metawarp reads version {FORMAT_VERSION}; use "
-            "the metawarp that wrote it, or make it again."
-        )
+        problem = f"has format version {given!r}, but this metawarp reads version {FORMAT_VERSION}"
+        raise InputError(f"{str(config_file)!r} {problem}; use the metawarp that wrote it, or make it again.")
     if hashlib.sha256(file.read_bytes()).hexdigest() != config.get("sha256"):
         raise InputError(f"{str(file)!r} is truncated or damaged: its sha256 is not the one in config.json.")
     try:

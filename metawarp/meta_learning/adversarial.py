@@ -6,8 +6,7 @@ which has to be given embeddings of the length that it knows; SiFT itself follow
 displacement. With `adapter_layer`, the input states of that layer are displaced.
 
 References:
-    He, Liu, Gao, Chen (2021), "DeBERTa: Decoding-enhanced BERT with Disentangled Attention", ICLR, sec. 4 (SiFT).
-    Miao, Zhang, Xie, Song, Shi (2021), "Simple Contrastive Representation Adversarial Learning for NLP Tasks" (SCAL).
+    He et al. (2021), "DeBERTa: Decoding-enhanced BERT with Disentangled Attention", ICLR, sec. 4 (SiFT).
 """
 
 from dataclasses import replace

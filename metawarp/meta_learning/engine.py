@@ -17,12 +17,7 @@ class Engine(Protocol):
     """Whether all tasks of a batch share the passes, and their memory."""
 
     def require(self, method: MethodName) -> None:
-        """Check that the engine can be used and supports the method.
-
-        Raises:
-            InputError: the engine does not support the method.
-            ImportError: the engine is not installed.
-        """
+        """Check that the engine supports the method (InputError) and is installed (ImportError)."""
         ...
 
     def meta_gradient(self, method: Method, init: InitParameters, batch: MetaBatch) -> MetaGradient:

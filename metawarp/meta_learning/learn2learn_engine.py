@@ -1,11 +1,8 @@
 """learn2learn as a second engine: MAML and Meta-SGD in the usual way, one task at a time through a module.
 
-It serves as the oracle of our own engine. learn2learn is unmaintained (last release June 2023), and its `__init__`
-imports gym, torchvision and others that `learn2learn.algorithms` does not need; so the parent package is registered
-without running it. This is the only place that imports it.
-
-References:
-    Arnold et al. (2020), "learn2learn: A Library for Meta-Learning Research".
+It serves as the oracle of our own engine, and is imported here only. learn2learn (Arnold et al., 2020, "A Library for
+Meta-Learning Research") is unmaintained, and its `__init__` imports gym, torchvision and others that
+`learn2learn.algorithms` does not need; so the parent package is registered without running it.
 """
 
 import sys
@@ -18,8 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from episodes import InputError
-from episodes.errors import listing
+from episodes.errors import InputError, listing
 from metawarp.adaptation.start import read_texts, start
 from metawarp.backbones.backbone import twice_differentiable
 from metawarp.config import Group, InnerLoop
@@ -45,10 +41,8 @@ class Learn2LearnEngine:
     def require(self, method: MethodName) -> None:
         algorithms()
         if not METHODS[method].order:
-            supported = [name for name, other in METHODS.items() if other.order]
-            raise InputError(
-                f"engine='learn2learn' does not support method={method!r}; it supports {listing(supported)}."
-            )
+            supported = listing(name for name, other in METHODS.items() if other.order)
+            raise InputError(f"engine='learn2learn' does not support method={method!r}; it supports {supported}.")
 
     def meta_gradient(self, method: Method, init: InitParameters, batch: MetaBatch) -> MetaGradient:
         return meta_gradient(init, batch, second_order=method.order == 2)

@@ -1,12 +1,10 @@
 """MAML and its relatives, whose meta-gradient passes through the inner loop.
 
 References:
-    Finn, Abbeel, Levine (2017), "Model-Agnostic Meta-Learning", ICML, algorithm 1 (maml) and sec. 5.2 (fomaml: the
-    inner gradients count as constants). Raghu, Raghu, Bengio, Vinyals (2020), "Rapid Learning or Feature Reuse? Towards
-    Understanding the Effectiveness of MAML", ICLR, sec. 4 (anil: the inner loop updates class embeddings alone). Snell,
-    Swersky, Zemel (2017), "Prototypical Networks for Few-shot Learning", NeurIPS, eq. 1 and 2 (prototypical: no inner
-    loop, because class embeddings are a function of the support set). With class embeddings from a regression it is the
-    scheme of Lee et al. (2019), "Meta-Learning with Differentiable Convex Optimization", CVPR.
+    maml, fomaml: Finn, Abbeel, Levine (2017), "Model-Agnostic Meta-Learning", ICML, algorithm 1 and sec. 5.2.
+    anil: Raghu et al. (2020), "Rapid Learning or Feature Reuse? Towards Understanding the Effectiveness of MAML", ICLR,
+    sec. 4. prototypical: Snell, Swersky, Zemel (2017), "Prototypical Networks for Few-shot Learning", NeurIPS, eq. 1
+    and 2; with a regression, Lee et al. (2019), "Meta-Learning with Differentiable Convex Optimization", CVPR.
 """
 
 from dataclasses import dataclass

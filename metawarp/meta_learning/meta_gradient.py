@@ -38,13 +38,8 @@ class MetaBatch:
 
 @dataclass(frozen=True)
 class MetaGradient:
-    """What T tasks say about the init.
-
-    Attributes:
-        gradients: gradient of each tensor of the init; zero where the method has none.
-        losses: (T,) weighted sum of each task's query losses.
-        accuracy: share of the queries that the adapted tasks classify correctly, 0 to 1.
-    """
+    """What T tasks say about the init: the gradients of its tensors (zero where the method has none), the weighted sum
+    of each task's query losses (T,), and the share of queries that the adapted tasks classify correctly."""
 
     gradients: InitParameters
     losses: Tensor

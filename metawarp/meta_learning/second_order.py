@@ -95,19 +95,15 @@ def choose_second_order(
     """How second order is computed, decided before anything is allocated; "auto" unrolls what fits into half of memory.
 
     `tasks` are the T tasks of a whole step, which processes share; there must be memory for later ones of twice their
-    size.
-
-    Raises:
-        MemoryLimitError: "unroll" was chosen, and the graph would not fit.
+    size. MemoryLimitError if "unroll" was chosen, and the graph would not fit.
     """
     needed = 2 * unrolled_bytes(warp, tasks, inner) // processes.count
     free = free_bytes(warp.backbone.device) // processes.sharing_memory
     steps = inner.inner_steps
     sizes = f"the graph of {steps} inner steps takes about {needed / 1e9:.1f} GB of {free / 1e9:.1f} GB free"
     if choice == "unroll" and needed > free:
-        raise MemoryLimitError(
-            f"second_order='unroll' does not fit: {sizes}. Use second_order='recompute', or fewer inner_steps."
-        )
+        advice = "use second_order='recompute', or fewer inner_steps"
+        raise MemoryLimitError(f"second_order='unroll' does not fit: {sizes}; {advice}.")
     if choice != "auto":
         return choice
     if not needed:

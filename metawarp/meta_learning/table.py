@@ -2,8 +2,7 @@
 
 from typing import Literal
 
-from episodes import InputError
-from episodes.errors import require_choice
+from episodes.errors import InputError, require_choice
 from metawarp.config import GROUPS, InnerLoop
 from metawarp.meta_learning.maml import Maml
 from metawarp.meta_learning.meta_gradient import Method
@@ -28,18 +27,13 @@ DEFAULT_METHOD: MethodName = "prototypical"
 def inner_loop(method: MethodName, inner_steps: int | None = None) -> InnerLoop:
     """The inner loop of a method, with a number of steps of one's own; None: the method's number.
 
-    Raises:
-        InputError: an unknown method, or a number of steps that the method cannot use.
+    InputError for an unknown method, or a number of steps that the method cannot use.
     """
     require_choice("method", method, METHODS)
     own, least = METHODS[method].inner, METHODS[method].min_inner_steps
     if inner_steps and not own.updates:
-        raise InputError(
-            f"inner_steps={inner_steps} cannot be used with method={method!r}, which has no inner loop; leave it out."
-        )
+        raise InputError(f"Leave out inner_steps={inner_steps}: method={method!r} has no inner loop.")
     if inner_steps is not None and 0 <= inner_steps < least:
-        raise InputError(
-            f"inner_steps={inner_steps} is too small for method={method!r}, which learns from its inner steps; use at "
-            f"least {least}, or method='prototypical', which needs none."
-        )
+        advice = f"use at least {least}, or method='prototypical', which needs none"
+        raise InputError(f"inner_steps={inner_steps} is too small for method={method!r}; {advice}.")
     return own.with_steps(inner_steps)

@@ -34,21 +34,16 @@ DERIVED: dict[str, tuple[str, DerivedFeature]] = {"debiased_mask": ("mask", debi
 class Concatenation(ReadOut):
     """P features, each of unit length and scaled by the square root of its weight, one after the other.
 
-    The inner product of two read-outs is then the weighted mean of the cosines of their features.
-
-    Attributes:
-        prompted: reader of the text under the prompt.
-        text: reader of the bare text; None if no feature needs it.
+    The inner product of two read-outs is then the weighted mean of the cosines of their features. `prompted` reads the
+    text under the prompt; `text` reads the bare text, and is None if no feature needs it.
     """
 
     def __init__(self, config: WarpConfig, encoder: TextEncoder, adapter: Adapter, cache: FeatureCache | None) -> None:
         backbone = adapter.context.backbone
         layers = [backbone.n_layers - int(name.partition("-")[2] or 0) for name in config.text_features]
         if layers and min(layers) < 1:
-            raise InputError(
-                f"read_out={config.read_out!r} reads below the first layer; backbone {backbone.name!r} has "
-                f"{backbone.n_layers} layers."
-            )
+            layers_of = f"backbone {backbone.name!r} has {backbone.n_layers} layers"
+            raise InputError(f"read_out={config.read_out!r} reads below the first layer; {layers_of}.")
         self._config, self._encoder, self._adapter = config, encoder, adapter
         needed = {DERIVED[name][0] if name in DERIVED else name for name in config.features}
         self.prompted = PromptedFeatures(adapter, needed, cache)

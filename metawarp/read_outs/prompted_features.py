@@ -14,15 +14,10 @@ from metawarp.texts.text_embeddings import mean_over
 
 
 class PromptedFeatures:
-    """The features "mean" and "mask" of a read-out.
+    """The features "mean" and "mask" of a read-out, or one of them, as `names` tells.
 
-    Args:
-        adapter: adapter of the model.
-        names: names of the features to compute.
-        cache: cache for features under an adapter that is not being learned; None: they are computed each time.
-
-    Attributes:
-        sizes: width of each feature, in the order in which they are computed.
+    Features under an adapter that is not being learned are kept in the cache. `sizes` holds the width of each feature,
+    in the order in which they are computed.
     """
 
     def __init__(self, adapter: Adapter, names: Iterable[str], cache: FeatureCache | None) -> None:

@@ -36,12 +36,9 @@ class ReadOut(Protocol):
         ...
 
     def __call__(self, parameters: TaskParameters, batch: EncodedBatch, task: Tensor) -> Tensor:
-        """Features (B, d), or scores (B, C), of B texts.
+        """Features (B, d), or scores (B, C), of B texts under the parameters of T tasks, or of one that all share.
 
-        Args:
-            parameters: parameters of T tasks, or of one that all texts share.
-            batch: B encoded texts.
-            task: (B,) index of each text's task.
+        The index of each text's task is task (B,).
         """
         ...
 

@@ -33,15 +33,13 @@ class ReplacedToken(ReadOut):
     def __init__(self, config: WarpConfig, encoder: TextEncoder, adapter: Adapter, cache: FeatureCache | None) -> None:
         backbone = adapter.context.backbone
         if backbone.discriminator_head is None:
-            raise InputError(
-                f"read_out='replaced_token' needs a discriminator, such as google/electra-base-discriminator; backbone "
-                f"{backbone.name!r} is not one. Use another read_out."
-            )
+            needed = "a discriminator, such as google/electra-base-discriminator"
+            raise InputError(f"read_out='replaced_token' needs {needed}; backbone {backbone.name!r} is not one.")
         if not isinstance(adapter, Prompt) or adapter.context.layer or config.name_source != "embeddings":
-            raise InputError(
-                "read_out='replaced_token' needs adapter='prompt', adapter_layer=0 and name_source='embeddings'; got "
-                f"adapter={config.adapter!r}, adapter_layer={config.adapter_layer}, name_source={config.name_source!r}."
-            )
+            names = ("adapter", "adapter_layer", "name_source")
+            given = ", ".join(f"{name}={getattr(config, name)!r}" for name in names)
+            needed = "adapter='prompt', adapter_layer=0 and name_source='embeddings'"
+            raise InputError(f"read_out='replaced_token' needs {needed}; got {given}.")
         self._encoder, self._adapter, self._backbone = encoder, adapter, backbone
         self._head = backbone.discriminator_head
 

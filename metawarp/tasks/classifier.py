@@ -76,15 +76,8 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
                 `class_names`, or class names that the tokenizer does not know.
         """
         examples = Examples.of(texts, labels, class_names)
-        init, warp, self.suitability_ = choose_start(
-            self.init,
-            examples,
-            backbone=self.backbone,
-            any_backbone=self.any_backbone,
-            device=self.device,
-            dtype=self.dtype,
-            inner_steps=self.inner_steps,
-        )
+        settings = (self.any_backbone, self.device, self.dtype, self.inner_steps)
+        init, warp, self.suitability_ = choose_start(self.init, examples, self.backbone, *settings)
         self.task_ = Task.adapted(init, warp, examples, self.inner_steps)
         self.classes_ = self.task_.classes
         return self
@@ -121,14 +114,9 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         """
         task = Task.load(folder, backbone, any_backbone=any_backbone, device=device, dtype=dtype)
         on_another = task.warp.backbone.fingerprint != task.init.backbone.fingerprint  # fitted with any_backbone=True
-        classifier = cls(
-            task.init,
-            task.warp.backbone.name if on_another and backbone is None else backbone,
-            inner_steps=task.inner_steps,
-            any_backbone=any_backbone or on_another,
-            device=device,
-            dtype=dtype,
-        )
+        name = task.warp.backbone.name if on_another and backbone is None else backbone
+        classifier = cls(task.init, name, inner_steps=task.inner_steps, device=device, dtype=dtype)
+        classifier.any_backbone = any_backbone or on_another
         classifier.task_, classifier.classes_ = task, task.classes
         return classifier
 

@@ -15,12 +15,9 @@ _INTEGER = re.compile(r"[+-]?\d+")
 
 @dataclass(frozen=True)
 class Examples:
-    """The labelled examples of a new task.
+    """The labelled examples of a new task: an episode with the support set, and C labels in the order of its classes.
 
-    Attributes:
-        episode: texts and labels as a support set.
-        classes: C labels, in the order of the episode's classes.
-        named: whether the episode's class names have a meaning; otherwise they are the labels as text.
+    Unless they are `named`, the names of the classes are only the labels as text.
     """
 
     episode: Episode
@@ -40,7 +37,7 @@ class Examples:
 
 
 def list_of_texts(texts: Any) -> list[str]:
-    """The texts of any ordered collection; InputError for anything else, or a text that is missing or not a string."""
+    """The texts of any ordered collection; InputError for anything else, or an unusable text."""
     if isinstance(texts, str):
         raise InputError(f"texts must be a list of texts, not a single one: [{texts[:40]!r}].")
     is_table = len(getattr(texts, "shape", (0,))) != 1  # a data frame would be iterated over the names of its columns

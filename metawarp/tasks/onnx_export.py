@@ -1,7 +1,6 @@
 """An adapted task as one ONNX graph: token ids in, probabilities out; serving it does not need torch.
 
-The graph puts the template around the ids itself. Its inputs are what the tokenizer makes of texts without special
-tokens, padded on the right, and the mask of their tokens.
+The graph puts the template around the ids of bare texts. Its inputs are these ids, padded on the right, and their mask.
 """
 
 import json
@@ -16,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from episodes import InputError
-from episodes.errors import first_line
+from episodes.errors import InputError, first_line
 from metawarp.adapters.adapter import visible
 from metawarp.adapters.table import create_adapter
 from metawarp.outputs import write_bytes
@@ -85,25 +83,19 @@ def _with_text(template: EncodedBatch, before: int, input_ids: Tensor, attention
     text_column = (place - before).clamp(0, input_ids.shape[1] - 1).expand(input_ids.shape[0], -1)
     tensors = (template.input_ids, template.prompt_index, template.text_mask)
     ids, prompt_index, text_mask = (tensor[0][column] for tensor in tensors)
+    ids = torch.where(in_text, input_ids.gather(1, text_column), ids)
+    prompt_index = torch.where(in_text | ~attention, -1, prompt_index)
     position = template.mask_position.expand(input_ids.shape[0])
-    return EncodedBatch(
-        torch.where(in_text, input_ids.gather(1, text_column), ids),
-        torch.where(in_text | ~attention, -1, prompt_index),
-        attention,
-        (in_text | text_mask) & attention,
-        torch.where(position < before, position, position + lengths[:, 0]),
-    )
+    position = torch.where(position < before, position, position + lengths[:, 0])
+    return EncodedBatch(ids, prompt_index, attention, (in_text | text_mask) & attention, position)
 
 
 def export_onnx(warp: Warp, parameters: TaskParameters, classes: list[Any], file: Path) -> None:
     """Write the graph of a task; its metadata has the classes, the backbone, and the largest number of text tokens.
 
-    `classes` are the labels of the columns of the probabilities.
-
-    Raises:
-        InputError: the task is not on the CPU, reads windows, has the read-out "replaced_token" or a backbone of 2 GiB
-            or more; torch cannot export it; or the file cannot be written.
-        ImportError: onnx or onnxscript is not installed.
+    `classes` are the labels of the columns of the probabilities. InputError if the task is not on the CPU, reads
+    windows, has the read-out "replaced_token" or a backbone of 2 GiB or more, torch cannot export it, or the file
+    cannot be written.
     """
     try:
         import onnxscript  # noqa: F401  (torch's exporter needs it)
@@ -116,27 +108,18 @@ def export_onnx(warp: Warp, parameters: TaskParameters, classes: list[Any], file
     ids = torch.ones(2, min(3, warp.encoder.room), dtype=torch.long)
     try:
         with torch.no_grad(), _quiet_exporter():
-            program = torch.onnx.export(
-                TaskGraph(warp, parameters).eval(),
-                (ids, torch.ones_like(ids)),
-                dynamo=True,
-                dynamic_shapes=[shape, shape],
-                input_names=["input_ids", "attention_mask"],
-                output_names=["probabilities"],
-                verbose=False,
-            )
+            graph, arguments = TaskGraph(warp, parameters).eval(), (ids, torch.ones_like(ids))
+            names: Any = {"input_names": ["input_ids", "attention_mask"], "output_names": ["probabilities"]}
+            program = torch.onnx.export(graph, arguments, dynamic_shapes=[shape, shape], verbose=False, **names)
     except Exception as error:  # whatever torch's exporter raises for what it cannot trace
         task = f"A task with adapter={warp.config.adapter!r} on a backbone of type {warp.backbone.family.name}"
-        raise InputError(f"{task} cannot be exported: {first_line(error)}") from error
+        raise InputError(f"{task} cannot be exported: {first_line(error.__cause__ or error)}") from error
     assert program is not None
     # Every node names the lines of code that it came from, with paths of this machine, which is longer than the node.
     ClearMetadataAndDocStringPass()(program.model)
-    program.model.metadata_props.update(
-        classes=json.dumps(classes, ensure_ascii=False),
-        backbone=warp.backbone.name,
-        max_tokens=str(warp.encoder.room),
-        text_prefix=warp.encoder.space,
-    )
+    sizes = {"max_tokens": str(warp.encoder.room), "text_prefix": warp.encoder.space}
+    labels = json.dumps(classes, ensure_ascii=False)
+    program.model.metadata_props.update(classes=labels, backbone=warp.backbone.name, **sizes)
     try:
         write_bytes(file, program.model_proto.SerializeToString())
     except OSError as error:
@@ -145,12 +128,9 @@ def export_onnx(warp: Warp, parameters: TaskParameters, classes: list[Any], file
 
 def _require_exportable(warp: Warp) -> None:
     if warp.backbone.device.type != "cpu":
-        device = warp.backbone.device
-        raise InputError(f"A task is exported on the CPU, but this one is on {device}; load it with device='cpu'.")
+        raise InputError(f"A task is exported on the CPU, not on {warp.backbone.device}; load it with device='cpu'.")
     if stride := warp.config.stride:
-        raise InputError(
-            f"A graph reads one window, but this task has stride={stride}; fit from an init with stride=0."
-        )
+        raise InputError(f"A graph reads one window, but this task has stride={stride}; use an init with stride=0.")
     if not isinstance(warp.read_out, Concatenation):
         reading = f"read_out={warp.config.read_out!r} reads it once for each class"
         raise InputError(f"A graph reads each text once, but {reading}; use another read-out.")

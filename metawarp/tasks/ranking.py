@@ -1,8 +1,8 @@
 """Which of several inits suits a new task, judged by its own few examples.
 
 References:
-    Vu, Lester, Constant, Al-Rfou, Cer (2022), "SPoT: Better Frozen Model Adaptation through Soft Prompt Transfer", ACL,
-    sec. 3: prompts as embeddings of tasks, and the most similar one as a start.
+    Vu et al. (2022), "SPoT: Better Frozen Model Adaptation through Soft Prompt Transfer", ACL, sec. 3: prompts as
+    embeddings of tasks, and the most similar one as a start.
 """
 
 import math
@@ -50,10 +50,8 @@ class Suitability:
 
     @property
     def score(self) -> float:
-        """The score that inits are ranked by: the similarity of the prompts plus the weighted log-likelihood.
-
-        The likelihood of a few texts is noisy if all inits are good, and says most if they are not.
-        """
+        """The score that inits are ranked by: the similarity of the prompts plus the weighted log-likelihood, which is
+        noisy if all inits are good, and says most if they are not."""
         return self.prompt_similarity + LIKELIHOOD_WEIGHT * self.log_likelihood
 
 
@@ -111,9 +109,8 @@ def prompt_similarities(
     directions = prompts - prompts.mean(0)
     if not directions.any():
         return zeros
-    gradient = torch.zeros_like(fresh.adapter)
-    for tasks in _left_out(warp, episode, named):
-        gradient += _prompt_gradient(warp, fresh, tasks)
+    gradients = (_prompt_gradient(warp, fresh, tasks) for tasks in _left_out(warp, episode, named))
+    gradient = sum(gradients, torch.zeros_like(fresh.adapter))
     cosines = [float(cosine_similarity(-gradient.flatten(), each.flatten(), dim=0)) for each in directions]
     return {name: cosine if math.isfinite(cosine) else 0.0 for name, cosine in zip(inits, cosines, strict=True)}
 
@@ -137,10 +134,9 @@ def _left_out(warp: Warp, episode: Episode, named: bool) -> Iterator[TaskBatch]:
         support = {"support": np.delete(rows, i), "support_labels": np.delete(labels, i)}
         return replace(episode, **support, query=rows[[i]], query_labels=labels[[i]])
 
-    tasks = [without(i) for i in range(len(rows))]
-    for first in range(0, len(tasks), TASKS_AT_ONCE):
-        chosen = tasks[first : first + TASKS_AT_ONCE]
-        yield TaskBatch.encode(chosen, warp.encoder, warp.backbone.device, named=named)
+    for first in range(0, len(rows), TASKS_AT_ONCE):
+        tasks = [without(i) for i in range(first, min(first + TASKS_AT_ONCE, len(rows)))]
+        yield TaskBatch.encode(tasks, warp.encoder, warp.backbone.device, named=named)
 
 
 def _prompt_gradient(warp: Warp, fresh: InitParameters, tasks: TaskBatch) -> Tensor:

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from episodes import InputError
-from episodes.errors import quoted, repeated
+from episodes.errors import InputError, quoted, repeated
 from metawarp.backbones.backbone import Backbone
 from metawarp.backbones.store import BACKBONES
 from metawarp.inits.init import Init, untrained
@@ -21,7 +20,6 @@ InitName = str | Path | Init | None
 def choose_start(
     init: InitName | Sequence[InitName],
     examples: Examples,
-    *,
     backbone: str | Path | Backbone | None = None,
     any_backbone: bool = False,
     device: str = "cpu",
@@ -30,8 +28,8 @@ def choose_start(
 ) -> tuple[Init, Warp, dict[str, Suitability]]:
     """The init that suits the examples best, its model, and how each of several inits suits them, by name, best first.
 
-    The arguments are those of `WarpClassifier`; a single init is not judged. InputError if there is no init, several
-    cannot be compared, or there are steps for an init without an inner loop.
+    The arguments are those of `WarpClassifier`. InputError if there is no init, several cannot be compared, or there
+    are steps for an init without an inner loop.
     """
     requested = [init] if init is None or isinstance(init, str | Path | Init) else list(init)
     if not requested:

@@ -79,12 +79,11 @@ class EncodedBatch:
         return self._rearranged(source, places < kept.long().sum(1, keepdim=True), mask_position), column
 
     def windows(self, before: int, after: int, room: int, stride: int) -> "tuple[EncodedBatch, Tensor]":
-        """Texts that are longer than a window, divided into several windows of `room` text tokens.
+        """Texts that are longer than a window, divided into W windows of `room` text tokens; and the index (W,) of the
+        text of each.
 
         Each window is inside the template, which has `before` tokens before the text and `after` tokens after it.
         Windows start every `stride` tokens, at most `room`; the last one ends where the text ends.
-
-        Returns W windows, and the index (W,) of the text of each; the batch itself if no text is longer than a window.
         """
         surplus = (self.lengths - before - room - after).clamp(min=0)  # tokens that do not fit into one window
         number = 1 + (surplus + stride - 1) // stride

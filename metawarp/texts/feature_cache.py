@@ -21,13 +21,8 @@ _ENTRY_BYTES = 128
 class FeatureCache:
     """Bytes by key; when they exceed the limit, the entries that were longest unused are dropped.
 
-    One cache may serve several models: keys contain the identity of what was computed (see `CacheScope`).
-
-    Args:
-        max_bytes: limit of the memory that keys, values and the dictionary take.
-
-    Attributes:
-        n_bytes: number of bytes in use.
+    One cache may serve several models: keys contain the identity of what was computed (see `CacheScope`). `max_bytes`
+    limits the memory that keys, values and the dictionary take, of which `n_bytes` are in use.
     """
 
     def __init__(self, max_bytes: int = DEFAULT_BYTES) -> None:
@@ -36,7 +31,6 @@ class FeatureCache:
         self._lock = Lock()
 
     def __len__(self) -> int:
-        """The number of entries."""
         return len(self._entries)
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -59,10 +53,8 @@ class FeatureCache:
 
 
 class CacheScope:
-    """The part of a cache for one kind of result, such as the embeddings of one backbone.
-
-    `identity` is everything that the results depend on, beside the text. Without a cache nothing is kept.
-    """
+    """The part of a cache for one kind of result, such as embeddings of one backbone. The identity is everything that
+    the results depend on, beside the text. Without a cache nothing is kept."""
 
     def __init__(self, cache: FeatureCache | None, *identity: object) -> None:
         self.cache = cache

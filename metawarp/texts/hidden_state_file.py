@@ -1,8 +1,7 @@
 """A memory-mapped file with the hidden states of all texts of a corpus, for the layers below an adapter.
 
-The file is named after everything that its content depends on, and ends with a sha256 of its name and content. A file
-that is damaged, or not what its name says, is made again. A new file appears whole, so several processes may share one
-folder.
+The file is named after everything that its content depends on, and ends with a sha256 of its name and content. A
+damaged file is made again. A new file appears whole, so several processes may share one folder.
 """
 
 import hashlib
@@ -91,10 +90,9 @@ def _write(file: Path, states: Iterable[Tensor], n_tokens: int) -> None:
             opened.write(digest.digest())
         os.replace(part, file)
     except OSError as error:
-        raise InputError(
-            f"cache_folder={str(file.parent)!r} cannot be written ({error.strerror}; it needs room for {n_tokens:,} "
-            "hidden states); choose another folder, or leave it out."
-        ) from error
+        reason = f"{error.strerror}; it needs room for {n_tokens:,} hidden states"
+        problem = f"cache_folder={str(file.parent)!r} cannot be written ({reason})"
+        raise InputError(f"{problem}; choose another folder, or leave it out.") from error
     finally:
         with suppress(OSError):
             part.unlink()

@@ -14,11 +14,8 @@ from metawarp.texts.hidden_state_file import HiddenStateFile, open_hidden_states
 
 
 class LowerLayers:
-    """Input states of the adapter's first layer, with index `layer` (at least 1).
-
-    The backbone is frozen, so that equal token ids always have equal states. They are looked up in the file of a whole
-    corpus, then in the cache, and computed otherwise.
-    """
+    """Input states of the adapter's first layer, with index `layer` (at least 1): looked up in the file of a whole
+    corpus, then in the cache, and computed otherwise."""
 
     def __init__(
         self, backbone: Backbone, layer: int, cache: FeatureCache | None, file: HiddenStateFile | None = None

@@ -67,23 +67,18 @@ class TaskBatch:
         corpus_classes: Sequence[str] = (),
         named: bool = True,
     ) -> Self:
-        """Tokenize T episodes.
-
-        `corpus_classes` are the names of all meta-training classes, for the method `multitask`. Without `named` class
-        names have no meaning, and `names` is empty.
-        """
+        """Tokenize T episodes. `corpus_classes` are the names of all meta-training classes, for the method `multitask`.
+        Without `named`, class names have no meaning, and `names` is empty."""
         names = [(e.class_names, range(e.n_way)) for e in episodes] if named else []
         support = [(e.support_texts, e.support_labels) for e in episodes]
         query = [(e.query_texts, e.query_labels) for e in episodes]
         index = {name: i for i, name in enumerate(corpus_classes)}
         shots = [torch.tensor(e.shots, dtype=torch.float32) for e in episodes]
         corpus_class = [torch.tensor([index.get(name, -1) for name in e.class_names]) for e in episodes]
-        return cls(
-            *(_labelled(part, encoder, device) for part in (names, support, query)),
-            n_way=torch.tensor([e.n_way for e in episodes], device=device),
-            shots=pad_sequence(shots, batch_first=True).to(device),
-            corpus_class=pad_sequence(corpus_class, batch_first=True, padding_value=-1).to(device),
-        )
+        padded = pad_sequence(shots, batch_first=True), pad_sequence(corpus_class, batch_first=True, padding_value=-1)
+        n_way = torch.tensor([e.n_way for e in episodes], device=device)
+        name_texts, *texts = (_labelled(part, encoder, device) for part in (names, support, query))
+        return cls(name_texts, texts[0], texts[1], n_way, padded[0].to(device), padded[1].to(device))
 
     def __len__(self) -> int:
         return len(self.n_way)

@@ -74,10 +74,8 @@ class Template:
             return field, ""
         match = _PROMPT.fullmatch(field)
         if match is None:
-            raise InputError(
-                f"template={self.source!r} has the unknown field {{{field}}}; known: {{text}}, {{mask}}, {{start}}, "
-                "{prompt:4} and {prompt:'words'}, with at least one token."
-            )
+            known = "{text}, {mask}, {start}, {prompt:4} and {prompt:'words'}, with at least one token"
+            raise InputError(f"template={self.source!r} has the unknown field {{{field}}}; known: {known}.")
         return ("soft", int(match[1])) if match[1] else ("soft words", match[2] or match[3])
 
     @property

@@ -13,11 +13,8 @@ from metawarp.texts.feature_cache import CacheScope, FeatureCache
 
 
 class TextEmbeddings:
-    """Mean-pooled hidden states after some numbers of layers, each from 1 to all.
-
-    After the last layer they are the sentence embeddings of a sentence encoder. The backbone is frozen, so that equal
-    token ids always have equal embeddings, which the cache keeps.
-    """
+    """Mean-pooled hidden states after some numbers of layers, each from 1 to all; after the last one they are sentence
+    embeddings. The backbone is frozen, so equal token ids always have equal embeddings, which the cache keeps."""
 
     def __init__(self, backbone: Backbone, layers: Sequence[int], cache: FeatureCache | None) -> None:
         self.backbone, self.layers = backbone, tuple(layers)

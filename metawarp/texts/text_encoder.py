@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from episodes import InputError
-from episodes.errors import quoted
+from episodes.errors import InputError, quoted
 from metawarp.texts.encoded_batch import EncodedBatch
 from metawarp.texts.feature_cache import CacheScope
 from metawarp.texts.template import Template
@@ -20,12 +19,8 @@ _Place = tuple[int, int, bool]
 class TextEncoder:
     """Encodes texts inside a template; InputError if that leaves no room for text, or windows would leave tokens out.
 
-    Args:
-        template: what surrounds a text.
-        tokenizer: tokenizer of the backbone.
-        max_length: largest number of tokens of an input, template included; the text alone is truncated.
-        stride: 0, or the distance of the windows that a longer text is divided into (see `windows`).
-        tokens: cache for the token ids of texts.
+    An input has at most `max_length` tokens, template included. A longer text is divided into windows with the distance
+    `stride`, or truncated if that is 0. `tokens` caches the token ids of texts.
 
     Attributes:
         prompt_words: for each soft token, the id of the token that it starts from; None if the template gives no word.
@@ -57,15 +52,11 @@ class TextEncoder:
         self._prefix, self._suffix = places[: self.before], [*places[self.before :], *last]
         self.room = max_length - len(places) - len(last)
         if self.room < 1:
-            raise InputError(
-                f"template={template.source!r} takes {max_length - self.room} tokens and leaves no room for text, "
-                f"because an input has at most {max_length} tokens; use a shorter prompt."
-            )
+            problem = f"template={template.source!r} takes {max_length - self.room} tokens and leaves no room for text"
+            raise InputError(f"{problem}, because an input has at most {max_length} tokens; use a shorter prompt.")
         if not 0 <= stride <= self.room:
-            raise InputError(
-                f"stride={stride} must be 0 (a long text loses its end), or from 1 to {self.room}, the number of text "
-                "tokens in an input (a long text is read in windows)."
-            )
+            allowed = f"0, or from 1 to {self.room}, the number of text tokens in an input"
+            raise InputError(f"stride={stride} must be {allowed}: 0 truncates long texts, others read them in windows.")
 
     @property
     def prompt_length(self) -> int:
@@ -101,10 +92,8 @@ class TextEncoder:
         unknown = {self.tokenizer.unk_token_id, *self.token_ids([" "])[0]}
         ids = self.token_ids(class_names)
         if lost := [name for name, tokens in zip(class_names, ids, strict=True) if set(tokens) <= unknown]:
-            raise InputError(
-                f"The backbone's tokenizer knows no part of these class names: {quoted(lost)}; "
-                "give class names in words that it knows."
-            )
+            problem = f"The backbone's tokenizer knows no part of these class names: {quoted(lost)}"
+            raise InputError(f"{problem}; give class names in words that it knows.")
 
     def __call__(self, texts: Sequence[str]) -> EncodedBatch:
         """Encode B texts; a text without any known character is an empty text in its template."""

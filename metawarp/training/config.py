@@ -4,8 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from episodes import InputError
-from episodes.errors import listing
+from episodes.errors import InputError, listing
 from metawarp.config import InnerLoop, require_choices, require_positive
 from metawarp.meta_learning.table import METHODS, MethodName
 from metawarp.parameters import LEARNING_RATES, InitParameters, tensors_of
@@ -100,13 +99,9 @@ class TrainingConfig:
         if not self.lr and method.needs_adapter_lr:
             raise InputError(f"lr=0 learns nothing with method={name!r}; raise it.")
         if self.regularizer != "none" and "adapter" not in depends_on:
-            raise InputError(
-                f"regularizer={self.regularizer!r} needs a read-out that depends on the prompt, but "
-                f"read_out={read_out!r} does not; add mean or mask to it."
-            )
+            needed = f"needs a read-out that depends on the prompt, but read_out={read_out!r} does not"
+            raise InputError(f"regularizer={self.regularizer!r} {needed}; add mean or mask to it.")
         if self.regularizer == "scal" and scores_classes:
             raise InputError(f"regularizer='scal' compares features, but read_out={read_out!r} has none; use 'sift'.")
         if method.learns_corpus_classes and scores_classes:
-            raise InputError(
-                f"method={name!r} needs features, but read_out={read_out!r} has none; use another method or read-out."
-            )
+            raise InputError(f"method={name!r} needs features, but read_out={read_out!r} has none; change one of them.")

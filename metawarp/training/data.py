@@ -8,8 +8,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from episodes import ClassSplit, Corpus, EpisodeSampler, InputError
-from episodes.errors import quoted
+from episodes import ClassSplit, Corpus, EpisodeSampler
+from episodes.errors import InputError, quoted
 from episodes.protocol import SPLITS_FILE, Names, class_split, validation_sampler
 from episodes.sampler import MixtureSampler, Range, Sampler, bounds
 from episodes.splits import PARTS
@@ -22,16 +22,7 @@ Source = str | Path | Corpus
 
 @dataclass(frozen=True)
 class EpisodeSettings:
-    """Settings of the training episodes.
-
-    Attributes:
-        n_way: number of classes per episode, or a range.
-        k_shot: number of support texts per class, or a range.
-        n_query: number of query texts per class.
-        seed: seed of the episodes.
-        balanced: whether all classes of an episode have the same number of shots.
-        within_domains: share of the episodes whose classes are all from one domain; see `EpisodeSampler`.
-    """
+    """Settings of the training episodes; see `EpisodeSampler`."""
 
     n_way: Range
     k_shot: Range
@@ -111,13 +102,9 @@ class TrainingData:
 
     def record(self) -> dict[str, Any]:
         """The entries of the training record about the data."""
-        names = self.class_names()
-        return {
-            "corpus": " + ".join(corpus.name for corpus in self.corpora),
-            "corpus_fingerprint": " + ".join(corpus.fingerprint for corpus in self.corpora),
-            "classes": {part: len(names[part]) for part in PARTS},
-            "class_names": names,
-        }
+        names, fingerprints = self.class_names(), " + ".join(corpus.fingerprint for corpus in self.corpora)
+        record = {"corpus": " + ".join(corpus.name for corpus in self.corpora), "corpus_fingerprint": fingerprints}
+        return record | {"classes": {part: len(names[part]) for part in PARTS}, "class_names": names}
 
     def write_splits(self, folder: Path) -> None:
         """Write the split of each corpus into a file of `split_files`."""

@@ -2,10 +2,8 @@
 
 References:
     Li, Grandvalet, Davoine (2018), "Explicit Inductive Bias for Transfer Learning with Convolutional Networks", ICML:
-    weight decay towards the start (L2-SP).
-    Polyak, Juditsky (1992), "Acceleration of Stochastic Approximation by Averaging"; Izmailov et al. (2018), "Averaging
-    Weights Leads to Wider Optima and Better Generalization", UAI: the mean of iterates is nearer to the optimum that
-    they circle around than each of them.
+    weight decay towards the start (L2-SP). Polyak, Juditsky (1992), "Acceleration of Stochastic Approximation by
+    Averaging"; Izmailov et al. (2018), "Averaging Weights Leads to Wider Optima and Better Generalization", UAI.
 """
 
 from collections.abc import Mapping

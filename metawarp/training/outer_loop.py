@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
-from episodes import InputError
-from episodes.errors import require_choice
+from episodes.errors import InputError, require_choice
 from episodes.sampler import Sampler
 from metawarp.adaptation.memory import require_memory
 from metawarp.errors import DivergenceError
@@ -105,10 +104,7 @@ class Trainer:
         """Train to the end, or until validation has not improved for `patience` validations; returns the best init.
 
         A resumed run continues from the folder's checkpoint, and ends like an uninterrupted one, up to rounding.
-
-        Raises:
-            DivergenceError: the loss or the meta-gradient is not finite; the last checkpoint is kept.
-            InputError: the checkpoint belongs to a run with other settings.
+        InputError if that run has other settings; DivergenceError if the loss or the meta-gradient is not finite.
         """
         self._require_memory()
         if resume:
@@ -168,11 +164,10 @@ class Trainer:
         gradients, losses, accuracy = averaged(gradients, losses, accuracy, len(tasks.query), size, self.processes)
         norm = self.optimizer.set_gradients(gradients)
         if not (torch.isfinite(losses).all() and torch.isfinite(norm)):
-            raise DivergenceError(
-                f"The training diverged at step {self.step + 1} (loss {float(losses.mean()):.3g}, norm of the "
-                f"meta-gradient {float(norm):.3g}). Lower lr or inner_lr, and start again with overwrite=True; the "
-                f"last checkpoint in {str(self.files.folder)!r} is kept until then."
-            )
+            sizes = f"loss {float(losses.mean()):.3g}, norm of the meta-gradient {float(norm):.3g}"
+            advice = "Lower lr or inner_lr, and start again with overwrite=True"
+            kept = f"the last checkpoint in {str(self.files.folder)!r} is kept until then"
+            raise DivergenceError(f"The training diverged at step {self.step + 1} ({sizes}). {advice}; {kept}.")
         self.optimizer.step(config.schedule(self.step))
         self.step += 1
         return losses, accuracy

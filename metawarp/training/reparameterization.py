@@ -6,8 +6,7 @@ network over soft tokens, one by one or as the sequence that they are. Adapters 
 
 References:
     Li, Liang (2021), "Prefix-Tuning", ACL, sec. 4.3 (an MLP, removed after training).
-    Liu, Zheng, Du, Ding, Qian, Yang, Tang (2021), "GPT Understands, Too" (P-Tuning), eq. 5: a bidirectional LSTM and an
-    MLP.
+    Liu et al. (2021), "GPT Understands, Too" (P-Tuning), eq. 5 (a bidirectional LSTM and an MLP).
     Razdaibiedina et al. (2023), "Residual Prompt Tuning", ACL Findings, eq. 2: the network beside a skip connection.
     Yang et al. (2022), "Tensor Programs V", table 8: learning rates of weights by their number of inputs.
 """

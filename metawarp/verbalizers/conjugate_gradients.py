@@ -9,16 +9,11 @@ from torch import Tensor
 def conjugate_gradients(
     times_matrix: Callable[[Tensor], Tensor], right: Tensor, max_steps: int, tolerance: float = 0.0
 ) -> Tensor:
-    """The solution x (T, …) of A·x = right, where each task has a block of A of its own.
+    """The solution x (T, …) of A·x = right, where `times_matrix` is the function from x to A·x, a block for each task.
 
-    A task stops where the curvature along its direction is not positive (Steihaug, 1983), because its problem has no
-    unique minimum. If that is the first direction, x is the right side itself, as if A were the identity.
-
-    Args:
-        times_matrix: function from x (T, …) to A·x.
-        right: right side (T, …).
-        max_steps: largest number of steps.
-        tolerance: a task stops when its residual is this fraction of its right side.
+    A task stops when its residual is a fraction `tolerance` of its right side, or where the curvature along its
+    direction is not positive (Steihaug, 1983), because its problem has no unique minimum. If that is the first
+    direction, x is the right side itself, as if A were the identity.
     """
     solution = torch.zeros_like(right)
     residual = direction = right

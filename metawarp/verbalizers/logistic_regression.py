@@ -5,8 +5,7 @@ read, and how strongly they are fitted, until class embeddings fitted to support
 
 References:
     Lee, Maji, Ravichandran, Soatto (2019), "Meta-Learning with Differentiable Convex Optimization", CVPR, sec. 3.1.
-    Bertinetto, Henriques, Torr, Vedaldi (2019), "Meta-learning with differentiable closed-form solvers", ICLR,
-    sec. 4.2 (logistic regression by Newton's method).
+    Bertinetto et al. (2019), "Meta-learning with differentiable closed-form solvers", ICLR, sec. 4.2 (Newton's method).
 """
 
 from dataclasses import dataclass

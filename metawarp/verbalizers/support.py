@@ -35,10 +35,8 @@ class SupportMeans(Verbalizer):
 def class_means(tasks: TaskBatch, support: Tensor | None) -> Tensor:
     """Mean support feature (T, C, d) of each class, with unit length; InputError if a class has no support text."""
     if support is None or bool(((tasks.shots == 0) & tasks.class_mask).any()):
-        raise InputError(
-            "Class embeddings from support texts need at least one text per class; give class_names, or "
-            "verbalizer='mix' or 'regression'."
-        )
+        advice = "give class_names, or verbalizer='mix' or 'regression'"
+        raise InputError(f"Class embeddings from support texts need at least one text per class; {advice}.")
     return unit_means(tasks, support)
 
 

@@ -39,8 +39,7 @@ class Verbalizer(Protocol):
             names: features (N, d) of all class names; None if they are not used or classes have no names.
             support: features (B, d) of the support texts; None if they are not used or there are none.
 
-        Raises:
-            InputError: the verbalizer needs names or support texts that are missing.
+        InputError if names or support texts that it needs are missing.
         """
         ...
 
@@ -56,6 +55,5 @@ def cosine_logits(features: Tensor, class_embeddings: Tensor, scale: Tensor) -> 
 
 def by_class(features: Tensor, texts: LabelledTexts, shape: torch.Size) -> Tensor:
     """Sums of the features (B, d) of each task and class, (T, C, d), where `shape` is (T, C)."""
-    return features.new_zeros(*shape, features.shape[-1]).index_put(
-        (texts.task, texts.label), features, accumulate=True
-    )
+    sums = features.new_zeros(*shape, features.shape[-1])
+    return sums.index_put((texts.task, texts.label), features, accumulate=True)
