@@ -147,8 +147,8 @@ def _delimited_rows(text: str, name: str, delimiter: str) -> list[dict[str, Any]
         raise InputError(f"{name} has several columns of the same name: {quoted(duplicates)}; rename them.")
     for number, cells in enumerate(rows, start=1):
         if len(cells) != len(header):
-            found = f"row {number} has {len(cells)} cells, but the header has {len(header)}"
-            raise InputError(f'{name}: {found}; a cell that contains the separator needs "quotes" around it.')
+            problem = f"row {number} has {len(cells)} cells, but the header has {len(header)}"
+            raise InputError(f'{name}: {problem}; a cell that contains the separator needs "quotes" around it.')
     if not rows:
         raise InputError(f"{name} has a header ({listing(header)}) but no rows; add texts.")
     return [dict(zip(header, cells, strict=True)) for cells in rows]

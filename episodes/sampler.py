@@ -96,10 +96,10 @@ class EpisodeSampler:
         corpus, least = self.corpus, self.n_way[0]
         domains = [np.flatnonzero(np.array(corpus.domains) == domain) for domain in dict.fromkeys(corpus.domains)]
         if not any(len(classes) >= least for classes in domains):
-            found = f"no domain with {least} classes" if domains else "no domains"
+            available = f"no domain with {least} classes" if domains else "no domains"
             advice = "Give a domain_column, lower n_way, or leave it out."
             given = f"within_domains={self.within_domains}"
-            raise InputError(f"{given} is not possible: {corpus.name} has {found}. {advice}")
+            raise InputError(f"{given} is not possible: {corpus.name} has {available}. {advice}")
         return [classes for classes in domains if len(classes) >= least]
 
     def __getitem__(self, i: int) -> Episode:

@@ -61,10 +61,10 @@ def refuse_foreign_files(folder: Path, kind: str, files: Sequence[str]) -> None:
     """Check that files to be replaced belong to a folder of the same kind, whether or not overwriting is allowed."""
     existing = [name for name in files if (folder / name).exists()]
     try:
-        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))["format"]
+        kind_of_folder = json.loads((folder / "config.json").read_text(encoding="utf-8"))["format"]
     except (OSError, ValueError, KeyError, TypeError):
-        found = None
-    if existing and found != f"metawarp-{kind}":
+        kind_of_folder = None
+    if existing and kind_of_folder != f"metawarp-{kind}":
         problem = f"{existing[0]} in {str(folder)!r} does not belong to a metawarp-{kind} and is not replaced"
         raise InputError(f"{problem}; choose another folder.")
 

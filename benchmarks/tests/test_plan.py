@@ -49,15 +49,15 @@ def test_others_are_all_corpora_of_the_table_but_the_tested_one(write_plan):
 def test_there_is_one_cell_for_each_template_and_seed(write_plan):
     templates = ["{prompt:2} {text} {mask}", "{text} {mask}"]
     plan = write_plan.table(contenders={"c": {"templates": templates, "seeds": [3, 4]}})
-    found = [(cell.contender.training.model.template, cell.seed) for cell in cells(plan)]
-    assert found == [(template, seed) for template in templates for seed in (3, 4)]
+    used = [(cell.contender.training.model.template, cell.seed) for cell in cells(plan)]
+    assert used == [(template, seed) for template in templates for seed in (3, 4)]
 
 
 def test_a_baseline_that_needs_support_texts_has_no_cell_without_them(write_plan):
     contenders = {name: {"baseline": name} for name in ("prototypes", "prototypes+names")}
     plan = write_plan.table(settings={"0": {"k_shot": 0}, "1": {"k_shot": 1}}, contenders=contenders)
-    found = {(cell.setting_name, cell.contender_name) for cell in cells(plan)}
-    assert found == {("0", "prototypes+names"), ("1", "prototypes+names"), ("1", "prototypes")}
+    used = {(cell.setting_name, cell.contender_name) for cell in cells(plan)}
+    assert used == {("0", "prototypes+names"), ("1", "prototypes+names"), ("1", "prototypes")}
 
 
 WRONG_PLANS = [

@@ -36,10 +36,10 @@ class FeatureCache:
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The values of those keys that are in the cache."""
         with self._lock:
-            found = {key: self._entries[key] for key in keys if key in self._entries}
-            for key in found:
+            values = {key: self._entries[key] for key in keys if key in self._entries}
+            for key in values:
                 self._entries.move_to_end(key)
-            return found
+            return values
 
     def put(self, entries: Mapping[bytes, bytes]) -> None:
         """Add entries; those that are there already stay."""
