@@ -40,8 +40,8 @@ def usable_rows(
     if conflicting and refuse_conflicts:
         text, (label, other) = next(iter(conflicting.items()))
         example = text if len(text) <= 60 else text[:60] + "…"
-        given = f"{len(conflicting)} texts have two labels, such as {example!r} with {label!r} and {other!r}"
-        raise InputError(f"{source}: {given}; correct them.")
+        given = f"{len(conflicting)}, such as {example!r} with {label!r} and {other!r}"
+        raise InputError(f"{source}: number of texts with two labels: {given}; correct them.")
     kept = [row for text, row in first.items() if text not in conflicting]
     if n_dropped := len(texts) - len(kept):
         message = "%s: dropped %d of %d rows (duplicates, and all rows of the %d texts that have two labels)"

@@ -97,7 +97,7 @@ class Corpus:
                 their own.
             subset: name of the configuration of a Hub data set.
             dataset_split: name of the split of a Hub data set (None: "train") or of a DatasetDict (no default).
-            conflicts: treatment of a text that has two labels: "drop" drops all its copies, "refuse" raises.
+            conflicts: treatment of a text that has two labels: "drop" drops all its copies, "refuse" is an error.
 
         Raises:
             InputError: the source cannot be read, has no rows, unusable ones (counted from 1, without the header) or

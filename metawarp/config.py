@@ -26,7 +26,7 @@ class WarpConfig:
     """Settings of a WARP model.
 
     Args:
-        template: what surrounds a text; see `Template`.
+        template: {text} with soft tokens, such as {prompt:8}, words and {mask} around it; see `Template`.
         read_out: features f(x) that are read of a text, one or several with + between: "mask", the feature at [MASK]
             (WARP); "debiased_mask", the same minus the feature of the template without a text; "mean", the mean of the
             text's hidden states under the prompt; "text", the mean without template and prompt, which is the backbone's

@@ -45,9 +45,7 @@ def trajectory(
 ) -> list[TaskParameters]:
     """The parameters of T tasks before the inner loop and after each of its S steps (S + 1 of them).
 
-    Gradients flow from each of them to `init`.
-
-    A task without support texts keeps its start.
+    Gradients flow from each of them to `init`. A task without support texts keeps its start.
 
     Args:
         second_order: whether the inner gradients are differentiated too (MAML); otherwise they count as constants

@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 from docstring_parser import parse
 from jsonargparse import ArgumentParser
 
+BACKBONE_HELP = 'language model: "minilm", a folder, or a Hub id (null: that of the init or task)'
+
 
 class Parser(ArgumentParser):
     """A parser that refuses input in one line, with exit code 2."""
@@ -47,8 +49,8 @@ def add_options(
     `only` and `skip` choose among the arguments. The names of the options begin with the prefix, such as "training.".
     Types and help texts by name replace those of the arguments.
     """
-    phrases = {p.arg_name: " ".join((p.description or "").split()) for p in parse(source.__doc__ or "").params}
-    phrases |= dict(helps or {})
+    phrases = {p.arg_name: _as_help(p.description or "") for p in parse(source.__doc__ or "").params}
+    phrases |= {"backbone": BACKBONE_HELP, **(helps or {})}
     for name, parameter in signature(source).parameters.items():
         if name in skip or (only is not None and name not in only):
             continue
@@ -61,13 +63,18 @@ def add_options(
             parser.add_argument(flag, type=kind, default=parameter.default, help=phrases[name])
 
 
+def _as_help(description: str) -> str:
+    """A phrase of a docstring, with values as they are typed on the command line."""
+    return " ".join(description.split()).removesuffix(".").replace("None", "null").replace("(low, high)", "[low,high]")
+
+
 def with_flags(message: str, option_names: Iterable[str]) -> str:
-    """An error message with the flags of the arguments that it names as `name=value`, if the command has options of
-    these names, such as "n_way" and "training.lr"."""
+    """An error message with the flags of the arguments that it names as `name=value`: of each, the first option of this
+    name, such as "n_way" or, for lr, "training.lr"."""
     names = list(option_names)
     mentioned = dict.fromkeys(re.findall(r"\b([a-z_]+(?:\.[a-z_]+)*)=", message))
-    options = [name for argument in mentioned for name in names if f".{name}".endswith(f".{argument}")]
-    flags = ", ".join("--" + name.replace("_", "-") for name in dict.fromkeys(options))
+    options = [next((n for n in names if f".{n}".endswith(f".{argument}")), None) for argument in mentioned]
+    flags = ", ".join("--" + name.replace("_", "-") for name in dict.fromkeys(options) if name)
     return f"{message} (flags: {flags})" if flags else message
 
 

@@ -18,7 +18,7 @@ from metawarp.tasks.start_choice import choose_start
 from metawarp.tasks.task import Task
 
 INIT = list[str] | str | None
-INIT_HELP = 'folder of an init, name of a shipped init, Hub id, or "untrained"; the best of several: "[A,B]"'
+INIT_HELP = 'folder of an init, name of a shipped init, Hub id, or "untrained"; "[A,B]" for several'
 DATA_HELP = "file with labelled texts: .csv, .tsv, .json, .jsonl or .parquet"
 MODEL = ("backbone", "any_backbone", "device", "dtype")
 MODEL_TYPES = {"backbone": str | None}
@@ -28,7 +28,7 @@ OVERWRITE_HELP = "whether an existing output is replaced"
 def fit_parser() -> Parser:
     """adapt an init to a new task from a few labelled texts"""
     parser = command_parser("Adapt an init to a task, and save the adapted task.")
-    parser.add_argument("--init", type=INIT, help=f'{INIT_HELP} (null: "general", and "untrained" on another backbone)')
+    parser.add_argument("--init", type=INIT, help=f'{INIT_HELP}, of which the best is used (null: "general")')
     parser.add_argument("--data", type=str | None, help=f"{DATA_HELP}; not needed for a task from class names alone")
     class_name_help = "name of a class without texts; may be repeated"
     parser.add_argument("--class-name", action="append", default=[], help=class_name_help)

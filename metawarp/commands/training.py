@@ -19,7 +19,7 @@ from metawarp.training.train import train
 
 CORPUS_HELP = '"everyday", "varied", "lengthy", a .csv, .tsv, .json, .jsonl or .parquet file, or a Hub id'
 COLUMNS = ("text_column", "label_column", "domain_column", "subset", "dataset_split", "conflicts")
-CONFIGS = {"training": TrainingConfig, "inner_lr": InnerLearningRates, "model": WarpConfig}
+CONFIGS = {"training": TrainingConfig, "model": WarpConfig, "inner_lr": InnerLearningRates}
 
 
 def train_parser() -> Parser:
@@ -28,6 +28,7 @@ def train_parser() -> Parser:
     types, several = {"corpus": list[str] | str, "backbone": str}, '; "[a.csv,b.csv]" for several'
     types["splits"] = list[str] | str | None
     helps = {"corpus": CORPUS_HELP + several, "splits": f"splits.json with the class names of each part{several}"}
+    helps["backbone"] = 'language model: "minilm", a folder, or a Hub id'
     add_options(parser, train, skip=(*CONFIGS, "processes"), types=types, helps=helps)
     add_options(parser, Corpus.load, COLUMNS)
     for name, config in CONFIGS.items():
@@ -45,7 +46,7 @@ def run_train(options: Namespace) -> None:
     if plots_available():
         draw_learning_curve(options.output)
     best, start = record["validation_accuracy"], record["validation_accuracy_of_start"]
-    steps = f"{record['steps_run']} steps, best at step {record['best_step']}"
+    steps = f"best at step {record['best_step']} of {record['steps_run']}"
     print(f"{options.output}: {steps} with {best:.1%} accuracy on validation classes ({start:.1%} at the start)")
 
 

@@ -63,8 +63,8 @@ def evaluate(
         dtype: data type of the backbone; learned parameters and losses stay in float32 at least.
         max_tokens: largest number of tokens of one forward pass, padding included.
         cache_folder: folder for the output of the layers below the adapter; None keeps it in memory.
-        n_way: number of classes per episode.
-        k_shot: number of support texts per class.
+        n_way: number of classes per episode, or a range (low, high).
+        k_shot: number of support texts per class, or a range (low, high).
         n_query: number of query texts per class.
         episodes: number of episodes.
         seed: seed of the episodes and of random starts.

@@ -19,14 +19,10 @@ SecondOrder = Literal["unroll", "recompute"]
 
 @dataclass(frozen=True)
 class MetaBatch:
-    """T tasks and how they are adapted.
+    """T tasks, whose mean loss counts, and how they are adapted.
 
-    Attributes:
-        warp: the model.
-        tasks: the tasks; their mean loss counts.
-        inner: the inner loop.
-        loss_weights: S + 1 weights of the query losses after 0 … S inner steps.
-        second_order: how second-order methods are computed; the result is the same.
+    `loss_weights` are S + 1 weights of the query losses after 0 … S inner steps. `second_order` tells how second-order
+    methods are computed; the result is the same.
     """
 
     warp: Warp
