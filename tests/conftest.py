@@ -1,6 +1,7 @@
 """Backbones and corpora that many tests share; they are never changed, so each is created once per session."""
 
 import os
+import shutil
 
 # No test downloads anything, or waits for a network that is not there.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -38,6 +39,14 @@ def made(tmp_path_factory):
     tiny_folder(folder / "backbone")
     main(["train", f"--corpus={folder}/tiny.jsonl", f"--backbone={folder}/backbone", *SMALL, f"--output={folder}/init"])
     return folder
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    """A copy of tiny.jsonl and of the init of `made`, which a test may change."""
+    shutil.copytree(made / "init", tmp_path / "init")
+    shutil.copy(made / "tiny.jsonl", tmp_path)
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

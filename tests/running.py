@@ -19,7 +19,7 @@ SMALL = [
 """Options of a training that takes a second on tiny texts."""
 
 
-def refused(*facts, error=InputError):
+def refused(*facts: object, error: type[Exception] = InputError) -> pytest.RaisesExc[Exception]:
     """A context that expects an error whose message, one line, contains these facts in this order."""
     return pytest.raises(error, match="^" + "".join(f"[^\n]*{re.escape(str(fact))}" for fact in facts) + "[^\n]*$")
 

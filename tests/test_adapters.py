@@ -1,4 +1,4 @@
-"""Adapters: their sizes, how each changes the forward pass, and that all methods learn all of them."""
+"""Adapters: their sizes, how each changes the forward pass, and that every method learns every adapter."""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -6,25 +6,34 @@ from dataclasses import replace
 
 import pytest
 import torch
+from marks import slow
 from running import refused
-from tiny import MODELS, central_differences, query_logits, tiny_backbone, tiny_corpus, tiny_episodes, tiny_model
+from tiny import (
+    MODELS,
+    TEXTS,
+    assert_second_order_is_exact,
+    features,
+    query_logits,
+    tiny_backbone,
+    tiny_corpus,
+    tiny_episodes,
+    tiny_model,
+)
+from torch.testing import assert_close
 
 from metawarp import Init, Warp, WarpClassifier, WarpConfig, train
 from metawarp.adaptation.adapt import trajectory
-from metawarp.adaptation.start import shared_parameters
-from metawarp.adapters.adapter import adapter_shape, join, n_values, split, visible
+from metawarp.adapters.adapter import adapter_shape, join, n_values, split
 from metawarp.adapters.table import ADAPTERS
 from metawarp.backbones.architectures import ARCHITECTURES
 from metawarp.config import GROUPS, InnerLearningRates, InnerLoop
 from metawarp.meta_learning.meta_gradient import MetaBatch, last_step
 from metawarp.meta_learning.table import METHODS
-from metawarp.parameters import tensors_of
 from metawarp.texts.task_batch import TaskBatch
 
 EACH = {"prompt": None, "deep_prompt": None, "prefix": None, "prompt_pool": 3, "lora": 2, "weights": None}
 BOTH = InnerLoop(2, GROUPS)
 RATES = InnerLearningRates(0.05, 0.2)
-TEXTS = ["set the alarm", "what is the weather today in the market, and where?", "pay my bill please"]
 
 
 def model(backbone, adapter, inner=BOTH, *, apart=0.05, learn=False, **config):
@@ -35,28 +44,11 @@ def model(backbone, adapter, inner=BOTH, *, apart=0.05, learn=False, **config):
     return warp, replace(init, adapter=(init.adapter.detach() + apart * noise).requires_grad_(learn))
 
 
-def features(warp, init, texts, values=None):
-    """Features of texts under an init, or each under one of several adapter values (T, …)."""
-    parameters = shared_parameters(init)
-    values = parameters.adapter if values is None else values
-    return warp.read(replace(parameters, adapter=values), warp.encoder(texts), torch.arange(len(texts)) % len(values))
-
-
 def test_every_adapter_is_tested_here():
     assert EACH.keys() == ADAPTERS.keys()
 
 
 # What an adapter is -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("adapter", EACH)
-def test_its_parts_and_its_values_are_the_same_numbers(tiny, adapter):
-    warp, init = model(tiny, adapter)
-    bound = warp.adapter
-    assert init.adapter.shape == adapter_shape(bound) and init.adapter.numel() == n_values(bound)
-    parts = split(bound, init.adapter[None])
-    assert {name: tuple(part.shape[1:]) for name, part in parts.items()} == bound.shapes
-    assert torch.equal(join(bound, {name: part[0] for name, part in parts.items()}), init.adapter)
 
 
 SIZES = {  # 3 layers of width 32 (feed-forward 64) and 3 soft tokens; biases and norms are weights too
@@ -70,47 +62,54 @@ SIZES = {  # 3 layers of width 32 (feed-forward 64) and 3 soft tokens; biases an
 
 
 @pytest.mark.parametrize("adapter", EACH)
-def test_its_size_is_known(tiny, adapter):
-    assert n_values(model(tiny, adapter)[0].adapter) == SIZES[adapter]
+def test_an_adapter_has_a_known_size_and_is_divided_into_its_parts(tiny, adapter):
+    warp, init = model(tiny, adapter)
+    bound = warp.adapter
+    assert init.adapter.shape == adapter_shape(bound) and init.adapter.numel() == n_values(bound) == SIZES[adapter]
+    parts = split(bound, init.adapter[None])
+    assert {name: tuple(part.shape[1:]) for name, part in parts.items()} == bound.shapes
+    assert torch.equal(join(bound, {name: part[0] for name, part in parts.items()}), init.adapter)
 
 
 @pytest.mark.parametrize(("adapter", "less"), [("deep_prompt", 96), ("prefix", 192), ("lora", 256), ("prompt", 0)])
-def test_from_a_later_layer_on_it_is_smaller(tiny, adapter, less):
+def test_an_adapter_from_a_later_layer_on_is_smaller(tiny, adapter, less):
     assert n_values(model(tiny, adapter, adapter_layer=1)[0].adapter) == SIZES[adapter] - less
 
 
-# How it enters -----------------------------------------------------------------------------------------------
+# How an adapter changes the forward pass ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("adapter", ["lora", "weights"])
 @pytest.mark.parametrize("model_type", sorted(MODELS))
-def test_weights_start_where_they_change_nothing(tmp_path, model_type, adapter):
+def test_weight_adapters_start_where_they_change_nothing(tmp_path, model_type, adapter):
     backbone = tiny_backbone(tmp_path, model_type, head=True)
     (plain, init), (warp, own) = model(backbone, "prompt", apart=0), model(backbone, adapter, apart=0)
-    assert torch.allclose(features(warp, own, TEXTS), features(plain, init, TEXTS), rtol=0, atol=1e-6)  # fp32 once
+    assert_close(features(warp, own, TEXTS), features(plain, init, TEXTS), rtol=0, atol=1e-6)  # fp32 once
 
 
-def test_deep_prompts_start_where_an_empty_text_would_have_those_of_the_input(tiny):
-    (plain, init), (warp, own) = (
-        model(tiny, adapter, apart=0, read_out="mask") for adapter in ("prompt", "deep_prompt")
-    )
-    assert torch.allclose(features(warp, own, [""]), features(plain, init, [""]), rtol=0, atol=1e-5)
+def test_deep_prompts_start_with_the_states_that_the_input_prompt_has_beside_an_empty_text(tiny):
+    plain, deep = (model(tiny, adapter, apart=0, read_out="mask") for adapter in ("prompt", "deep_prompt"))
+    assert_close(features(*deep, [""]), features(*plain, [""]), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("model_type", ["bert", "roberta", "electra", "distilbert", "albert"])
-def test_a_prefix_made_of_soft_tokens_is_what_tokens_see_of_them(tmp_path, model_type):
-    # One layer: what other tokens see of soft ones are keys and values of what enters it. BERT adds positions and a
+def test_a_prefix_from_soft_tokens_has_the_effect_of_the_soft_tokens(tmp_path, model_type):
+    # One layer: other tokens see keys and values of the soft tokens that enter it. BERT adds positions and a
     # norm on the way in, so the pairs are taken from there.
     backbone = tiny_backbone(tmp_path, model_type)
-    plain, init = model(backbone, "prompt", adapter_layer=2, apart=0, template="{text} {mask} {prompt:3}")
-    warp, own = model(backbone, "prefix", adapter_layer=2, apart=0, template="{text} {mask} {prompt:3}")
-    pairs = backbone.content_attention(2).keys_values(init.adapter)[None]
+    (plain, init), (warp, own) = (
+        model(backbone, adapter, adapter_layer=2, apart=0, template="{text} {mask} {prompt:3}")
+        for adapter in ("prompt", "prefix")
+    )
+    attention = backbone.content_attention(2)
+    assert attention is not None
+    pairs = attention.keys_values(init.adapter)[None]
     assert own.adapter.shape == pairs.shape
     found = features(warp, replace(own, adapter=pairs), TEXTS)
-    assert torch.allclose(found, features(plain, init, TEXTS), rtol=0, atol=1e-10)
+    assert_close(found, features(plain, init, TEXTS), rtol=0, atol=1e-10)
 
 
-def test_a_pool_is_the_mixture_that_its_keys_say(tiny):
+def test_a_prompt_pool_mixes_its_prompts_by_the_keys(tiny):
     warp, init = model(tiny, "prompt_pool")
     plain, _ = model(tiny, "prompt")
     parts = split(warp.adapter, init.adapter[None])
@@ -118,34 +117,34 @@ def test_a_pool_is_the_mixture_that_its_keys_say(tiny):
     weights = (query @ parts["keys"][0].T / 32**0.5).softmax(1)
     assert weights.std(1).min() > 0.01
     mixed = torch.einsum("bm,mkd->bkd", weights, parts["prompts"][0])
-    assert torch.allclose(features(warp, init, TEXTS), features(plain, init, TEXTS, mixed), rtol=0, atol=1e-10)
+    assert_close(features(warp, init, TEXTS), features(plain, init, TEXTS, mixed), rtol=0, atol=1e-10)
 
 
 COMBINED = [
-    pytest.param(model_type, adapter, layer, marks=() if model_type in ("albert", "electra") else pytest.mark.slow)
+    (model_type, adapter, layer) if model_type in ("albert", "electra") else slow(model_type, adapter, layer)
     for model_type in sorted(MODELS)
     for adapter in EACH
     for layer in (0, 1)
     if adapter != "prefix" or ARCHITECTURES[model_type].family.has_content_attention
 ]
-"""Every adapter at every type, those whose embeddings are narrower than their hidden inits always."""
+"""Every adapter of every type; those whose embeddings are narrower than their hidden states are not slow."""
 
 
 @pytest.mark.parametrize(("model_type", "adapter", "layer"), COMBINED)
-def test_texts_are_read_alone_as_together_and_gradients_are_slopes(tmp_path, model_type, adapter, layer, exact):
+def test_padding_changes_nothing_and_gradients_are_exact(tmp_path, model_type, adapter, layer, exact):
     backbone = tiny_backbone(tmp_path, model_type, head=True)
     warp, init = model(backbone, adapter, learn=True, adapter_layer=layer, read_out="mean+debiased_mask")
     together = features(warp, init, TEXTS)
     alone = torch.cat([features(warp, init, [text]) for text in TEXTS])
-    assert torch.allclose(together, alone, rtol=0, atol=1e-9)
+    assert_close(together, alone, rtol=0, atol=1e-9)
     generator = torch.Generator().manual_seed(4)
     weights = torch.randn(together.shape, generator=generator, dtype=torch.float64)
-    along = torch.randn(init.adapter.shape, generator=generator, dtype=torch.float64)
+    direction = torch.randn(init.adapter.shape, generator=generator, dtype=torch.float64)
     (gradient,) = torch.autograd.grad((weights * together).sum(), init.adapter)
     with torch.no_grad():
-        moved = [replace(init, adapter=init.adapter + by * along) for by in (1e-6, -1e-6)]
+        moved = [replace(init, adapter=init.adapter + by * direction) for by in (1e-6, -1e-6)]
         ends = [float((weights * features(warp, one, TEXTS)).sum()) for one in moved]
-    assert float((gradient * along).sum()) == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-5)
+    assert float((gradient * direction).sum()) == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-5)
 
 
 def test_low_rank_weights_are_added_to_the_frozen_ones(tiny):
@@ -159,45 +158,37 @@ def test_low_rank_weights_are_added_to_the_frozen_ones(tiny):
             whole = name.replace(".lora_A.default", "")
             full[whole] = full[whole] + low[name.replace("lora_A", "lora_B")] @ low[name]
     found = features(merged, replace(own, adapter=join(merged.adapter, full)), TEXTS)
-    assert torch.allclose(features(warp, init, TEXTS), found, rtol=0, atol=1e-6)
+    assert_close(features(warp, init, TEXTS), found, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("adapter", ["lora", "weights"])
-def test_the_backbone_is_left_as_it_was(tiny, adapter):
+def test_the_weights_of_the_backbone_stay_as_they_are(tiny, adapter):
     before = {name: weight.clone() for name, weight in tiny.model.state_dict().items()}
     warp, init = model(tiny, adapter, learn=True)
     features(warp, init, TEXTS).sum().backward()
     after = tiny.model.state_dict()
-    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    assert_close(dict(after), before, rtol=0, atol=0)
     assert all(weight.grad is None for weight in tiny.model.parameters())
 
 
 @pytest.mark.parametrize(("read_out", "adapter_layer"), [("mask", 0), ("mean+mask", 1)])
 @pytest.mark.parametrize("adapter", EACH)
-def test_tasks_side_by_side_are_one_by_one(tiny_mlm, adapter, read_out, adapter_layer):
+def test_tasks_do_not_change_each_other(tiny_mlm, adapter, read_out, adapter_layer):
     warp, init = model(tiny_mlm, adapter, read_out=read_out, adapter_layer=adapter_layer)
     prompts = torch.stack([init.adapter, init.adapter * 1.1, init.adapter * 0.8])
     together = features(warp, init, TEXTS, prompts)
     for text, prompt, found in zip(TEXTS, prompts, together, strict=True):
-        assert torch.allclose(features(warp, init, [text], prompt[None])[0], found, rtol=0, atol=1e-9)
+        assert_close(features(warp, init, [text], prompt[None])[0], found, rtol=0, atol=1e-9)
     assert not torch.allclose(together[1], features(warp, init, [TEXTS[1]])[0], atol=1e-4)
 
 
-# Learned by every method -------------------------------------------------------------------------------------
+# Every method learns every adapter --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("adapter", EACH)
-def test_second_order_is_the_slope_of_the_query_loss(tiny, adapter):
+def test_second_order_gradients_are_exact(tiny, adapter):
     warp, init = model(tiny, adapter, learn=True)
-    tasks = TaskBatch.encode(tiny_episodes(1), warp.encoder)
-    batch = MetaBatch(warp, tasks, BOTH, last_step(2))
-    found = [METHODS["maml"].meta_gradient(init, replace(batch, second_order=way)) for way in ("unroll", "recompute")]
-    for name in ("adapter", "log_adapter_lr"):
-        entries, slopes = central_differences(warp, init, tasks, BOTH, name)
-        for one in found:
-            gradient = tensors_of(one.gradients)[name].reshape(-1)[torch.from_numpy(entries)]
-            assert torch.allclose(gradient, slopes, rtol=1e-5, atol=1e-9), name
-        assert slopes.abs().max() > 1e-6
+    assert_second_order_is_exact(warp, init, BOTH, ["adapter", "log_adapter_lr"], modes=("unroll", "recompute"))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -213,13 +204,13 @@ def test_every_method_learns_every_part(tiny, adapter, method):
     tasks = TaskBatch.encode(episodes, warp.encoder, corpus_classes=episodes[0].corpus.class_names)
     found = METHODS[method].meta_gradient(init, MetaBatch(warp, tasks, inner, last_step(inner.inner_steps)))
     assert torch.isfinite(found.losses).all()
-    for name, slope in split(warp.adapter, found.gradients.adapter[None]).items():
-        keys_shift_alike = name.endswith("key.bias")  # softmax does not see what all keys have in common
-        assert slope.abs().max() > 0 or keys_shift_alike, name
+    for name, gradient in split(warp.adapter, found.gradients.adapter[None]).items():
+        # Softmax does not see what all keys have in common.
+        assert gradient.any() or name.endswith("key.bias"), name
 
 
 @pytest.mark.parametrize("adapter", EACH)
-def test_the_inner_loop_gives_each_task_its_own(tiny, adapter):
+def test_the_inner_loop_gives_each_task_its_own_adapter(tiny, adapter):
     warp, init = model(tiny, adapter)
     tasks = TaskBatch.encode(tiny_episodes(2), warp.encoder)
     moved = trajectory(warp, init, tasks, BOTH)[-1].adapter
@@ -230,28 +221,26 @@ def test_the_inner_loop_gives_each_task_its_own(tiny, adapter):
 @pytest.mark.parametrize("adapter", EACH)
 def test_threads_that_read_at_the_same_time_do_not_change_each_other(tmp_path, adapter):
     backbone = tiny_backbone(tmp_path, dtype="float32")
-    (warp, init), (beside, other) = (model(backbone, one) for one in (adapter, "prompt"))
-    readers = [(warp, (1 + 0.5 * i) * init.adapter.float()) for i in range(3)] + [(beside, other.adapter.float())]
-    task = torch.zeros(len(TEXTS), dtype=torch.long)
+    (warp, init), beside = (model(backbone, one) for one in (adapter, "prompt"))
+    models = [beside, *((warp, replace(init, adapter=(1 + 0.5 * i) * init.adapter)) for i in range(3))]
 
+    @torch.no_grad()
     def read(i):
-        reader, values = readers[i % 4]
-        bound = reader.adapter
-        with torch.no_grad():
-            return bound.hidden_states(split(bound, values[None]), visible(bound, reader.encoder(TEXTS)), task)
+        warp, init = models[i % 4]
+        return features(warp, init, TEXTS)
 
     alone = [read(i) for i in range(4)]
     with ThreadPoolExecutor(4) as threads:
         for i, found in enumerate(threads.map(read, range(60))):
-            assert torch.allclose(found, alone[i % 4], atol=1e-5), i
+            assert_close(found, alone[i % 4], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("adapter", EACH)
-def test_it_is_saved_and_loaded(tiny, tmp_path, adapter):
+def test_a_loaded_init_predicts_what_the_saved_one_does(tiny, tmp_path, adapter):
     init = Init.start(model(tiny, adapter)[0], BOTH)
     init.save(tmp_path)
     loaded = Init.load(tmp_path)
-    assert (loaded.config.adapter, loaded.config.adapter_size) == (adapter, EACH[adapter])
+    assert loaded.config == init.config
     once, again = (query_logits(one.bind(tiny), one.on(tiny), tiny_episodes(1), BOTH) for one in (init, loaded))
     assert torch.equal(once[0], again[0])
 
@@ -265,11 +254,11 @@ def test_random_starts_are_those_of_the_seed(tiny, adapter):
 
 def test_low_rank_weights_without_peft_name_the_extra(tiny, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(ImportError, match=r'pip install "metawarp\[peft\]"$'):
+    with refused('pip install "metawarp[peft]"', error=ImportError):
         model(tiny, "lora")
 
 
-# What is refused ---------------------------------------------------------------------------------------------
+# Impossible adapters -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("adapter", "size"), [("deep_prompt", 4), ("lora", 0), ("prompt_pool", -1), ("lora", 32)])
@@ -286,13 +275,13 @@ def test_a_prefix_is_refused_where_it_is_not_supported(tmp_path, model_type):
 
 
 @pytest.mark.parametrize("adapter", ["deep_prompt", "prefix", "prompt_pool"])
-def test_adapters_of_soft_tokens_are_refused_without(tiny, adapter):
+def test_adapters_of_soft_tokens_are_refused_in_a_template_without_them(tiny, adapter):
     with refused("soft tokens", "{prompt:8}"):
         Warp(tiny, WarpConfig(adapter=adapter, template="{text} {mask}"))
 
 
 @pytest.mark.parametrize("config", [{"read_out": "text"}, {"read_out": "text+mean", "template": "{text}"}], ids=str)
-def test_an_inner_loop_that_updates_what_no_feature_depends_on_is_refused(tiny, tmp_path, config):
+def test_an_inner_loop_over_an_adapter_that_no_feature_depends_on_is_refused(tiny, tmp_path, config):
     config = WarpConfig(**{"template": "{prompt:2} {text} {mask}"} | config)
     facts = ("inner loop", f"read_out={config.read_out!r}", f"template={config.template!r}", "method='anil'")
     with refused(*facts):
@@ -300,9 +289,3 @@ def test_an_inner_loop_that_updates_what_no_feature_depends_on_is_refused(tiny, 
     init = Init.start(Warp(tiny, config), BOTH)
     with refused(*facts):
         WarpClassifier(init, tiny).fit(["play music", "rain today"], ["music", "rain"])
-
-
-def test_an_init_of_another_shape_is_refused(tiny, tmp_path):
-    init = Init.start(model(tiny, "deep_prompt")[0], BOTH)
-    with refused("(288,)", "adapter='deep_prompt'", "(384,)"):
-        init.bind(tiny_backbone(tmp_path, layers=4), any_backbone=True)

@@ -1,37 +1,19 @@
 """Texts, labels and names that cannot be fitted or predicted, and unusual ones that can."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas
 import pytest
+from classifiers import LABELS, TEXTS, tiny_classifier
 from running import refused
-from tiny import tiny_corpus
+from tiny import UNUSUAL_TEXTS
 
-from metawarp import Init, Warp, WarpClassifier, WarpConfig
-from metawarp.config import InnerLoop
-
-
-@pytest.fixture
-def init(tiny):
-    """An init with an inner loop, for the tiny backbone."""
-    warp = Warp(tiny, WarpConfig(template="{prompt:2} {text} {mask}"))
-    return Init.start(warp, InnerLoop(2, ("adapter", "class_embeddings")), method="maml")
-
-
-@pytest.fixture
-def model(tiny, init):
-    return WarpClassifier(init, tiny)
-
-
-@pytest.fixture(scope="module")
-def labelled():
-    corpus = tiny_corpus(n_classes=3, n_texts=8)
-    return list(corpus.texts), [corpus.class_names[label] for label in corpus.labels]
-
+from metawarp import WarpClassifier
 
 TWO = ["a text", "another"]
-BAD_FITS = {
+BAD_FITS: dict[str, tuple[tuple[Any, ...], list[str]]] = {
     "one string": (("a text", ["a"]), ["texts", "'a text'"]),
     "no texts": ((None, ["a"]), ["texts", "NoneType"]),
     "no labels": ((["a text"], None), ["labels", "NoneType"]),
@@ -64,43 +46,29 @@ BAD_FITS = {
 
 
 @pytest.mark.parametrize("name", BAD_FITS)
-def test_what_cannot_be_fitted_is_refused(model, name):
+def test_data_that_cannot_be_fitted_is_refused(tiny, name):
     arguments, facts = BAD_FITS[name]
     with refused(*facts):
-        model.fit(*arguments)
+        tiny_classifier(tiny).fit(*arguments)
 
 
-def test_what_cannot_be_predicted_is_refused(model, labelled):
-    model.fit(*labelled)
+def test_texts_that_cannot_be_predicted_are_refused(tiny):
+    model = tiny_classifier(tiny).fit(TEXTS, LABELS)
     with refused("texts", "'rain'"):
         model.predict("rain")
     with refused("texts", "row 2 is empty, row 3 is missing"):
-        model.predict_proba(["a", "", None])
+        model.predict_proba(["a", "", None])  # pyright: ignore[reportArgumentType]
 
 
-def test_negative_inner_steps_are_refused(tiny, init, labelled):
+def test_impossible_inner_steps_are_refused(tiny):
     with refused("inner_steps=-1", "at least 0"):
-        WarpClassifier(init, tiny, inner_steps=-1).fit(*labelled)
-
-
-def test_steps_of_an_init_without_inner_loop_are_refused(tiny):
-    with refused("inner_steps=2", "'none'", "no inner loop"):
-        WarpClassifier(backbone=tiny, inner_steps=2).fit(["a", "b"], ["x", "y"])
-
-
-UNUSUAL = [
-    "👩‍👩‍👧‍👦 🇺🇳 😀",
-    "مرحبا بالعالم",
-    "\u202bשלום\u202c עולם",
-    "bell \x07 nul \x00 escape \x1b[31m",
-    "\u200b",
-    "[MASK] [SEP] {text} {mask}",
-    "word " * 100_000,
-]
+        WarpClassifier(tiny_classifier(tiny).init, tiny, inner_steps=-1).fit(TEXTS, LABELS)
+    with refused("inner_steps=2", "'none'"):
+        WarpClassifier(backbone=tiny, inner_steps=2).fit(TEXTS, LABELS)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("text", UNUSUAL, ids=range(len(UNUSUAL)))
+@pytest.mark.parametrize("text", UNUSUAL_TEXTS, ids=range(len(UNUSUAL_TEXTS)))
 def test_unusual_texts_and_names_work(minilm, text):
     model = WarpClassifier(backbone=minilm).fit([text, "cold rain"], ["odd", "weather"])
     probabilities = model.predict_proba([text, "it rains", "a"])

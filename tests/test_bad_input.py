@@ -1,22 +1,30 @@
-"""What people get wrong, through the command line: one line on stderr, exit code 2, no traceback, nothing spoiled."""
+"""Wrong input to the command line ends with one line on stderr that names the flags, and with exit code 2."""
 
 import json
-import shutil
 
 import pytest
 from commands import evaluate, fit, refusal, train
-from tiny import tiny_corpus, tiny_folder
+from running import failure
+from tiny import UNUSUAL_TEXTS, tiny_folder
 
 from metawarp import Init
 from metawarp.cli import main
 
+TWO_NAMES = ["--class-name=music", "--class-name=rain"]
+
+
+def write_corpus(file, texts, labels):
+    rows = [{"text": text, "label": label} for text, label in zip(texts, labels, strict=True)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file
+
 
 @pytest.fixture
-def folder(made, tmp_path):
-    """A copy of what `made` holds, to be spoiled."""
-    shutil.copytree(made / "init", tmp_path / "init")
-    shutil.copy(made / "tiny.jsonl", tmp_path)
-    return tmp_path
+def task(capsys, folder):
+    """The folder of a fitted task; what the command prints is dropped."""
+    main(["fit", f"--init={folder}/init", *TWO_NAMES, f"--output={folder}/task"])
+    capsys.readouterr()
+    return folder / "task"
 
 
 # Data -----------------------------------------------------------------------------------------------------
@@ -24,14 +32,10 @@ def folder(made, tmp_path):
 BAD_DATA = {
     "columns.csv": (
         b"body,topic\na,b\n",
-        ["text_column='text'", "label_column='label'", "body, topic", "(flags: --text-column, --label-column)"],
+        ["text_column='text'", "body, topic", "(flags: --text-column, --label-column)"],
     ),
-    "one.csv": (b"text,label\na,x\nb,x\n", ["at least 2 classes", "'x'"]),
-    "nan.jsonl": (
-        b'{"text": NaN, "label": "a"}\n{"text": null, "label": "b"}\n',
-        ["texts", "row 1 is missing, row 2 is missing"],
-    ),
-    "latin1.csv": ("text,label\nth\xe9,a\n".encode("latin-1"), ["not UTF-8", "line 2"]),
+    "latin1.csv": (b"text,label\nth\xe9,a\n", ["not UTF-8"]),
+    "missing.csv": (None, []),
 }
 
 
@@ -39,101 +43,61 @@ BAD_DATA = {
 def test_unusable_data_is_refused_by_every_command_that_reads_it(capsys, made, folder, name):
     content, facts = BAD_DATA[name]
     file = folder / name
-    file.write_bytes(content)
+    if content is not None:
+        file.write_bytes(content)
     for arguments in (train(made, file, f"--output={folder}/run"), evaluate(folder, corpus=file), fit(folder, file)):
         refusal(capsys, arguments, file, *facts)
 
 
-def test_a_missing_file_is_refused(capsys, made, folder):
-    for arguments in (train(made, "few.csv", f"--output={folder}/run"), evaluate(folder, corpus="few.csv")):
-        refusal(capsys, arguments, "no file few.csv")
-
-
-def test_predict_asks_for_the_one_column_that_it_needs(capsys, folder):
-    (folder / "texts.csv").write_text("body\na\n")
-    main(["fit", f"--init={folder}/init", "--class-name=a", "--class-name=b", f"--output={folder}/task"])
+@pytest.mark.slow
+def test_unusual_texts_go_through_every_command(capsys, made, folder):
+    texts = [f"{text} {i}" for text in UNUSUAL_TEXTS[:-1] for i in range(24)]
+    corpus = write_corpus(folder / "unusual.jsonl", texts, [f"class {i % 6}" for i in range(len(texts))])
+    main(train(made, corpus, f"--output={folder}/run"))
+    main(evaluate(folder, corpus=corpus))
+    main(fit(folder, corpus))
+    (folder / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in UNUSUAL_TEXTS))
     capsys.readouterr()
-    predict = ["predict", f"--task={folder}/task"]
-    refusal(capsys, [*predict, f"--data={folder}/texts.csv"], "texts.csv", "text_column='text'", "body")
+    main(["predict", f"--task={folder}/task", f"--data={folder}/texts.jsonl"])
+    lines = capsys.readouterr().out.removesuffix("\n").split("\n")
+    assert [json.loads(line)["text"] for line in lines] == UNUSUAL_TEXTS
+
+
+def test_predict_needs_one_column_of_texts_or_a_text(capsys, task, tmp_path):
+    (tmp_path / "other.csv").write_text("body\na\n")
+    (tmp_path / "empty.csv").touch()
+    predict = ["predict", f"--task={task}"]
+    facts = ["other.csv", "text_column='text'", "columns are: body", "(flags: --text-column)"]
+    refusal(capsys, [*predict, f"--data={tmp_path}/other.csv"], *facts)
+    refusal(capsys, [*predict, f"--data={tmp_path}/empty.csv"], "empty.csv is empty", "'text'")
     refusal(capsys, predict, "no texts", "(flags: --text, --data)")
     refusal(capsys, [*predict, "--text=a", "--text="], "texts", "row 2 is empty")
 
 
-def test_fewer_texts_than_shots_and_queries_are_refused(capsys, made, folder):
-    short = [f"'{name}' has 12" for name in sorted(tiny_corpus().class_names)]
-    refusal(
-        capsys,
-        evaluate(folder, "--k-shot=8", "--n-query=5"),
-        *("k_shot=8", "n_query=5", "13 texts", f"{folder}/tiny.jsonl", *short, "(flags: --k-shot, --n-query)"),
-    )
-    more = ["--k-shot=[1,12]", "--n-query=3", f"--output={folder}/run"]
-    refusal(capsys, train(made, folder / "tiny.jsonl", *more), "15 texts", f"{folder}/tiny.jsonl[train]")
-
-
-def test_more_ways_than_classes_are_refused(capsys, made, folder):
-    refusal(capsys, evaluate(folder, "--n-way=7"), "n_way=7", "6 classes", "tiny.jsonl", "(flags: --n-way)")
-    arguments = train(made, folder / "tiny.jsonl", "--n-way=[2,5]", f"--output={folder}/run")
-    refusal(capsys, arguments, "n_way=5", "2 classes", "tiny.jsonl[train]", "(flags: --n-way)")
-
-
-SPLITS = {
-    "unknown": (
-        {"train": ["music", "bank", "poetry"], "validation": ["order", "hotel"], "test": ["screen", "team"]},
-        ["tiny.jsonl does not have", "'poetry'"],
-    ),
-    "no test": (
-        {"train": ["music"], "validation": ["order"]},
-        ["splits.json", "'train', 'validation' and 'test'", "'train', 'validation'."],
-    ),
-}
-
-
-@pytest.mark.parametrize("name", SPLITS)
-def test_splits_that_do_not_fit_the_corpus_are_refused(capsys, made, folder, name):
-    content, facts = SPLITS[name]
+def test_splits_with_classes_that_the_corpus_lacks_are_refused(capsys, made, folder):
     splits, corpus = folder / "splits.json", folder / "tiny.jsonl"
-    splits.write_text(json.dumps(content))
+    parts = {"train": ["music", "bank", "poetry"], "validation": ["order", "hotel"], "test": ["screen", "team"]}
+    splits.write_text(json.dumps(parts))
+    facts = ["tiny.jsonl does not have", "'poetry'"]
     refusal(capsys, train(made, corpus, f"--splits={splits}", f"--output={folder}/run"), *facts)
     refusal(capsys, evaluate(folder, f"--splits={splits}", "--split=test"), *facts)
 
 
-UNUSUAL = ["👩‍👩‍👧‍👦 🇺🇳", "مرحبا بالعالم", "\u202bשלום\u202c", "bell \x07 nul \x00 \x1b[31m", "word " * 100_000]
-
-
-@pytest.mark.slow
-def test_unusual_texts_go_through_every_command(capsys, made, folder):
-    corpus = folder / "unusual.jsonl"
-    rows = [{"text": f"{text} {i}", "label": f"class {i % 6}"} for i in range(24) for text in UNUSUAL[: 4 + (i == 0)]]
-    corpus.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    main(train(made, corpus, f"--output={folder}/run"))
-    main(evaluate(folder, corpus=corpus))
-    main(fit(folder, corpus))
-    (folder / "texts.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in UNUSUAL), encoding="utf-8")
-    capsys.readouterr()
-    main(["predict", f"--task={folder}/task", f"--data={folder}/texts.jsonl"])
-    lines = capsys.readouterr().out.removesuffix("\n").split("\n")
-    assert [json.loads(line)["text"] for line in lines] == UNUSUAL
+def test_a_text_with_two_labels_and_options_of_hub_data_sets_are_refused(capsys, folder):
+    conflict = write_corpus(folder / "conflict.jsonl", ["wet", "wet", "dry"], ["rain", "sun", "sun"])
+    message = failure(capsys, *evaluate(folder, "--conflicts=refuse", corpus=conflict))
+    assert "conflict.jsonl" in message and "'rain' and 'sun'" in message
+    refusal(capsys, fit(folder, conflict), "conflict.jsonl", "two labels", "'wet'", "'rain' and 'sun'")
+    for option in ("--subset=a", "--dataset-split=train"):
+        refusal(capsys, evaluate(folder, option), "Hub id", f"(flags: {option.split('=')[0]})")
 
 
 def test_class_names_that_the_tokenizer_does_not_know_are_refused(capsys, made, folder):
-    corpus = folder / "strange.jsonl"
-    rows = [{"text": f"text {i}", "label": ["音楽", "🌧", "☀", "rain", "bank", "music"][i % 6]} for i in range(24)]
-    corpus.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    names = ["音楽", "🌧", "☀", "rain", "bank", "music"]
+    corpus = write_corpus(folder / "strange.jsonl", [f"text {i}" for i in range(24)], names * 4)
     commands = train(made, corpus, f"--output={folder}/run"), evaluate(folder, corpus=corpus), fit(folder, corpus)
     for arguments in commands:
         refusal(capsys, arguments, "class names", "'☀', '音楽', '🌧'")
-
-
-def test_too_few_or_empty_class_names_are_refused(capsys, folder):
-    arguments = ["fit", f"--init={folder}/init", f"--output={folder}/task"]
-    refusal(capsys, [*arguments, "--class-name=music", "--class-name= "], "class names", "empty: 0.")
-    refusal(capsys, arguments, "at least 2 classes", "0: [].")
-    refusal(capsys, [*arguments, "--class-name=music"], "at least 2 classes", "1: ['music'].")
-
-
-def test_a_text_with_two_labels_is_refused_where_each_text_counts(capsys, folder):
-    (folder / "twice.csv").write_text("text,label\nwet,rain\nwet,sun\ndry,sun\n")
-    refusal(capsys, fit(folder, folder / "twice.csv"), "twice.csv", "two labels", "'wet'", "'rain' and 'sun'")
 
 
 # Numbers and names ----------------------------------------------------------------------------------------
@@ -148,34 +112,40 @@ BAD_NUMBERS = {
 
 
 @pytest.mark.parametrize("option", BAD_NUMBERS)
-def test_numbers_out_of_range_are_refused(capsys, made, folder, option):
+def test_sizes_out_of_range_are_refused_by_training_and_evaluation(capsys, made, folder, option):
     facts = [*BAD_NUMBERS[option], f"(flags: {option.split('=')[0]})"]
     refusal(capsys, evaluate(folder, option), *facts)
     refusal(capsys, train(made, folder / "tiny.jsonl", f"--output={folder}/run", option), *facts)
 
 
-BAD_OPTIONS = {
+BAD_TRAININGS = {
+    "--k-shot=[1,12] --n-query=3": ["15 texts", "tiny.jsonl[train]"],
+    "--n-way=[2,5]": ["n_way=5", "2 classes", "tiny.jsonl[train]", "(flags: --n-way)"],
     "--training.steps=0": ["steps=0", "at least 1", "(flags: --training.steps)"],
     "--training.meta-batch-size=0": ["meta_batch_size=0", "at least 1", "(flags: --training.meta-batch-size)"],
     "--training.lr=-1": ["lr=-1.0", "positive", "or 0", "(flags: --training.lr)"],
     "--training.warmup=2": ["warmup=2.0", "from 0 to below 1", "(flags: --training.warmup)"],
     "--inner-lr.adapter=0": ["inner_lr.adapter=0.0", "positive", "(flags: --inner-lr.adapter)"],
     "--inner-steps=-2": ["inner_steps=-2"],
+    "--method=prototypical --inner-steps=3": ["inner_steps=3", "'prototypical'", "--inner-steps"],
+    "--method=maml --inner-steps=0": ["inner_steps=0", "'maml'", "at least 1", "--inner-steps", "--method"],
+    "--method=multitask --training.query-loss=multi_step": ["query_loss='multi_step'", "'multitask'", "fomaml, anil"],
     "--method=mamll": ["mamll"],
     "--model.read-out=max": ["read_out='max'", "mask, debiased_mask, mean, text, text-1", "replaced_token"],
     "--model.template={text}": ["{mask}", "template='{text}'", "read_out='mean'"],
-    "--model.template={mask}": ["template='{mask}'", "0 {text}", "exactly one"],
     "--device=cudda": ["device='cudda'", "(flags: --device)"],
 }
 
 
-@pytest.mark.parametrize("option", BAD_OPTIONS)
-def test_options_that_make_no_sense_are_refused(capsys, made, folder, option):
-    arguments = train(made, folder / "tiny.jsonl", f"--output={folder}/run", option)
-    refusal(capsys, arguments, *BAD_OPTIONS[option])
+@pytest.mark.parametrize("options", BAD_TRAININGS)
+def test_impossible_settings_of_a_training_are_refused(capsys, made, folder, options):
+    arguments = train(made, folder / "tiny.jsonl", f"--output={folder}/run", *options.split())
+    refusal(capsys, arguments, *BAD_TRAININGS[options])
 
 
 BAD_EVALUATIONS = {
+    "--k-shot=8 --n-query=5": ["k_shot=8", "n_query=5", "13 texts", "tiny.jsonl", "(flags: --k-shot, --n-query)"],
+    "--n-way=7": ["n_way=7", "6 classes", "tiny.jsonl", "(flags: --n-way)"],
     "--episodes=0": ["episodes=0", "at least 2"],
     "--split=dev": ["'train', 'validation', 'test', 'all'", "dev"],
     "--baselines=prototypes,svm": ["baselines=prototypes, svm", "all, none", "tuned-class-embeddings", "svm"],
@@ -184,41 +154,55 @@ BAD_EVALUATIONS = {
 
 
 @pytest.mark.parametrize("options", BAD_EVALUATIONS)
-def test_unusable_settings_of_an_evaluation_are_refused(capsys, folder, options):
+def test_impossible_settings_of_an_evaluation_are_refused(capsys, folder, options):
     refusal(capsys, evaluate(folder, *options.split()), *BAD_EVALUATIONS[options])
 
 
+BAD_COMMAND_LINES = {
+    "": "subcommand",
+    "learn": "learn",
+    "train": "required: --corpus, --output ",
+    "train --corpus=everyday --output=o --training.steps=many": "steps",
+    "train --corpus=everyday --output=o --seeds=3": "seeds",
+    "train --corpus=everyday --output=o --k-shot=a": "k_shot",
+    "evaluate --corpus=everyday": "init",
+    "predict": "task",
+    "fit --init=untrained": "output",
+}
+
+
+@pytest.mark.parametrize("arguments", BAD_COMMAND_LINES)
+def test_a_wrong_command_line_is_refused_with_the_command_that_helps(capsys, arguments):
+    refusal(capsys, arguments.split(), BAD_COMMAND_LINES[arguments], "(see metawarp", "--help)")
+
+
+BAD_FILES = {
+    "seeds: 3\n": "'seeds'",
+    "seed: many\n": "many",
+    "seed: [\n": "Problems parsing config",
+    "training:\n  lrr: 1\n": "'training.lrr'",
+    None: "config.yaml",
+}
+
+
+@pytest.mark.parametrize("content", BAD_FILES)
+def test_a_wrong_configuration_file_is_refused(capsys, tmp_path, content):
+    if content is not None:
+        (tmp_path / "config.yaml").write_text(content)
+    arguments = ["train", f"--config={tmp_path}/config.yaml", "--corpus=everyday", f"--output={tmp_path}/run"]
+    refusal(capsys, arguments, BAD_FILES[content])
+    assert not (tmp_path / "run").exists()
+
+
 # Inits and tasks ------------------------------------------------------------------------------------------
-
-
-def using(folder):
-    """The commands that read an init."""
-    data = folder / "few.csv"
-    data.write_text("text,label\nplay music,a\ncold rain,b\n")
-    return evaluate(folder), fit(folder, data)
-
-
-def test_a_damaged_init_is_refused(capsys, folder):
-    file = folder / "init" / "init.safetensors"
-    data = bytearray(file.read_bytes())
-    data[-3] ^= 64
-    for content in (bytes(data), data[:50]):
-        file.write_bytes(content)
-        for arguments in using(folder):
-            refusal(capsys, arguments, file, "truncated or damaged", "sha256")
-
-
-def test_a_folder_without_an_init_is_refused(capsys, folder):
-    (folder / "init" / "config.json").unlink()
-    for arguments in using(folder):
-        refusal(capsys, arguments, f"{folder}/init", "no config.json", "init.safetensors")
 
 
 def test_an_init_of_another_backbone_is_refused(capsys, folder):
     own = Init.load(folder / "init").backbone
     other, wide = tiny_folder(folder / "other", seed=1), tiny_folder(folder / "wide", hidden=48)
     capsys.readouterr()  # transformers shows how it writes them
-    for arguments in using(folder):
+    fitting = ["fit", f"--init={folder}/init", *TWO_NAMES, f"--output={folder}/task"]
+    for arguments in (evaluate(folder), fitting):
         facts = [own.name, own.fingerprint, other, "(flags: --any-backbone)"]
         refusal(capsys, [*arguments, f"--backbone={other}"], *facts)
         refusal(capsys, [*arguments, f"--backbone={wide}"], "embedding_size 32", wide, "48", own.name)
@@ -226,8 +210,6 @@ def test_an_init_of_another_backbone_is_refused(capsys, folder):
         capsys.readouterr()
 
 
-def test_a_task_is_not_an_init(capsys, folder):
-    main(["fit", f"--init={folder}/init", "--class-name=a", "--class-name=b", f"--output={folder}/task"])
-    capsys.readouterr()
-    refusal(capsys, evaluate(folder, init=folder / "task"), f"{folder}/task", "no init.safetensors")
+def test_a_task_is_not_an_init(capsys, folder, task):
+    refusal(capsys, evaluate(folder, init=task), task, "no init.safetensors")
     refusal(capsys, ["predict", f"--task={folder}/init", "--text=a"], f"{folder}/init", "no task.safetensors")

@@ -1,23 +1,25 @@
 """Baselines: each against its definition, computed by hand."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
+from typing import Any
+from unittest.mock import Mock, call
 
 import numpy as np
 import pytest
 import torch
 from running import refused
 from sklearn.linear_model import LogisticRegression
-from tiny import NO_STEPS, tiny_corpus
+from tiny import NO_STEPS, assert_queries_are_independent, features, tiny_corpus
 
 from episodes import Episode, EpisodeSampler
 from metawarp import Init, Warp, WarpConfig
-from metawarp.adaptation.start import shared_parameters
-from metawarp.config import InnerLoop
+from metawarp.config import GROUPS, InnerLoop
 from metawarp.evaluation.baselines import BASELINES, BaselineContext, baseline_names, create_baselines
-from metawarp.evaluation.predictors import metawarp_predictor
+from metawarp.evaluation.predictors import Predictor, metawarp_predictor
 from metawarp.evaluation.scores import score
 from metawarp.evaluation.sentence_baselines import (
     SentenceEncoder,
@@ -26,13 +28,12 @@ from metawarp.evaluation.sentence_baselines import (
     prototypes_and_names,
     untuned_weight,
 )
-from metawarp.evaluation.setfit import setfit
 from metawarp.evaluation.untrained_baselines import tuned_class_embeddings
 from metawarp.inits.init import untrained
 from metawarp.parameters import mapped
 from metawarp.texts.feature_cache import FeatureCache
 
-ONE_STEP = InnerLoop(1, ("class_embeddings",))
+ONE_STEP, BOTH = InnerLoop(1, ("class_embeddings",)), InnerLoop(2, GROUPS)
 
 
 @pytest.fixture
@@ -45,22 +46,46 @@ def sampler():
     return EpisodeSampler(tiny_corpus(), n_way=4, k_shot=(1, 4), n_query=5, balanced=False)
 
 
-def context_of(
-    backbone, *, inner=ONE_STEP, shots=range(1, 2), validation=None, template="{prompt:2} {text} {mask}", **settings
-):
+@pytest.fixture
+def validation():
+    """A function that returns a sampler of validation episodes for a number of shots, and records the calls."""
+    return Mock(side_effect=lambda shots: EpisodeSampler(tiny_corpus(seed=1), 3, shots, 4, seed=1))
+
+
+def context_of(backbone, inner=ONE_STEP, *, shots=(1,), template="{prompt:2} {text} {mask}", **settings: Any):
     warp = Warp(backbone, WarpConfig(template=template))
-    encode = SentenceEncoder(backbone, 128, 0, FeatureCache())
-    return BaselineContext(warp, Init.start(warp, inner), encode, shots, validation, **settings)
+    shots = range(min(shots), max(shots) + 1)
+    settings = {"encode": SentenceEncoder(backbone, 128, 0, FeatureCache()), "validation": None, **settings}
+    return BaselineContext(warp, Init.start(warp, inner), shots=shots, **settings)
+
+
+def baseline(name: str, context: BaselineContext) -> Predictor:
+    return create_baselines([name], context)[0][name]
+
+
+def hyperparameter(name: str, context: BaselineContext) -> Any:
+    """The only value that a baseline chooses."""
+    (value,) = create_baselines([name], context)[1][name].values()
+    return value
+
+
+def predictions(predict: Predictor, episodes: Sequence[Episode]) -> np.ndarray:
+    return np.concatenate(list(predict(episodes)))
+
+
+def accuracies(create, candidates, sampler, number=4) -> dict[float, float]:
+    """Mean accuracy on the first episodes by hyperparameter."""
+    return {value: score(create(value), sampler, number).accuracy.mean() for value in candidates}
 
 
 def unit(vectors):
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-# The encoder ----------------------------------------------------------------------------------------------
+# The sentence encoder -------------------------------------------------------------------------------------
 
 
-def test_an_embedding_is_the_mean_over_all_tokens_of_unit_length(tiny, encode):
+def test_an_embedding_is_the_mean_over_all_tokens_scaled_to_unit_length(tiny, encode):
     texts = ["play the music", "what is the weather today"]
     for text, found in zip(texts, encode(texts), strict=True):
         ids = torch.tensor([tiny.tokenizer(text)["input_ids"]])
@@ -76,7 +101,7 @@ def test_minilm_embeds_as_sentence_transformers_does(minilm):
     assert SentenceEncoder(minilm, 128, 0, FeatureCache())(texts) == pytest.approx(expected, abs=2e-6)
 
 
-def test_an_embedding_does_not_depend_on_the_texts_beside_it(encode, tiny):
+def test_an_embedding_does_not_depend_on_the_other_texts(encode, tiny):
     texts = tiny_corpus().texts[:70]  # more than one batch
     together = encode(texts)
     assert together.shape == (70, 32)
@@ -87,70 +112,38 @@ def test_an_embedding_does_not_depend_on_the_texts_beside_it(encode, tiny):
 # Prototypes, with and without names -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("w", [0.0, 0.3, 1.0])
-def test_a_class_embedding_is_w_of_the_name_and_the_rest_of_the_prototype(encode, sampler, w):
-    for i in range(5):
-        episode = sampler[i]
-        names, support, query = (encode(t) for t in (episode.class_names, episode.support_texts, episode.query_texts))
-        means = np.stack([support[episode.support_labels == c].mean(0) for c in range(4)])
-        expected = np.argmax(query @ unit(w * names + (1 - w) * unit(means)).T, axis=1)
-        assert next(prototypes_and_names(encode, {}, [episode], default=w)).argmax(1).tolist() == expected.tolist()
-        if w == 0:
-            assert expected.tolist() == next(prototypes(encode, [episode])).argmax(1).tolist()
+@pytest.mark.parametrize(("weights", "default"), [({}, 0.0), ({}, 0.3), ({}, 1.0), ({1: 0.9, 2: 0.2}, None)], ids=str)
+def test_a_class_embedding_is_the_weighted_sum_of_name_and_prototype(encode, weights, default):
+    sampler = EpisodeSampler(tiny_corpus(), n_way=4, k_shot=(0, 3), n_query=5, balanced=False)
+    for episode in (sampler[i] for i in range(5)):
+        names, support = encode(episode.class_names), encode(episode.support_texts)
+        rows = []
+        for label, name in enumerate(names):
+            own = support[episode.support_labels == label]
+            weight = weights.get(len(own), untuned_weight(len(own)) if default is None else default)
+            rows.append(weight * name + (1 - weight) * unit(own.mean(0)) if len(own) else name)
+        expected = np.argmax(encode(episode.query_texts) @ unit(np.stack(rows)).T, axis=1).tolist()
+        assert next(prototypes_and_names(encode, weights, [episode], default=default)).argmax(1).tolist() == expected
+        if default == 0:
+            assert next(prototypes(encode, [episode])).argmax(1).tolist() == expected
 
 
-def test_each_class_takes_the_weight_of_its_own_number_of_shots(encode):
-    texts = tiny_corpus().texts
-    episode = Episode.from_texts(
-        ["alarm", "rain", "flight"], (texts[0], texts[13], texts[14]), [0, 1, 1], texts[20:40], [0] * 20
-    )
-    names, support, query = encode(episode.class_names), encode(episode.support_texts), encode(episode.query_texts)
-    rows = [
-        0.9 * names[0] + 0.1 * support[0],
-        0.2 * names[1] + 0.8 * unit((support[1] + support[2]) / 2),
-        names[2],  # no text: its name alone
-    ]
-    expected = np.argmax(query @ unit(np.stack(rows)).T, axis=1)
-    assert next(prototypes_and_names(encode, {1: 0.9, 2: 0.2}, [episode])).argmax(1).tolist() == expected.tolist()
-
-
-def test_without_support_texts_names_are_left(encode):
-    sampler = EpisodeSampler(tiny_corpus(), n_way=4, k_shot=0, n_query=5)
-    episode = sampler[0]
-    expected = np.argmax(encode(episode.query_texts) @ encode(episode.class_names).T, axis=1)
-    assert next(prototypes_and_names(encode, {}, [episode])).argmax(1).tolist() == expected.tolist()
-
-
-def test_the_weight_without_validation_classes_falls_with_the_shots():
-    assert [untuned_weight(shots) for shots in (1, 5)] == pytest.approx([0.77, 0.40], abs=0.005)
-
-
-def test_the_weight_is_chosen_on_validation_episodes_for_each_number_of_shots(tiny):
-    corpus = tiny_corpus()
-    validation = corpus.select_classes(corpus.class_names[:3], name="validation")
-    asked = []
-
-    def sampler_at(shots):
-        asked.append(shots)
-        return EpisodeSampler(validation, 3, shots, 4, seed=1)
-
-    context = context_of(tiny, shots=range(0, 3), validation=sampler_at, validation_episodes=6)
+def test_the_weight_of_names_is_chosen_on_validation_episodes_for_each_number_of_shots(tiny, sampler, validation):
+    context = context_of(tiny, shots=(0, 2), validation=validation, validation_episodes=2)
     predictors, chosen = create_baselines(["prototypes+names"], context)
-    assert asked == [1, 2]  # none at zero shots: nothing to choose there
-    weights = chosen["prototypes+names"]["name_weight"]
-    encode = SentenceEncoder(tiny, 128, 0, FeatureCache())
+    assert validation.call_args_list == [call(1), call(2)]  # at zero shots there is nothing to choose
+    weights: Any = chosen["prototypes+names"]["name_weight"]
     for shots in (1, 2):
-        by_weight = {
-            w: score(partial(prototypes_and_names, encode, {}, default=w), sampler_at(shots), 6).accuracy.mean()
-            for w in np.arange(21) / 20
-        }
-        assert by_weight[weights[str(shots)]] == max(by_weight.values())
-        assert min(by_weight.values()) < max(by_weight.values())
-    test = EpisodeSampler(corpus, 4, (0, 2), 5, balanced=False)
-    expected = partial(prototypes_and_names, encode, {int(k): w for k, w in weights.items()})
-    for i in range(5):
-        found = next(predictors["prototypes+names"]([test[i]]))
-        assert found.tolist() == next(expected([test[i]])).tolist()
+        by_weight = accuracies(
+            lambda w: partial(prototypes_and_names, context.encode, {}, default=w),
+            np.arange(21) / 20,
+            validation(shots),
+            number=2,
+        )
+        assert by_weight[weights[str(shots)]] == max(by_weight.values()) > min(by_weight.values())
+    expected = partial(prototypes_and_names, context.encode, {int(k): w for k, w in weights.items()})
+    episodes = [sampler[i] for i in range(5)]
+    assert np.array_equal(predictions(predictors["prototypes+names"], episodes), predictions(expected, episodes))
 
 
 def test_without_validation_classes_nothing_is_chosen(tiny):
@@ -159,6 +152,7 @@ def test_without_validation_classes_nothing_is_chosen(tiny):
         "prototypes+names": {"name_weight": "1 / (1 + K·e^m), not tuned"},
         "logistic-regression": {"C": 10.0},
     }
+    assert [untuned_weight(shots) for shots in (1, 5)] == pytest.approx([0.77, 0.40], abs=0.005)
 
 
 # Logistic regression --------------------------------------------------------------------------------------
@@ -172,114 +166,72 @@ def test_logistic_regression_is_that_of_sklearn_on_the_embeddings(encode, sample
     assert len(set(found.argmax(1).tolist())) > 1
 
 
-def test_its_strength_is_chosen_on_validation_episodes_at_the_most_shots(tiny):
-    asked = []
-
-    def sampler_at(shots):
-        asked.append(shots)
-        return EpisodeSampler(tiny_corpus(seed=1), 3, shots, 4, seed=1)
-
-    _, chosen = create_baselines(
-        ["logistic-regression"], context_of(tiny, shots=range(1, 4), validation=sampler_at, validation_episodes=4)
-    )
-    assert asked == [3]
-    encode = SentenceEncoder(tiny, 128, 0, FeatureCache())
-    accuracy = {
-        c: score(partial(logistic_regression, encode, c), sampler_at(3), 4).accuracy.mean()
-        for c in (0.1, 1.0, 10.0, 100.0)
-    }
-    assert accuracy[chosen["logistic-regression"]["C"]] == max(accuracy.values())
+def test_the_regularization_is_chosen_on_validation_episodes_with_the_most_shots(tiny, validation):
+    context = context_of(tiny, shots=(1, 3), validation=validation, validation_episodes=4)
+    chosen = hyperparameter("logistic-regression", context)
+    assert validation.call_args_list == [call(3)]
+    by_c = accuracies(lambda c: partial(logistic_regression, context.encode, c), (0.1, 1, 10, 100), validation(3))
+    assert by_c[chosen] == max(by_c.values())
 
 
 # Untrained versions of the init ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [name for name in BASELINES if name != "setfit"])
-def test_each_predicts_a_query_without_looking_at_the_others_or_at_labels(tiny, sampler, name):
-    context = context_of(tiny, inner=InnerLoop(2, ("adapter", "class_embeddings")), shots=range(1, 5))
-    predict = create_baselines([name], context)[0][name]
-    episode = sampler[0]
-    (whole,) = predict([episode])
-    assert np.ptp(whole, axis=0).max() > 1e-4
-    order = np.random.default_rng(0).permutation(len(episode.query))
-    for at in (order, [0], [1, 5, 2]):
-        (part,) = predict([replace(episode, query=episode.query[at], query_labels=episode.query_labels[at])])
-        assert np.allclose(part, whole[at], rtol=0, atol=1e-6)
-    (blind,) = predict([replace(episode, query_labels=np.zeros_like(episode.query_labels))])
-    assert blind.tolist() == whole.tolist()
+def test_queries_are_predicted_independently(tiny, sampler, name):
+    assert_queries_are_independent(baseline(name, context_of(tiny, BOTH, shots=(1, 4))), sampler[0], atol=1e-6)
 
 
-def test_untrained_versions_start_from_mask_and_from_noise(tiny, sampler):
-    context = context_of(tiny, inner=InnerLoop(2, ("adapter", "class_embeddings")), seed=3)
-    predictors, _ = create_baselines(["warp-mask", "warp-random"], context)
-    episodes = [sampler[i] for i in range(20)]
-    found = {name: np.concatenate(list(predict(episodes))) for name, predict in predictors.items()}
-    assert not np.array_equal(found["warp-mask"], found["warp-random"])
-    fresh = metawarp_predictor(context.warp, context.init.on(tiny), context.init.inner)  # starts from [MASK] too
-    assert np.array_equal(found["warp-mask"], np.concatenate(list(fresh(episodes))))
-    again, _ = create_baselines(["warp-random"], context)
-    assert np.array_equal(found["warp-random"], np.concatenate(list(again["warp-random"](episodes))))
-    other, _ = create_baselines(["warp-random"], context_of(tiny, inner=context.init.inner, seed=4))
-    assert not np.array_equal(found["warp-random"], np.concatenate(list(other["warp-random"](episodes))))
-
-
-def test_the_versions_start_from_no_words_either(tiny, sampler):
-    inner = InnerLoop()
-    with_words, plain = (
-        context_of(tiny, inner=inner, template=t)
-        for t in ("{prompt:'sun sun'} {text} {mask}", "{prompt:2} {text} {mask}")
+def test_the_soft_tokens_of_untrained_versions_start_from_mask_and_from_noise(tiny, sampler):
+    context, episodes = context_of(tiny, BOTH, seed=3), [sampler[i] for i in range(4)]
+    mask, noise, same, other = (
+        predictions(baseline(name, context_of(tiny, BOTH, seed=seed)), episodes)
+        for name, seed in (("warp-mask", 3), ("warp-random", 3), ("warp-random", 3), ("warp-random", 4))
     )
-    episodes = [sampler[i] for i in range(10)]
-    for name in ("warp-mask", "warp-random"):
-        one, other = (list(create_baselines([name], context)[0][name](episodes)) for context in (with_words, plain))
-        assert np.array_equal(np.concatenate(one), np.concatenate(other))
+    fresh = metawarp_predictor(context.warp, context.init.on(tiny), BOTH)  # starts from [MASK] too
+    assert np.array_equal(mask, predictions(fresh, episodes))
+    assert np.array_equal(noise, same)
+    assert not np.array_equal(noise, mask) and not np.array_equal(noise, other)
 
 
-def test_the_versions_know_nothing_of_what_the_init_has_learned(tiny, sampler):
-    inner = InnerLoop(1, ("adapter", "class_embeddings"))
-    fresh = context_of(tiny, inner=inner)
+@pytest.mark.parametrize("name", ["warp-mask", "warp-random"])
+def test_untrained_versions_use_neither_the_words_nor_the_values_of_the_init(tiny, sampler, name):
+    fresh, episodes = context_of(tiny, BOTH), [sampler[i] for i in range(3)]
     learned = mapped(fresh.init.parameters, lambda tensor: tensor + 1)
     trained = replace(fresh, init=replace(fresh.init, parameters=learned, method="maml"))
-    episodes = [sampler[i] for i in range(10)]
-    for name in ("warp-mask", "warp-random"):
-        one, other = (list(create_baselines([name], context)[0][name](episodes)) for context in (fresh, trained))
-        assert np.array_equal(np.concatenate(one), np.concatenate(other))
+    with_words = context_of(tiny, BOTH, template="{prompt:'sun sun'} {text} {mask}")
+    expected = predictions(baseline(name, fresh), episodes)
+    for context in (trained, with_words):
+        assert np.array_equal(predictions(baseline(name, context), episodes), expected)
 
 
-def test_class_embeddings_are_tuned_and_the_rate_is_chosen_on_validation(tiny, encode):
-    corpus = tiny_corpus()
-    sampler_at = {shots: EpisodeSampler(corpus, 4, shots, 4, seed=5) for shots in range(4)}.__getitem__
-    context = context_of(tiny, shots=range(3, 4), validation=sampler_at, validation_episodes=4)
-    _, chosen = create_baselines(["tuned-class-embeddings"], context)
-    accuracy = {
-        rate: score(tuned_class_embeddings(encode, rate), sampler_at(3), 4).accuracy.mean()
-        for rate in (0.1, 0.3, 1.0, 3.0)
-    }
-    assert accuracy[chosen["tuned-class-embeddings"]["rate"]] == max(accuracy.values())
-    episodes = [sampler_at(3)[i] for i in range(10)]
+def test_class_embeddings_are_tuned_with_a_learning_rate_chosen_on_validation_episodes(tiny, encode, validation):
+    context = context_of(tiny, shots=(3,), validation=validation, validation_episodes=4)
+    by_rate = accuracies(lambda rate: tuned_class_embeddings(encode, rate), (0.1, 0.3, 1.0, 3.0), validation(3))
+    assert by_rate[hyperparameter("tuned-class-embeddings", context)] == max(by_rate.values())
+    episodes = [validation(3)[i] for i in range(5)]
     untuned = metawarp_predictor(untrained(tiny).bind(tiny), untrained(tiny).on(tiny), NO_STEPS)
-    tuned, plain = (list(predict(episodes)) for predict in (tuned_class_embeddings(encode, 30.0), untuned))
-    assert not np.array_equal(np.concatenate(tuned).argmax(1), np.concatenate(plain).argmax(1))
-    still = list(tuned_class_embeddings(encode, 30.0, inner_steps=0)(episodes))
-    assert np.allclose(np.concatenate(still), np.concatenate(plain), rtol=0, atol=1e-9)
+    plain, tuned, without_steps = (
+        predictions(predict, episodes)
+        for predict in (
+            untuned, tuned_class_embeddings(encode, 30.0), tuned_class_embeddings(encode, 30.0, inner_steps=0)
+        )
+    )  # fmt: skip
+    assert not np.array_equal(tuned.argmax(1), plain.argmax(1))
+    assert np.allclose(without_steps, plain, rtol=0, atol=1e-9)
 
 
 def test_repverb_class_embeddings_are_the_means_of_support_features(tiny, sampler):
     context, episode = context_of(tiny), sampler[3]
-    (predicted,) = create_baselines(["repverb"], context)[0]["repverb"]([episode])
+    predicted = predictions(baseline("repverb", context), [episode]).argmax(1)
     warp = Warp(tiny, replace(context.warp.config, read_out="mask", verbalizer="names", prompt_start="mask"))
-    parameters = shared_parameters(Init.start(warp, NO_STEPS).on(tiny))
-
-    def features(texts):
-        return warp.read(parameters, warp.encoder(texts), torch.zeros(len(texts), dtype=torch.long))
-
-    support, query = features(episode.support_texts), features(episode.query_texts)
+    init = Init.start(warp, NO_STEPS).on(tiny)
+    support, query = features(warp, init, episode.support_texts), features(warp, init, episode.query_texts)
     means = torch.stack([support[episode.support_labels == label].mean(0) for label in range(episode.n_way)])
-    means = torch.nn.functional.normalize(means, dim=-1)
-    assert predicted.argmax(1).tolist() == (query @ means.T).argmax(1).tolist()
+    assert predicted.tolist() == (query @ torch.nn.functional.normalize(means, dim=-1).T).argmax(1).tolist()
 
 
-# Which of them --------------------------------------------------------------------------------------------
+# Names of baselines ---------------------------------------------------------------------------------------
 
 
 def test_all_leaves_out_what_cannot_be_used_and_setfit():
@@ -309,11 +261,8 @@ def test_unusable_baselines_are_refused(names, shots, facts):
 
 
 @pytest.mark.skipif(find_spec("setfit") is not None, reason="setfit is installed here")
-def test_setfit_without_its_extra_says_how_to_get_it(tiny, sampler):
-    facts = ["setfit", 'pip install "metawarp[setfit]"']
-    with refused(*facts, error=ImportError):
-        next(setfit(tiny, 0, [sampler[0]]))
-    with refused(*facts, error=ImportError):  # before the other methods have run for an hour
+def test_setfit_without_its_extra_says_how_to_get_it(tiny):
+    with refused("setfit", 'pip install "metawarp[setfit]"', error=ImportError):
         create_baselines(["setfit"], context_of(tiny))
 
 
@@ -321,7 +270,7 @@ def test_a_setfit_that_does_not_import_says_why(tiny, tmp_path, monkeypatch):
     (tmp_path / "setfit.py").write_text("from transformers import no_such_name")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "setfit", raising=False)
-    with pytest.raises(ImportError, match=r"setfit. could not be imported \(cannot import name 'no_such_name'.*pip"):
+    with refused("setfit", "cannot import name 'no_such_name'", "pip", error=ImportError):
         create_baselines(["setfit"], context_of(tiny))
 
 

@@ -1,10 +1,11 @@
-"""Calibration: the error by hand, and a temperature that makes probabilities what they should be."""
+"""Calibration: the calibration error, and the temperature that corrects probabilities."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from running import refused
 from scipy.special import softmax
 from tiny import NO_STEPS, tiny_episodes, tiny_model
 
@@ -25,18 +26,17 @@ def test_the_error_is_the_gap_of_each_bin_weighted_by_its_size():
 
 def test_every_prediction_is_in_one_bin():
     confidence = np.linspace(0, 1, 1001)
-    found = reliability_bins(confidence, confidence > 0.5)
-    assert len(found) == BINS
-    assert sum(b["number"] for b in found) == 1001
+    bins = reliability_bins(confidence, confidence > 0.5)
+    assert len(bins) == BINS and sum(one["number"] for one in bins) == 1001
 
 
 def at(temperature, shots, ways):
-    """T of one task."""
+    """The temperature of one task."""
     return float(temperature.of(torch.tensor([float(shots)]), torch.tensor([float(ways)])))
 
 
 def drawn(sharpness, n=20_000):
-    """Probabilities of a model that is so many times too sure, and labels drawn from the right ones."""
+    """Probabilities of a model whose logits are too large by a factor, and labels drawn from the right ones."""
     generator = np.random.default_rng(0)
     logits = generator.normal(size=(n, 4))
     below = softmax(logits, axis=1).cumsum(axis=1) < generator.random((n, 1))
@@ -45,24 +45,24 @@ def drawn(sharpness, n=20_000):
 
 
 @pytest.mark.parametrize("sharpness", [0.3, 1.0, 4.0])
-def test_the_temperature_undoes_what_makes_a_model_too_sure(sharpness):
-    chances, labels = drawn(sharpness)
-    fitted = best_temperature(np.split(chances, 4), np.split(labels, 4), [1] * 4)
+def test_the_temperature_corrects_overconfident_probabilities(sharpness):
+    probabilities, labels = drawn(sharpness)
+    fitted = best_temperature(np.split(probabilities, 4), np.split(labels, 4), [1] * 4)
     assert fitted.by_shots == fitted.by_ways == 0  # all episodes are alike
     found = at(fitted, 50, 20)  # as at the one place that is known
     assert found == pytest.approx(sharpness, rel=0.05)
-    cooled = softmax(np.log(chances) / found, axis=1)
-    right = cooled.argmax(1) == labels
-    assert calibration_error(cooled.max(1), right) < 0.02
-    assert np.array_equal(cooled.argmax(1), chances.argmax(1))
+    corrected = softmax(np.log(probabilities) / found, axis=1)
+    right = corrected.argmax(1) == labels
+    assert calibration_error(corrected.max(1), right) < 0.02
+    assert np.array_equal(corrected.argmax(1), probabilities.argmax(1))
 
 
-def test_certainty_that_is_wrong_is_finite():
-    chances = np.array([[1.0, 0.0], [0.0, 1.0]])
-    assert np.isfinite(at(best_temperature([chances], [np.array([1, 1])], [0]), 0, 2))
+def test_wrong_predictions_of_probability_one_give_a_finite_temperature():
+    probabilities = np.array([[1.0, 0.0], [0.0, 1.0]])
+    assert np.isfinite(at(best_temperature([probabilities], [np.array([1, 1])], [0]), 0, 2))
 
 
-def test_the_temperature_rises_with_the_shots_where_sureness_does():
+def test_the_temperature_rises_with_the_shots_if_overconfidence_does():
     (few, few_labels), (many, many_labels) = drawn(1.0), drawn(3.0)
     found = best_temperature([few, many], [few_labels, many_labels], [0, 7])
     for shots, sharpness in ((0, 1.0), (7, 3.0), (1, 3 ** (1 / 3))):
@@ -74,14 +74,14 @@ def test_each_task_is_divided_by_its_own_temperature(tiny):
     warp, state = tiny_model(tiny)
     episodes = [tiny_episodes(1, n_way=n, k_shot=k, seed=n)[0] for n, k in ((2, 3), (4, 1))]
     temperature = Temperature(0.3, 0.5, 0.2, (0.0, 5.0), (2.0, 5.0))
-    plain, cooled = (list(metawarp_predictor(warp, state, NO_STEPS, t)(episodes)) for t in (None, temperature))
-    for episode, before, after in zip(episodes, plain, cooled, strict=True):
+    plain, corrected = (list(metawarp_predictor(warp, state, NO_STEPS, t)(episodes)) for t in (None, temperature))
+    for episode, before, after in zip(episodes, plain, corrected, strict=True):
         shots = len(episode.support_labels) / episode.n_way
         expected = softmax(np.log(before) / at(temperature, shots, episode.n_way), axis=1)
         assert np.allclose(after, expected, rtol=0, atol=1e-6)
 
 
-def test_a_classifier_is_as_sure_as_the_evaluation_says(tiny):
+def test_a_classifier_has_the_probabilities_of_the_evaluation(tiny):
     warp, _ = tiny_model(tiny)
     temperature = Temperature(1.0, 0.5, 0.2, (0.0, 5.0), (2.0, 5.0))
     init = replace(Init.start(warp, NO_STEPS), temperature=temperature)
@@ -94,5 +94,5 @@ def test_a_classifier_is_as_sure_as_the_evaluation_says(tiny):
 
 
 def test_numbers_that_are_not_finite_are_refused():
-    with pytest.raises(ValueError, match="finite"):
+    with refused("finite", error=ValueError):
         Temperature(float("nan"))

@@ -1,180 +1,131 @@
-"""The scikit-learn face: any labels, any number of classes, and messages about what cannot be fitted."""
+"""The scikit-learn classifier: labels of any kind, any number of classes, probabilities and parameters."""
 
 from dataclasses import replace
 
 import numpy as np
 import pandas
 import pytest
-import torch
+from classifiers import LABELS, NEW_TEXTS, REAL_LABELS, REAL_TEXTS, TEXTS, tiny_classifier
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
-from tiny import WORDS, tiny_corpus
+from tiny import WORDS, query_logits
 
 from episodes import Episode
 from metawarp import Init, Warp, WarpClassifier, WarpConfig
-from metawarp.adaptation.adapt import trajectory
-from metawarp.adaptation.start import logits_of, read_texts
 from metawarp.config import InnerLoop
 from metawarp.parameters import mapped, tensors_of
-from metawarp.texts.task_batch import TaskBatch
 
-TEXTS = [
-    "where is my parcel",
-    "it never came",
-    "i want my money back",
-    "please refund me",
-    "the app crashes when i log in",
-    "error 500 on the start page",
-]
-LABELS = ["delivery", "delivery", "refund", "refund", "bug", "bug"]
-FRESH = ["has the courier been yet?", "can i have my money back?", "the program shows an error"]
+CLASSES = ["bank", "music", "order"]
+NOT_FITTED = "^This WarpClassifier instance is not fitted yet"
 
 
 @pytest.fixture
-def init(tiny):
-    """An init with an inner loop, for the tiny backbone."""
-    warp = Warp(tiny, WarpConfig(template="{prompt:2} {text} {mask}"))
-    return Init.start(warp, InnerLoop(2, ("adapter", "class_embeddings")), method="maml")
+def model(tiny) -> WarpClassifier:
+    """A classifier that is not fitted, from an init with two inner steps."""
+    return tiny_classifier(tiny)
 
 
-@pytest.fixture
-def model(tiny, init):
-    return WarpClassifier(init, tiny)
-
-
-@pytest.fixture(scope="module")
-def labelled():
-    corpus = tiny_corpus(n_classes=3, n_texts=8)
-    return list(corpus.texts), [corpus.class_names[label] for label in corpus.labels]
-
-
-# What it is for -------------------------------------------------------------------------------------------
-
-
-def test_it_learns_real_classes_from_two_texts_each(minilm):
-    model = WarpClassifier(backbone=minilm).fit(TEXTS, LABELS)
-    assert model.predict(FRESH).tolist() == ["delivery", "refund", "bug"]
-    assert model.classes_.tolist() == ["bug", "delivery", "refund"]
-    assert model.task_.class_names == ("bug", "delivery", "refund")
-    assert model.score(FRESH, ["delivery", "refund", "bug"]) == 1.0
-    assert model.score(FRESH, ["delivery", "refund", "refund"]) == pytest.approx(2 / 3)
-
-
-def test_names_alone_make_a_classifier(minilm):
-    model = WarpClassifier(backbone=minilm).fit(
-        [], [], ["delivery of a parcel", "refund of money", "bug in the software"]
-    )
-    assert model.predict(FRESH).tolist() == ["delivery of a parcel", "refund of money", "bug in the software"]
+def test_two_texts_per_class_are_enough_for_real_classes(minilm):
+    model = WarpClassifier(backbone=minilm).fit(REAL_TEXTS, REAL_LABELS)
+    assert model.predict(NEW_TEXTS).tolist() == ["delivery", "refund", "bug"]
+    assert tuple(model.classes_) == model.task_.class_names == ("bug", "delivery", "refund")
+    assert model.score(NEW_TEXTS, ["delivery", "refund", "refund"]) == pytest.approx(2 / 3)
 
 
 # Labels and names -----------------------------------------------------------------------------------------
 
 
-def test_string_labels_are_their_own_names(model, labelled):
-    texts, labels = labelled
-    model.fit(texts, labels)
-    assert model.classes_.tolist() == sorted(set(labels))
-    assert model.task_.class_names == tuple(sorted(set(labels)))
-    assert set(model.predict(texts)) <= set(labels)
-
-
-def test_integer_labels_come_back_as_integers_and_their_digits_mean_nothing(tiny, model, labelled):
-    texts, names = labelled
-    numbers = [{"music": 7, "bank": -1, "order": 30}[name] for name in names]
-    other = [{7: 2, -1: 100, 30: 5}[n] for n in numbers]
-    one, two = clone(model).fit(texts, numbers), clone(model).fit(texts, other)
+def test_integers_without_names_are_labels_whose_digits_mean_nothing(tiny):
+    one, two = (
+        tiny_classifier(tiny).fit(TEXTS, [numbers[label] for label in LABELS])
+        for numbers in ({"bank": -1, "music": 7, "order": 30}, {"bank": 100, "music": 2, "order": 5})
+    )
     assert one.classes_.tolist() == [-1, 7, 30]
-    assert one.predict(texts).dtype.kind == "i"
-    # Columns are sorted by label: -1, 7, 30 here and 2, 5, 100 there.
-    assert one.predict_proba(texts) == pytest.approx(two.predict_proba(texts)[:, [2, 0, 1]], abs=1e-9)
+    assert one.predict(TEXTS).dtype.kind == "i"
+    assert one.predict_proba(TEXTS) == pytest.approx(two.predict_proba(TEXTS)[:, [2, 0, 1]], abs=1e-9)
 
 
-def test_integers_with_names_are_as_good_as_the_names(model, labelled):
-    texts, names = labelled
-    order = ["order", "music", "bank"]
-    by_name = clone(model).fit(texts, names, order)
-    by_list = clone(model).fit(texts, [order.index(name) for name in names], order)
-    by_mapping = clone(model).fit(texts, [10 * order.index(n) for n in names], {20: "bank", 0: "order", 10: "music"})
-    assert by_name.classes_.tolist() == order  # the order given, not the sorted one
-    assert by_list.classes_.tolist() == [0, 1, 2]
-    assert by_mapping.classes_.tolist() == [0, 10, 20]
-    assert by_mapping.task_.class_names == tuple(order)
-    expected = by_name.predict_proba(texts)
-    assert by_list.predict_proba(texts) == pytest.approx(expected, abs=1e-12)
-    assert by_mapping.predict_proba(texts) == pytest.approx(expected, abs=1e-12)
+ORDER = ["order", "music", "bank"]
+NAMED = {
+    "strings in the order of a list": (LABELS, ORDER, ORDER),
+    "integers and a list": ([ORDER.index(label) for label in LABELS], ORDER, [0, 1, 2]),
+    "integers and a mapping": (
+        [10 * ORDER.index(label) for label in LABELS],
+        {20: "bank", 0: "order", 10: "music"},
+        [0, 10, 20],
+    ),
+    "strings and a mapping": (
+        ["zyx"[ORDER.index(label)] for label in LABELS],
+        {"x": "bank", "z": "order", "y": "music"},
+        ["x", "y", "z"],
+    ),
+}
 
 
-def test_strings_can_be_given_names_in_plain_words(model, labelled):
-    texts, labels = labelled
-    short = [label[:1] for label in labels]
-    names = {"m": "music", "b": "bank", "o": "order"}
-    found = clone(model).fit(texts, short, names)
-    assert found.classes_.tolist() == ["b", "m", "o"]
-    assert found.task_.class_names == ("bank", "music", "order")
-    expected = clone(model).fit(texts, labels).predict_proba(texts)
-    assert found.predict_proba(texts) == pytest.approx(expected, abs=1e-12)
+@pytest.mark.parametrize("kind", NAMED)
+def test_named_labels_are_as_good_as_the_names_themselves(tiny, model, kind):
+    labels, names, classes = NAMED[kind]
+    model.fit(TEXTS, labels, names)
+    assert model.classes_.tolist() == classes
+    assert list(model.task_.class_names) == (CLASSES if classes[0] == "x" else ORDER)
+    columns = [CLASSES.index(name) for name in model.task_.class_names]
+    expected = tiny_classifier(tiny).fit(TEXTS, LABELS).predict_proba(TEXTS)[:, columns]
+    assert model.predict_proba(TEXTS) == pytest.approx(expected, abs=1e-9)
 
 
-def test_the_order_of_texts_and_of_classes_only_permutes(model, labelled):
-    texts, labels = labelled
-    expected = clone(model).fit(texts, labels)
-    order = np.random.default_rng(0).permutation(len(texts))
-    shuffled = clone(model).fit([texts[i] for i in order], [labels[i] for i in order])
-    assert shuffled.predict_proba(texts) == pytest.approx(expected.predict_proba(texts), abs=1e-9)
-    reverse = clone(model).fit(texts, labels, sorted(set(labels), reverse=True))
-    assert reverse.predict_proba(texts) == pytest.approx(expected.predict_proba(texts)[:, ::-1], abs=1e-9)
+def test_the_order_of_the_texts_changes_nothing(tiny, model):
+    order = np.random.default_rng(0).permutation(len(TEXTS))
+    shuffled = tiny_classifier(tiny).fit([TEXTS[i] for i in order], [LABELS[i] for i in order])
+    expected = model.fit(TEXTS, LABELS).predict_proba(TEXTS)
+    assert shuffled.predict_proba(TEXTS) == pytest.approx(expected, abs=1e-9)
 
 
-def test_classes_without_texts_are_known_by_their_names(minilm):
+@pytest.mark.parametrize("n_with_texts", [0, 2])
+def test_classes_without_texts_are_recognized_by_their_names(minilm, n_with_texts):
     names = ["delivery of a parcel", "refund of money", "bug in the software"]
-    model = WarpClassifier(backbone=minilm).fit(TEXTS[:4], [names[0]] * 2 + [names[1]] * 2, names)
-    assert model.predict(FRESH).tolist() == names
-    numbers = WarpClassifier(backbone=minilm).fit(TEXTS[:4], [4, 4, 9, 9], {9: names[1], 4: names[0], 1: names[2]})
-    assert numbers.predict(FRESH).tolist() == [4, 9, 1]
+    texts, labels = REAL_TEXTS[: 2 * n_with_texts], [0, 0, 1, 1][: 2 * n_with_texts]
+    by_name = WarpClassifier(backbone=minilm).fit(texts, [names[label] for label in labels], names)
+    assert by_name.predict(NEW_TEXTS).tolist() == names
+    numbers = WarpClassifier(backbone=minilm).fit(texts, labels, {1: names[1], 0: names[0], -1: names[2]})
+    assert numbers.predict(NEW_TEXTS).tolist() == [0, 1, -1]
 
 
-def test_thirty_classes_and_unequal_shots(tiny, model):
+def test_thirty_classes_and_unequal_shots_can_be_fitted(model):
     names = [word for word in WORDS if len(word) > 3][:30]
-    texts, labels = [], []
-    for i, name in enumerate(names):
-        texts += [f"{name} {WORDS[(i + j) % 60]} {WORDS[j]}" for j in range(1 + i % 4)]
-        labels += [name] * (1 + i % 4)
+    labels = [name for i, name in enumerate(names) for _ in range(1 + i % 4)]
+    texts = [f"{name} {WORDS[(names.index(name) + j) % 60]} {WORDS[j % 4]}" for j, name in enumerate(labels)]
     model.fit(texts, labels)
-    probabilities = model.predict_proba(texts)
-    assert probabilities.shape == (len(texts), 30)
+    assert model.predict_proba(texts).shape == (len(texts), 30)
     assert np.mean(model.predict(texts) == labels) > 0.2  # chance is 0.03
 
 
-def test_two_classes_are_enough(model):
-    assert model.fit(["play music", "cold rain"], ["music", "rain"]).predict_proba(["a"]).shape == (1, 2)
+FRAME = pandas.DataFrame({"text": TEXTS, "label": LABELS}, index=range(100, 100 + len(TEXTS)))
+NUMBERS = np.unique(LABELS, return_inverse=True)[1]
 
 
-def test_texts_and_labels_come_from_lists_tuples_arrays_and_series(model, labelled):
-    texts, labels = labelled
-    expected = clone(model).fit(texts, labels).predict_proba(texts)
-    frame = pandas.DataFrame({"text": texts, "label": labels}, index=range(100, 100 + len(texts)))
-    kinds = [
-        (tuple(texts), tuple(labels)),
-        (np.array(texts), np.array(labels)),
-        (np.array(texts, dtype=object), np.array(labels, dtype=object)),
-        (frame["text"], frame["label"]),
-        (frame["text"], frame["label"].astype("category")),
-    ]
-    for some_texts, some_labels in kinds:
-        found = clone(model).fit(some_texts, some_labels)
-        assert found.classes_.tolist() == sorted(set(labels))
-        assert np.array_equal(found.predict_proba(some_texts), expected)
+@pytest.mark.parametrize(
+    ("texts", "labels"),
+    [
+        (tuple(TEXTS), tuple(LABELS)),
+        (np.array(TEXTS), np.array(LABELS)),
+        (np.array(TEXTS, dtype=object), np.array(LABELS, dtype=object)),
+        (FRAME["text"], FRAME["label"]),
+        (FRAME["text"], FRAME["label"].astype("category")),
+    ],
+    ids=["tuples", "arrays", "arrays of objects", "series", "categories"],
+)
+def test_texts_and_labels_may_be_any_sequence(tiny, model, texts, labels):
+    expected = tiny_classifier(tiny).fit(TEXTS, LABELS).predict_proba(TEXTS)
+    assert np.array_equal(model.fit(texts, labels).predict_proba(texts), expected)
+    assert model.classes_.tolist() == CLASSES
 
 
-def test_integers_come_from_numpy_and_pandas_too(model, labelled):
-    texts, labels = labelled
-    numbers = np.unique(labels, return_inverse=True)[1]
-    for some in (numbers, numbers.astype(np.int8), numbers.tolist(), list(numbers), pandas.Series(numbers)):
-        found = clone(model).fit(texts, some)
-        assert found.classes_.tolist() == [0, 1, 2]
+@pytest.mark.parametrize("labels", [NUMBERS, NUMBERS.astype(np.int8), list(NUMBERS), pandas.Series(NUMBERS)], ids=type)
+def test_integers_may_come_from_numpy_and_pandas(model, labels):
+    assert model.fit(TEXTS, labels).classes_.tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("verbalizer", ["names", "mix"])
@@ -182,20 +133,19 @@ def test_integers_come_from_numpy_and_pandas_too(model, labelled):
 def test_labels_that_are_numbers_have_no_names(tiny, verbalizer, labels):
     config = WarpConfig(template="{prompt:2} {text} {mask}", verbalizer=verbalizer)
     texts = ["play the music", "the rain today"]
-    found = WarpClassifier(Init.start(Warp(tiny, config), InnerLoop()), tiny).fit(texts, labels)
+    model = WarpClassifier(Init.start(Warp(tiny, config), InnerLoop()), tiny).fit(texts, labels)
     by_support = Init.start(Warp(tiny, replace(config, verbalizer="support")), InnerLoop())
     order = [sorted(labels).index(label) for label in labels]
     expected = WarpClassifier(by_support, tiny).fit(texts, ["music", "rain"]).predict_proba(["music"])
-    assert found.predict_proba(["music"])[:, order] == pytest.approx(expected, abs=1e-12)
+    assert model.predict_proba(["music"])[:, order] == pytest.approx(expected, abs=1e-12)
 
 
 # Probabilities --------------------------------------------------------------------------------------------
 
 
-def test_rows_are_probabilities_and_do_not_depend_on_other_texts(model, labelled):
-    texts, labels = labelled
-    model.fit(texts, labels)
-    many = [*texts, "rain " * 90, "a", *texts] * 6  # more than one batch, of all lengths
+def test_rows_are_probabilities_and_do_not_depend_on_other_texts(model):
+    model.fit(TEXTS, LABELS)
+    many = [*TEXTS, "rain " * 90, "a", *TEXTS] * 6  # more than one batch, of all lengths
     probabilities = model.predict_proba(many)
     assert len(many) > 256
     assert probabilities.sum(1) == pytest.approx(np.ones(len(many)), abs=1e-12)
@@ -206,91 +156,70 @@ def test_rows_are_probabilities_and_do_not_depend_on_other_texts(model, labelled
     assert np.array_equal(model.predict(many), model.classes_[probabilities.argmax(1)])
 
 
-def test_no_texts_have_no_predictions(model, labelled):
-    model.fit(*labelled)
+def test_no_texts_have_no_predictions(model):
+    model.fit(TEXTS, LABELS)
     assert model.predict([]).tolist() == []
     assert model.predict_proba([]).shape == (0, 3)
 
 
-def test_steps_are_those_of_the_init_or_those_given(tiny, init, labelled):
-    texts, labels = labelled
+def test_the_number_of_inner_steps_is_that_of_the_init_or_the_given_one(tiny, model):
     none, two, default = (
-        WarpClassifier(init, tiny, inner_steps=steps).fit(texts, labels).predict_proba(texts) for steps in (0, 2, None)
+        WarpClassifier(model.init, tiny, inner_steps=steps).fit(TEXTS, LABELS).predict_proba(TEXTS)
+        for steps in (0, 2, None)
     )
     assert np.array_equal(default, two)
     assert not np.allclose(none, two)
 
 
-def test_it_predicts_what_an_episode_of_the_same_texts_would(tiny, init, labelled):
-    texts, labels = labelled
-    classes = sorted(set(labels))
-    numbers = [classes.index(label) for label in labels]
-    warp = init.bind(tiny)
-    episode = Episode.from_texts(classes, texts[::2], numbers[::2], texts[1::2], numbers[1::2])
-    tasks = TaskBatch.encode([episode], warp.encoder)
-    state = trajectory(warp, init.on(tiny), tasks, init.inner)[-1]
-    with torch.no_grad():
-        expected = logits_of(warp, state, read_texts(warp, state, tasks.query), tasks.query, tasks).softmax(-1)
-    model = WarpClassifier(init, tiny).fit(texts[::2], labels[::2])
-    assert model.predict_proba(texts[1::2]) == pytest.approx(expected.numpy(), abs=1e-9)
+def test_a_classifier_predicts_what_an_episode_of_the_same_texts_would(tiny, model):
+    init, labels = model.init, [CLASSES.index(label) for label in LABELS]
+    assert isinstance(init, Init)
+    episode = Episode.from_texts(CLASSES, TEXTS[::2], labels[::2], TEXTS[1::2], labels[1::2])
+    (logits,) = query_logits(init.bind(tiny), init.on(tiny), [episode], init.inner)
+    found = model.fit(TEXTS[::2], LABELS[::2]).predict_proba(TEXTS[1::2])
+    assert found == pytest.approx(logits.softmax(-1).numpy(), abs=1e-9)
 
 
 # scikit-learn ---------------------------------------------------------------------------------------------
 
 
-def test_parameters_are_got_set_and_cloned(tiny, init):
-    model = WarpClassifier(init, tiny, inner_steps=3, any_backbone=True)
-    parameters = model.get_params()
-    assert parameters == {
-        "init": init,
-        "backbone": tiny,
-        "inner_steps": 3,
-        "any_backbone": True,
-        "device": "cpu",
-        "dtype": "float32",
-    }
+def test_parameters_are_read_set_and_cloned(tiny, model):
+    model = WarpClassifier(model.init, tiny, inner_steps=3, any_backbone=True)
+    options = {"inner_steps": 3, "any_backbone": True, "device": "cpu", "dtype": "float32"}
+    assert model.get_params() == {"init": model.init, "backbone": tiny, **options}
     copy = clone(model)
+    assert isinstance(copy, WarpClassifier)
     assert copy.backbone is tiny  # frozen and large: shared
-    assert copy.get_params()["inner_steps"] == 3
-    assert copy.set_params(inner_steps=1).inner_steps == 1
-    assert model.inner_steps == 3
+    assert (copy.inner_steps, copy.set_params(inner_steps=1).inner_steps, model.inner_steps) == (3, 1, 3)
     assert repr(WarpClassifier(inner_steps=4)) == "WarpClassifier(inner_steps=4)"
 
 
-def test_a_clone_of_a_fitted_model_is_not_fitted(model, labelled):
-    with pytest.raises(NotFittedError, match=r"^This WarpClassifier instance is not fitted yet"):
-        clone(model.fit(*labelled)).predict(["a"])
-
-
 @pytest.mark.parametrize("call", [lambda m: m.predict(["a"]), lambda m: m.predict_proba(["a"]), lambda m: m.save("a")])
-def test_what_is_not_fitted_says_so(call):
-    with pytest.raises(NotFittedError, match=r"^This WarpClassifier instance is not fitted yet"):
-        call(WarpClassifier())
+def test_a_classifier_must_be_fitted_before_it_predicts_or_is_saved(model, call):
+    for unfitted in (WarpClassifier(), clone(model.fit(TEXTS, LABELS))):
+        with pytest.raises(NotFittedError, match=NOT_FITTED):
+            call(unfitted)
 
 
-def test_it_works_in_a_pipeline_a_cross_validation_and_a_search(model, labelled):
-    texts, labels = labelled
+def test_it_works_in_a_pipeline_a_cross_validation_and_a_search(model):
     lower = FunctionTransformer(lambda texts: [text.lower() for text in texts])
     pipeline = Pipeline([("lower", lower), ("model", model)])
-    assert np.mean(pipeline.fit(texts, labels).predict([text.upper() for text in texts]) == labels) > 0.5
-    scores = cross_val_score(pipeline, texts, labels, cv=2)
-    assert scores.shape == (2,)
-    assert np.isfinite(scores).all()
-    search = GridSearchCV(model, {"inner_steps": [0, 3]}, cv=2).fit(texts, labels)
-    assert search.best_params_["inner_steps"] in (0, 3)
+    assert np.mean(pipeline.fit(TEXTS, LABELS).predict([text.upper() for text in TEXTS]) == LABELS) > 0.5
+    for labels in (LABELS, NUMBERS):
+        scores = cross_val_score(pipeline, TEXTS, labels, cv=2)
+        assert scores.shape == (2,) and np.isfinite(scores).all()
+    search = GridSearchCV(model, {"inner_steps": [0, 3]}, cv=2).fit(TEXTS, LABELS)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
-    assert search.best_estimator_.inner_steps == search.best_params_["inner_steps"]
-    assert search.predict(texts[:2]).shape == (2,)
-    assert cross_val_score(model, np.array(texts), np.arange(24) // 8, cv=2).shape == (2,)
+    assert search.best_estimator_.inner_steps == search.best_params_["inner_steps"] in (0, 3)
+    assert search.predict(TEXTS[:2]).shape == (2,)
 
 
-def test_fitting_leaves_parameters_and_init_alone_and_can_be_done_again(tiny, init, labelled):
-    texts, labels = labelled
-    before = mapped(init.parameters, torch.clone)
-    model = WarpClassifier(init, tiny)
-    first = model.fit(texts, labels).predict_proba(texts)
-    model.fit(["play music", "cold rain"], [0, 1])
-    assert model.classes_.tolist() == [0, 1]
-    assert np.array_equal(model.fit(texts, labels).predict_proba(texts), first)
+def test_fitting_again_starts_from_the_unchanged_init(model):
+    init = model.init
+    assert isinstance(init, Init)
+    before = tensors_of(mapped(init.parameters, lambda tensor: tensor.clone()))
+    first = model.fit(TEXTS, LABELS).predict_proba(TEXTS)
+    assert model.fit(["play music", "cold rain"], [0, 1]).classes_.tolist() == [0, 1]
+    assert np.array_equal(model.fit(TEXTS, LABELS).predict_proba(TEXTS), first)
     assert model.init is init
-    assert all(tensors_of(init.parameters)[name].equal(tensor) for name, tensor in tensors_of(before).items())
+    assert all(before[name].equal(tensor) for name, tensor in tensors_of(init.parameters).items())

@@ -1,4 +1,4 @@
-"""Corpora and tasks: what they hold, and what is refused."""
+"""Corpora, and tasks from texts of a user: their contents, and what is refused."""
 
 import re
 
@@ -7,8 +7,6 @@ import pytest
 from running import refused
 
 from episodes import Corpus, Episode
-
-# The corpus itself -----------------------------------------------------------------------------------------
 
 
 def small_corpus(**changes):
@@ -42,7 +40,7 @@ def test_labels_cannot_be_changed_from_outside():
         corpus.labels[0] = 0
 
 
-def test_rows_of_a_class():
+def test_each_class_knows_its_rows():
     corpus = small_corpus()
     assert [corpus.rows_of(c).tolist() for c in range(3)] == [[1], [2], [0, 3]]
     empty = small_corpus(class_names=("a", "b", "c", "d"))
@@ -51,15 +49,13 @@ def test_rows_of_a_class():
 
 def test_selected_classes_keep_the_corpus_order():
     selected = small_corpus().select_classes(["c", "a"], name="part")
-    assert selected.texts == ("p", "q", "s")
+    assert (selected.name, selected.class_names, selected.texts) == ("part", ("a", "c"), ("p", "q", "s"))
     assert selected.labels.tolist() == [1, 0, 1]
-    assert selected.class_names == ("a", "c")
-    assert selected.name == "part"
     with refused("corpus has no classes 'd', 'e'."):
         small_corpus().select_classes(["a", "d", "e"])
 
 
-def test_fingerprint_tells_corpora_apart():
+def test_different_corpora_have_different_fingerprints():
     fingerprint = small_corpus().fingerprint
     assert re.fullmatch("[0-9a-f]{16}", fingerprint)
     assert small_corpus(name="other").fingerprint == fingerprint
@@ -67,24 +63,17 @@ def test_fingerprint_tells_corpora_apart():
     assert len({fingerprint, *(small_corpus(**change).fingerprint for change in others)}) == 4
 
 
-# A task that comes from a user -----------------------------------------------------------------------------
+# A task from texts of a user --------------------------------------------------------------------------------
 
 
-def test_episode_from_texts_keeps_what_it_is_given():
+def test_an_episode_from_texts_holds_the_given_texts_and_labels():
     task = Episode.from_texts(["spam", "ham"], ["buy", "hi", "buy"], [0, 1, 1], ["hello"], [1])
-    assert task.n_way == 2
-    assert task.class_names == ("spam", "ham")
-    assert task.support_texts == ("buy", "hi", "buy")
-    assert task.support_labels.tolist() == [0, 1, 1]
-    assert task.shots.tolist() == [1, 2]
-    assert task.query_texts == ("hello",)
-    assert task.query_labels.tolist() == [1]
-
-
-def test_zero_shot_episode_from_names_alone():
-    task = Episode.from_texts(["spam", "ham"])
-    assert task.shots.tolist() == [0, 0]
-    assert task.support_texts == task.query_texts == ()
+    assert (task.n_way, task.class_names, task.shots.tolist()) == (2, ("spam", "ham"), [1, 2])
+    assert (task.support_texts, task.support_labels.tolist()) == (("buy", "hi", "buy"), [0, 1, 1])
+    assert (task.query_texts, task.query_labels.tolist()) == (("hello",), [1])
+    without_texts = Episode.from_texts(["spam", "ham"])
+    assert without_texts.shots.tolist() == [0, 0]
+    assert without_texts.support_texts == without_texts.query_texts == ()
 
 
 @pytest.mark.parametrize(

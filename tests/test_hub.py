@@ -1,7 +1,8 @@
-"""What the Hub answers, asked over real HTTP: a server of our own that refuses as the Hub does."""
+"""Messages about what the Hub refuses, with a local HTTP server in the place of the Hub."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Literal
 
 import pytest
 from running import refused
@@ -15,6 +16,8 @@ REFUSALS = {
     "gated": ((403, {"X-Error-Code": "GatedRepo"}), ["terms", "hf auth login"]),
     "busy": ((429, {}), ["429 Too Many Requests", "{url}"]),
 }
+KINDS: dict[Literal["model", "data set"], str] = {"model": "models", "data set": "datasets"}
+"""Part of the address of each kind of repository."""
 
 
 @pytest.fixture
@@ -32,8 +35,8 @@ def hub(monkeypatch):
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_):
-            """Quiet."""
+        def log_message(self, format, *args):
+            """Print nothing."""
 
     server = HTTPServer(("127.0.0.1", 0), Refusing)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -50,7 +53,7 @@ def test_the_cause_of_a_refusal_is_named(hub, case):
     address, answer = hub
     reply, facts = REFUSALS[case]
     answer.append(reply)
-    for kind, path in (("model", "models"), ("data set", "datasets")):
+    for kind, path in KINDS.items():
         refusal = hub_refusal(kind, "owner/name")
         assert refusal is not None
         for fact in facts:
@@ -62,12 +65,9 @@ def test_the_cause_of_a_refusal_is_named(hub, case):
             Backbone.load("owner/name")
 
 
-def test_what_the_hub_has_is_not_refused(hub):
+def test_what_the_hub_has_is_not_refused_and_a_path_is_no_hub_id(hub):
     _, answer = hub
     answer.append((200, {}))
     assert hub_refusal("model", "owner/name") is None
     assert hub_refusal("data set", "owner/name") is None
-
-
-def test_a_path_is_no_hub_id(hub):
     assert "'owner/name'" in (hub_refusal("model", "./no/such/folder") or "")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from running import refused
+from tiny import UNUSUAL_TEXTS
 
 from episodes import Corpus
 
@@ -74,23 +75,15 @@ def test_json_text_that_looks_like_a_date_stays_text(tmp_path):
     assert Corpus.load(path).texts == ("2020-01-01", "2020-01-02T00:00:00")
 
 
-UNUSUAL = [
-    "👩‍👩‍👧‍👦 family 🇺🇳",
-    "مرحبا بالعالم \u202bשלום\u202c",
-    "bell \x07, nul \x00, escape \x1b[31m, line\u2028separator, next\x85line",
-    "word " * 100_000,
-]
-
-
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".json"])
 def test_unusual_texts_are_read_unchanged(suffix, tmp_path):
-    pairs = [(text, i % 2) for i, text in enumerate(UNUSUAL)]
+    pairs = [(text, i % 2) for i, text in enumerate(UNUSUAL_TEXTS)]
     contents = {
         ".csv": "text,label\n" + "".join(f'"{text}",{label}\n' for text, label in pairs),
         ".json": json.dumps([{"text": text, "label": label} for text, label in pairs], ensure_ascii=False),
         ".jsonl": json_lines(*pairs),
     }
-    assert Corpus.load(write(tmp_path, "a" + suffix, contents[suffix])).texts == tuple(UNUSUAL)
+    assert Corpus.load(write(tmp_path, "a" + suffix, contents[suffix])).texts == tuple(UNUSUAL_TEXTS)
 
 
 def test_integers_become_class_names(tmp_path):

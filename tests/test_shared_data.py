@@ -1,4 +1,4 @@
-"""The benchmark corpora that lie beside the repository, where they do: loaded, split, sampled, and kept apart."""
+"""The benchmark corpora beside the repository, if they are there: loaded, split and sampled, with disjoint parts."""
 
 from functools import cache
 from pathlib import Path
@@ -13,7 +13,7 @@ from metawarp.inits.shipped import shipped_inits
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 EXPECTED = {
-    # texts (without copies), classes of the three parts, fewest texts of a class
+    # fewest and most texts (without copies), classes of the three parts
     "huffpost": ((36_000, 36_900), (20, 5, 16)),
     "hwu64": ((10_500, 11_036), (23, 16, 25)),
     "reuters": ((600, 620), (15, 5, 11)),
@@ -49,7 +49,7 @@ def test_a_benchmark_corpus_loads_splits_and_gives_episodes(name):
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_no_text_stands_in_two_parts(name):
+def test_no_text_is_in_two_parts(name):
     _, split = corpus_of(name)
     texts = {part: {" ".join(text.split()).casefold() for text in split[part].texts} for part in PARTS}
     assert not texts["train"] & texts["validation"]
@@ -58,6 +58,6 @@ def test_no_text_stands_in_two_parts(name):
 
 @pytest.mark.parametrize("name", EXPECTED)
 @pytest.mark.parametrize("init", shipped_inits())
-def test_a_shipped_init_knows_no_class_that_is_tested(init, name):
+def test_a_shipped_init_was_not_trained_on_a_class_that_is_tested(init, name):
     _, split = corpus_of(name)
     assert classes_seen_in_training(Init.from_pretrained(init), split.test) == []

@@ -1,4 +1,4 @@
-"""The inits that ship with the package: small, complete, and the default start of a classifier."""
+"""The inits that are shipped with the package: small, complete, and the default start of a classifier."""
 
 import json
 from dataclasses import replace
@@ -20,23 +20,18 @@ LABELS = ["delivery", "delivery", "refund", "refund"]
 
 
 @pytest.mark.parametrize("name", shipped_inits())
-def test_each_is_small_and_has_a_card(name, minilm):
-    init = Init.from_pretrained(name)
-    assert init.n_numbers < 20_000
-    files = list(shipped_inits()[name].iterdir())
-    assert sorted(file.name for file in files) == ["README.md", "config.json", "init.safetensors"]
-    assert sum(file.stat().st_size for file in files) <= 200_000
+def test_each_init_is_small_complete_and_described_by_its_card(name, minilm):
+    folder, init = shipped_inits()[name], Init.from_pretrained(name)
     init.bind(minilm)
-
-
-@pytest.mark.parametrize("name", shipped_inits())
-def test_its_card_says_what_its_config_does(name):
-    folder, numbers = shipped_inits()[name], Init.from_pretrained(name).n_numbers
+    assert init.n_numbers < 20_000
+    files = list(folder.iterdir())
+    assert {file.name for file in files} == {"README.md", "config.json", "init.safetensors"}
+    assert sum(file.stat().st_size for file in files) <= 200_000
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    assert (folder / "README.md").read_text(encoding="utf-8") == model_card(config, numbers)
+    assert (folder / "README.md").read_text(encoding="utf-8") == model_card(config, init.n_numbers)
 
 
-def test_the_general_one_has_the_settings_of_its_recipe():
+def test_the_general_init_has_the_settings_of_its_recipe():
     recipe = yaml.safe_load((Path(__file__).parent.parent / "benchmarks" / "general.yaml").read_text())
     init = Init.from_pretrained(GENERAL)
     expected = {**recipe, **recipe["training"]}
@@ -47,47 +42,42 @@ def test_the_general_one_has_the_settings_of_its_recipe():
     assert init.training["recipe"] == RECIPE, "train it again: metawarp train --config benchmarks/general.yaml"
 
 
-def test_a_classifier_starts_from_the_general_one(minilm):
+def test_a_classifier_starts_from_the_general_init(minilm):
     model = WarpClassifier(backbone=minilm).fit(FEW, LABELS)
     assert model.task_.init.fingerprint == Init.from_pretrained(GENERAL).fingerprint
     assert model.predict(["has the courier been yet?", "give me back what I paid"]).tolist() == ["delivery", "refund"]
 
 
-def test_on_another_backbone_it_starts_untrained(tiny):
-    model = WarpClassifier(backbone=tiny).fit(FEW, LABELS)
-    assert model.task_.init.method == "none"
+def test_on_another_backbone_a_classifier_starts_untrained_unless_another_backbone_is_allowed(tiny, minilm):
+    other = replace(minilm, fingerprint="0" * 16)
+    for backbone, any_backbone, method in (
+        (tiny, False, "none"),
+        (other, False, "none"),
+        (other, True, "prototypical"),
+    ):
+        model = WarpClassifier(backbone=backbone, any_backbone=any_backbone).fit(FEW, LABELS)
+        assert model.task_.init.method == method
 
 
-def test_a_folder_of_that_name_is_not_what_is_meant(tmp_path, monkeypatch):
+def test_a_folder_named_like_a_shipped_init_is_ambiguous_only_if_it_holds_an_init(tiny, tmp_path, monkeypatch):
     (tmp_path / GENERAL).mkdir()
     monkeypatch.chdir(tmp_path)
-    assert Init.from_pretrained(GENERAL).fingerprint
-
-
-def test_a_folder_with_an_init_of_that_name_is_ambiguous(tiny, tmp_path, monkeypatch):
+    assert Init.from_pretrained(GENERAL).method == "prototypical"
     untrained(tiny).save(tmp_path / GENERAL)
-    monkeypatch.chdir(tmp_path)
     with refused("'general'", "is a folder here", "'./general'"):
         Init.from_pretrained(GENERAL)
     assert Init.from_pretrained(f"./{GENERAL}").method == "none"
-    assert WarpClassifier(backbone=tiny, any_backbone=False).fit(FEW, LABELS).task_.init.method == "none"
+    assert WarpClassifier(backbone=tiny).fit(FEW, LABELS).task_.init.method == "none"
 
 
-def test_another_backbone_can_be_allowed(minilm):
-    other = replace(minilm, fingerprint="0" * 16)
-    for any_backbone in (False, True):
-        model = WarpClassifier(backbone=other, any_backbone=any_backbone).fit(FEW, LABELS)
-        assert model.task_.init.method == ("prototypical" if any_backbone else "none")
-
-
-def test_the_command_lists_them_with_their_cards(capsys):
+def test_the_command_inits_lists_the_shipped_inits(capsys):
     main(["inits"])
     out = capsys.readouterr().out
     assert out.startswith(f"{GENERAL}\n  backbone: minilm\n")
     assert "README.md" in out
 
 
-def test_the_command_fit_takes_it_if_no_init_is_named(capsys, tmp_path):
+def test_the_command_fit_starts_from_the_general_init_by_default(tmp_path):
     (tmp_path / "few.csv").write_text("text,label\n" + "\n".join(map(",".join, zip(FEW, LABELS, strict=True))))
     main(["fit", f"--data={tmp_path}/few.csv", f"--output={tmp_path}/task"])
     assert WarpClassifier.load(tmp_path / "task").task_.init.fingerprint == Init.from_pretrained(GENERAL).fingerprint

@@ -1,12 +1,13 @@
-"""A saved task where little is installed: torch, transformers, metawarp, and what the first two need themselves."""
+"""A saved task is loaded and predicts where only torch, transformers, metawarp and their requirements are installed."""
 
-import subprocess
-import sys
+import json
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 
 import numpy as np
 import pytest
+from marks import slow
 from packaging.requirements import Requirement
+from running import process
 from tiny import NO_STEPS, tiny_backbone
 
 from metawarp import Init, Task, Warp, WarpClassifier, WarpConfig
@@ -31,72 +32,69 @@ sys.meta_path[:] = map(Without, sys.meta_path)
 
 
 def needed_by(*names):
-    """Distributions that some need, and those that these need, without extras."""
+    """Names of some distributions and of all that they require, without extras."""
     found, left = set(), list(names)
     while left:
         name = left.pop().lower().replace("_", "-")
-        if name in found:
-            continue
-        found.add(name)
-        try:
-            needs = [Requirement(line) for line in requires(name) or ()]
-        except PackageNotFoundError:  # of another platform
-            continue
-        left += [need.name for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
+        if name not in found:
+            found.add(name)
+            try:
+                needs = [Requirement(line) for line in requires(name) or ()]
+            except PackageNotFoundError:  # of another platform
+                continue
+            left += [need.name for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
     return found
 
 
-def without_the_others(code):
-    """Run code where nothing but torch, transformers and metawarp can be imported."""
-    there = needed_by("torch", "transformers") | {"metawarp"}
+def in_small_installation(code, *arguments):
+    """A finished process of code that can import nothing but torch, transformers, metawarp and their requirements."""
+    allowed = needed_by("torch", "transformers") | {"metawarp"}
     blocked = {
         module
         for module, owners in packages_distributions().items()
-        if not there & {owner.lower().replace("_", "-") for owner in owners}
+        if not allowed & {owner.lower().replace("_", "-") for owner in owners}
     }
     assert {"sklearn", "scipy", "datasets", "accelerate", "psutil", "jsonargparse", "peft", "learn2learn"} <= blocked
     assert not {"torch", "transformers", "numpy", "metawarp", "episodes"} & blocked
-    return subprocess.run(
-        [sys.executable, "-c", f"blocked = {sorted(blocked)!r}\n{BLOCK}\n{code}"], capture_output=True, text=True
-    )
+    return process(*arguments, code=f"blocked = {sorted(blocked)!r}\n{BLOCK}\n{code}")
 
 
-@pytest.mark.parametrize("verbalizer", [pytest.param("regression", marks=pytest.mark.slow), "mix"])
-def test_it_is_loaded_and_predicts_with_torch_and_transformers_alone(tmp_path, verbalizer):
-    backbone = tiny_backbone(tmp_path / "backbone", dtype="float32")
-    config = WarpConfig(template="{prompt:2} {text} {mask}", read_out="text+mean+mask", verbalizer=verbalizer)
-    model = WarpClassifier(Init.start(Warp(backbone, config), NO_STEPS), backbone).fit(TEXTS, LABELS)
+def fitted(backbone, **config):
+    config = WarpConfig(template="{prompt:2} {text} {mask}", **config)
+    return WarpClassifier(Init.start(Warp(backbone, config), NO_STEPS), backbone).fit(TEXTS, LABELS)
+
+
+@pytest.mark.parametrize("verbalizer", [slow("regression"), "mix"])
+def test_a_task_predicts_with_torch_and_transformers_alone(tmp_path, verbalizer):
+    model = fitted(tiny_backbone(tmp_path / "backbone", dtype="float32"), verbalizer=verbalizer)
     model.save(tmp_path / "task")
-    found = without_the_others(
-        f"from metawarp import Task\n"
-        f"task = Task.load({str(tmp_path / 'task')!r})\n"
-        f"print(task.predict_proba({TEXTS!r}).tolist(), list(map(str, task.predict({TEXTS!r}))), sep='\\n')\n"
-        f"task.save({str(tmp_path / 'again')!r})"
+    code = (
+        "import json; from metawarp import Task\n"
+        "task, texts = Task.load(sys.argv[1]), json.loads(sys.argv[3])\n"
+        "print(json.dumps([task.predict_proba(texts).tolist(), task.predict(texts).tolist()]))\n"
+        "task.save(sys.argv[2])\n"
     )
+    found = in_small_installation(code, tmp_path / "task", tmp_path / "again", json.dumps(TEXTS))
     assert found.returncode == 0, found.stderr
-    probabilities, labels = found.stdout.splitlines()
-    assert np.allclose(eval(probabilities), model.predict_proba(TEXTS), rtol=0, atol=1e-6)
-    assert eval(labels) == model.predict(TEXTS).tolist()
-    assert Task.load(tmp_path / "again").predict(TEXTS).tolist() == model.predict(TEXTS).tolist()
+    probabilities, labels = json.loads(found.stdout)
+    assert np.allclose(probabilities, model.predict_proba(TEXTS), rtol=0, atol=1e-6)
+    assert labels == model.predict(TEXTS).tolist() == Task.load(tmp_path / "again").predict(TEXTS).tolist()
 
 
 @pytest.mark.slow
-def test_what_fits_says_what_it_lacks():
-    found = without_the_others("from metawarp import WarpClassifier")
-    assert "No module named 'sklearn'" in found.stderr
+def test_a_classifier_names_the_package_that_it_lacks():
+    assert "No module named 'sklearn'" in in_small_installation("from metawarp import WarpClassifier").stderr
 
 
-def test_a_classifier_is_loaded_from_what_a_task_saved_and_the_other_way_round(tiny, tmp_path):
-    config = WarpConfig(template="{prompt:2} {text} {mask}", read_out="mean+mask")
-    model = WarpClassifier(Init.start(Warp(tiny, config), NO_STEPS), tiny).fit(TEXTS, LABELS)
+def test_tasks_and_classifiers_load_the_files_of_each_other(tiny, tmp_path):
+    model = fitted(tiny)
     model.task_.save(tmp_path / "one")
-    loaded = WarpClassifier.load(tmp_path / "one", tiny)
-    loaded.save(tmp_path / "two")
+    WarpClassifier.load(tmp_path / "one", tiny).save(tmp_path / "two")
     for name in ("one", "two"):
         task = Task.load(tmp_path / name, tiny)
         assert np.array_equal(task.predict_proba(TEXTS), model.predict_proba(TEXTS))
         assert task.class_names == ("music", "rain")
-    assert repr(task) == f"<Task of 2 classes on {tiny!r}>"
+        assert repr(task) == f"<Task of 2 classes on {tiny!r}>"
 
 
 def test_every_public_name_is_there():
@@ -105,5 +103,5 @@ def test_every_public_name_is_there():
     for name in metawarp.__all__:
         assert getattr(metawarp, name).__module__.startswith(("metawarp.", "episodes."))
         assert name in dir(metawarp)
-    with pytest.raises(AttributeError, match="^module 'metawarp' has no attribute 'Nothing'$"):
+    with pytest.raises(AttributeError, match="'metawarp' has no attribute 'Nothing'"):
         _ = metawarp.Nothing

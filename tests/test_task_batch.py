@@ -1,4 +1,4 @@
-"""Episodes as tensors: every text keeps its task and its label; classes that a task lacks are marked."""
+"""Encoded episodes: every text keeps its task and its label, and classes that a task lacks are marked."""
 
 import torch
 from tiny import tiny_corpus, tiny_episodes, tiny_model
@@ -8,7 +8,7 @@ from metawarp.texts.task_batch import TaskBatch
 
 
 def text_of(encoder, batch, row):
-    """The words of a row without what the template puts around them."""
+    """The words of a text, without those of the template."""
     specials = encoder.tokenizer.all_special_ids
     ids = [int(i) for i in batch.input_ids[row][batch.text_mask[row]] if int(i) not in specials]
     return encoder.tokenizer.decode(ids)
@@ -47,16 +47,11 @@ def test_zero_shot_tasks_have_no_support(tiny):
     assert not tasks.shots.any()
 
 
-def test_corpus_classes_are_numbered_as_they_are_listed(tiny):
+def test_classes_are_numbered_like_the_corpus_classes_and_others_are_minus_one(tiny):
     warp, _ = tiny_model(tiny)
     episodes = tiny_episodes(3)
-    corpus = episodes[0].corpus
-    tasks = TaskBatch.encode(episodes, warp.encoder, corpus_classes=corpus.class_names)
+    tasks = TaskBatch.encode(episodes, warp.encoder, corpus_classes=episodes[0].corpus.class_names)
     assert tasks.corpus_class.tolist() == [episode.class_indices.tolist() for episode in episodes]
-
-
-def test_classes_without_a_number_and_places_without_a_class_are_minus_one(tiny):
-    warp, _ = tiny_model(tiny)
     episodes = [
         Episode.from_texts(["a", "b"], ["the sun"], [0]),
         Episode.from_texts(["c", "a", "d"], ["the rain"], [1]),

@@ -1,10 +1,11 @@
-"""Training data: one corpus, or several in turn, each within the classes and texts that it has."""
+"""Training data: episodes of one corpus or of several, with the ways and shots that each corpus allows."""
 
 import json
 from dataclasses import replace
 
 import pytest
-from running import SMALL, failure, refused, write_rows
+from commands import refusal, train
+from running import refused, write_rows
 from tiny import tiny_corpus
 
 from episodes import Corpus, EpisodeSampler
@@ -25,7 +26,7 @@ def corpora_of(sampler, number=40):
     return [sampler[i].corpus.name.partition("[")[0] for i in range(number)]
 
 
-def test_one_corpus_gives_the_episodes_that_it_gives_alone():
+def test_the_episodes_of_one_corpus_are_those_of_its_sampler():
     data = TrainingData.load([small("a")])
     expected = EpisodeSampler(data.splits[0].train, 2, (1, 3), 4, 7)
     found = data.sampler(EpisodeSettings(2, (1, 3), 4, 7))
@@ -44,13 +45,13 @@ def test_of_several_corpora_each_episode_is_from_one_and_all_are_used():
 
 def test_a_corpus_is_drawn_in_proportion_to_its_classes():
     data = TrainingData.load([small("a", n_classes=6), small("b", n_classes=8, seed=1)])
-    train = [split.train.n_classes for split in data.splits]
+    numbers = [split.train.n_classes for split in data.splits]
     found = corpora_of(data.sampler(SETTINGS), 400)
-    assert found.count("a") / 400 == pytest.approx(train[0] / sum(train), abs=0.07)
+    assert found.count("a") / 400 == pytest.approx(numbers[0] / sum(numbers), abs=0.07)
 
 
 def desks(n_classes, of):
-    """A corpus of so many classes, the first `of` of one desk, the next of another, …"""
+    """A corpus of so many classes, the first `of` of the domain "desk 0", the next of "desk 1", …"""
     return replace(small("a", n_classes), domains=tuple(f"desk {i // of}" for i in range(n_classes)))
 
 
@@ -59,32 +60,25 @@ def test_episodes_keep_within_domains_if_these_are_large_enough(caplog):
     names = list(corpus.class_names)
     data = TrainingData.load([corpus], [{"train": names[:4], "validation": names[4:6], "test": names[6:]}])
     for sampler in (data.sampler(WITHIN), data.validation(WITHIN)):
-        assert all(
-            len({e.corpus.domains[c] for c in e.class_indices}) == 1 for e in map(sampler.__getitem__, range(20))
-        )
+        for episode in (sampler[i] for i in range(20)):
+            assert len({episode.corpus.domains[c] for c in episode.class_indices}) == 1
     assert "mix domains" not in caplog.text
-    apart = [names[0], names[2], names[4]]  # of a desk each
+    apart = names[:6:2]  # of a desk each
     rest = [name for name in names if name not in apart]
     scattered = TrainingData.load([corpus], [{"train": rest[:3], "validation": apart, "test": rest[3:]}])
     assert scattered.validation(WITHIN)[0].n_way == 2
     assert "validation episodes mix domains: too few domains have 2 validation classes" in caplog.text
 
 
-def test_the_command_line_reads_domains_and_keeps_within_them(capsys, tmp_path, tiny):
+def test_the_command_line_reads_domains_and_keeps_within_them(capsys, made, tmp_path):
     corpus = desks(8, of=4)
     rows = zip(corpus.texts, corpus.labels, strict=True)
-    lines = [{"text": t, "label": corpus.class_names[c], "desk": corpus.domains[c]} for t, c in rows]
+    lines = [{"text": text, "label": corpus.class_names[c], "desk": corpus.domains[c]} for text, c in rows]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    options = [f"--corpus={tmp_path}/a.jsonl", f"--output={tmp_path}/init", f"--backbone={tiny.source}", *SMALL]
-    assert "within_domains=0.5" in failure(capsys, "train", *options, "--within-domains=0.5")
-    main(["train", *options, "--domain-column=desk", "--within-domains=0.5"])
+    command = train(made, tmp_path / "a.jsonl", f"--output={tmp_path}/init", "--within-domains=0.5")
+    refusal(capsys, command, "within_domains=0.5")
+    main([*command, "--domain-column=desk"])
     assert Init.load(tmp_path / "init").training["within_domains"] == 0.5
-
-
-def test_without_any_domains_there_is_nothing_to_stay_within():
-    data = TrainingData.load([small("a"), small("b", seed=1)])
-    with refused("within_domains=1.0", "a[train]"):
-        data.sampler(WITHIN)
 
 
 def test_a_corpus_uses_no_more_ways_and_shots_than_it_has(caplog):
@@ -107,36 +101,28 @@ def test_a_class_held_out_in_one_corpus_and_trained_on_in_another_is_reported(ca
     assert "4 classes are trained on in one corpus and held out in another" in caplog.text
 
 
-def test_each_corpus_needs_its_split():
+def test_every_corpus_needs_a_split_and_one_needs_domains():
+    corpora = [small("a"), small("b", seed=1)]
     with refused("splits has 1", "2 corpora"):
-        TrainingData.load([small("a"), small("b")], ["everyday"])
+        TrainingData.load(corpora, ["everyday"])
+    with refused("within_domains=1.0", "a[train]"):
+        TrainingData.load(corpora).sampler(WITHIN)
 
 
-@pytest.fixture
-def files(tmp_path):
-    return [str(write_rows(tmp_path / f"{name}.jsonl", small(name, seed=i))) for i, name in enumerate("ab")]
-
-
-def test_the_command_line_trains_on_several(made, files, tmp_path):
-    command = [
-        "train",
-        f"--corpus=[{','.join(files)}]",
-        f"--backbone={made}/backbone",
-        *SMALL,
-        f"--output={tmp_path}/init",
-    ]
+def test_the_command_line_trains_on_several_corpora(made, tmp_path):
+    files = [str(write_rows(tmp_path / f"{name}.jsonl", small(name, seed=i))) for i, name in enumerate("ab")]
+    command = train(made, f"[{','.join(files)}]", f"--output={tmp_path}/init")
     main([*command, "--balanced=false", "--k-shot=[0,2]"])
     learned = Init.load(tmp_path / "init").training
     assert learned["corpus"] == " + ".join(files) and learned["balanced"] is False
-    held = [json.loads((tmp_path / "init" / f"splits-{i}.json").read_text()) for i in (1, 2)]
+    splits = [tmp_path / "init" / f"splits-{i}.json" for i in (1, 2)]
+    parts = [json.loads(file.read_text()) for file in splits]
     for part in ("train", "validation", "test"):
-        assert learned["class_names"][part] == [*held[0][part], *held[1][part]]
-    splits = ",".join(f"{tmp_path}/init/splits-{i}.json" for i in (1, 2))
-    main([*command, "--overwrite", f"--splits=[{splits}]"])
+        assert learned["class_names"][part] == [*parts[0][part], *parts[1][part]]
+    main([*command, "--overwrite", f"--splits=[{splits[0]},{splits[1]}]"])
     assert Init.load(tmp_path / "init").training["class_names"] == learned["class_names"]
 
 
-def test_shots_that_cannot_differ_are_refused(capsys, made, files, tmp_path):
-    command = ["train", "--corpus", files[0], f"--backbone={made}/backbone", *SMALL, f"--output={tmp_path}/init"]
-    message = failure(capsys, *command, "--balanced=false")
-    assert "balanced=False" in message and "k_shot=1" in message
+def test_unbalanced_episodes_of_a_fixed_shot_are_refused(capsys, made, tmp_path):
+    command = train(made, made / "tiny.jsonl", f"--output={tmp_path}/init", "--balanced=false")
+    refusal(capsys, command, "balanced=False", "k_shot=1")

@@ -1,17 +1,15 @@
-"""Long texts read in windows: nothing is left out, short texts are as they were, read-outs are means."""
+"""Long texts are read in windows: no token is left out, and features are means over the windows."""
 
 import pytest
 import torch
 from running import refused
-from tiny import NO_STEPS, tiny_episodes, tiny_model
+from tiny import NO_STEPS, features, query_logits, tiny_episodes, tiny_model
+from torch.testing import assert_close
 
 from episodes import Episode
-from metawarp.adaptation.adapt import trajectory
-from metawarp.adaptation.start import shared_parameters
 from metawarp.config import GROUPS, InnerLoop
 from metawarp.evaluation.sentence_baselines import SentenceEncoder
 from metawarp.texts.feature_cache import CacheScope
-from metawarp.texts.task_batch import TaskBatch
 from metawarp.texts.template import Template
 from metawarp.texts.text_embeddings import TextEmbeddings
 from metawarp.texts.text_encoder import TextEncoder
@@ -25,11 +23,6 @@ def reader(backbone, stride, room=5, template=TEMPLATE, inner=NO_STEPS, **config
     around = 99 - TextEncoder(Template(template), backbone.tokenizer, 99, 0, CacheScope(None)).room
     settings = {"read_out": "text+mean+mask", "max_length": around + room, "stride": stride} | config
     return tiny_model(backbone, inner, template=template, **settings)
-
-
-def read(warp, init, texts):
-    """Features of texts under the parameters of an init."""
-    return warp.read(shared_parameters(init), warp.encoder(texts), torch.zeros(len(texts), dtype=torch.long))
 
 
 def windows_of(warp, text):
@@ -50,7 +43,7 @@ def test_windows_show_every_token_and_the_last_ends_where_the_text_does(tiny, st
 
 
 @pytest.mark.parametrize("template", [TEMPLATE, "{mask} {prompt:2} {text}", "{text} {prompt:3} {mask}"])
-def test_a_window_is_what_its_words_alone_would_be(tiny, template):
+def test_a_window_is_encoded_like_a_text_of_its_words(tiny, template):
     warp, _ = reader(tiny, 5, template=template)
     windows, _ = warp.encoder.windows(warp.encoder([LONG, SHORT[0]]))
     assert windows.lengths.max() <= warp.encoder.max_length
@@ -66,21 +59,19 @@ def test_a_window_is_what_its_words_alone_would_be(tiny, template):
 @pytest.mark.parametrize("adapter_layer", [0, 1])
 @pytest.mark.parametrize("read_out", ["text", "mean", "mask"])
 def test_features_are_the_means_over_windows(tiny, adapter_layer, read_out):
-    warp, init = reader(tiny, 3, read_out=read_out, adapter_layer=adapter_layer)
-    found = read(warp, init, [SHORT[0], LONG, SHORT[1], LONG])
-    # The features of the windows have unit length; their lengths before are only seen in the direction of the mean.
-    alone = read(warp, init, [" ".join(words) for words in windows_of(warp, LONG)])
-    assert torch.cosine_similarity(found[1], alone.mean(0), dim=0) > 0.99
+    (warp, init), (plain, _) = (
+        reader(tiny, stride, read_out=read_out, adapter_layer=adapter_layer) for stride in (3, 0)
+    )
+    found = features(warp, init, [SHORT[0], LONG, SHORT[1], LONG])
+    # The features of the windows have unit length, but their mean is one of features before they are normalized.
+    windows = features(warp, init, [" ".join(words) for words in windows_of(warp, LONG)])
+    assert torch.cosine_similarity(found[1], windows.mean(0), dim=0) > 0.99
     assert torch.equal(found[1], found[3])
-    assert torch.allclose(found[[0, 2]], read(warp, init, SHORT), rtol=0, atol=1e-10)
-    cut = read(*reader(tiny, 0, read_out=read_out, adapter_layer=adapter_layer), [LONG])
-    assert torch.allclose(cut, alone[:1], rtol=0, atol=1e-10)  # and without a stride only the first window is read
-    assert not torch.allclose(cut, found[1:2], atol=1e-3)
-
-
-def test_short_texts_are_as_without_a_stride(tiny):
-    (windowed, init), (plain, _) = reader(tiny, 3), reader(tiny, 0)
-    assert torch.equal(read(windowed, init, SHORT), read(plain, init, SHORT))
+    assert_close(found[[0, 2]], features(warp, init, SHORT), rtol=0, atol=1e-10)
+    without_stride = features(plain, init, [LONG, *SHORT])
+    assert_close(without_stride[0], windows[0], rtol=0, atol=1e-10)
+    assert not torch.allclose(without_stride[0], found[1], atol=1e-3)
+    assert_close(without_stride[1:], found[[0, 2]], rtol=0, atol=1e-10)
 
 
 def test_each_task_reads_its_own_windows(tiny):
@@ -88,26 +79,23 @@ def test_each_task_reads_its_own_windows(tiny):
     warp, init = reader(tiny, 3, inner=inner, read_out="mean+mask")
     episodes = [
         Episode.from_texts(
-            of.class_names,
-            [f"{text} {LONG}" for text in of.support_texts],
-            of.support_labels,
-            of.query_texts,
-            of.query_labels,
+            episode.class_names,
+            [f"{text} {LONG}" for text in episode.support_texts],
+            episode.support_labels.tolist(),
+            episode.query_texts,
+            episode.query_labels.tolist(),
         )
-        for of in tiny_episodes(2)
+        for episode in tiny_episodes(2)
     ]
-    together = trajectory(warp, init, TaskBatch.encode(episodes, warp.encoder), inner)[-1]
-    for i, episode in enumerate(episodes):
-        alone = trajectory(warp, init, TaskBatch.encode([episode], warp.encoder), inner)[-1]
-        for group in GROUPS:
-            assert torch.allclose(getattr(together, group)[i], getattr(alone, group)[0], rtol=0, atol=1e-8), group
+    alone = [query_logits(warp, init, [episode], inner)[0] for episode in episodes]
+    assert_close(query_logits(warp, init, episodes, inner), alone, rtol=0, atol=1e-8)
 
 
 def test_baselines_read_the_same_windows(tiny):
     encode = SentenceEncoder(tiny, 7, stride=5, cache=None)
     pieces = [" ".join(LONG.split()[start : start + 5]) for start in (0, 5, 10, 14)]
     mean = TextEmbeddings(tiny, [tiny.n_layers], None)(encode.warp.encoder(pieces))[:, 0].mean(0)
-    assert torch.allclose(torch.from_numpy(encode([LONG])[0]), (mean / mean.norm()).float(), atol=1e-6)
+    assert_close(torch.from_numpy(encode([LONG])[0]), (mean / mean.norm()).float(), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("stride", [-1, 6])
@@ -116,7 +104,7 @@ def test_a_stride_that_leaves_tokens_out_is_refused(tiny, stride):
         reader(tiny, stride)
 
 
-def test_a_warning_of_lost_ends_is_given_only_without_a_stride(tiny, caplog):
+def test_truncation_is_logged_only_without_a_stride(tiny, caplog):
     for stride in (0, 5):
         caplog.clear()
         reader(tiny, stride)[0].warn_about_truncation([LONG, *SHORT])

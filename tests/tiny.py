@@ -1,6 +1,8 @@
 """Tiny random backbones of every supported model type, created on the spot and small enough for float64."""
 
 import string
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -10,12 +12,15 @@ import transformers
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE, Unigram, WordPiece
 from tokenizers.trainers import BpeTrainer, UnigramTrainer
+from torch.testing import assert_close
 
 from episodes import Corpus, EpisodeSampler
 from metawarp import Backbone, Init, Warp, WarpConfig
 from metawarp.adaptation.adapt import trajectory
-from metawarp.adaptation.start import logits_of, losses_of, read_texts
+from metawarp.adaptation.start import logits_of, losses_of, read_texts, shared_parameters
 from metawarp.config import InnerLoop
+from metawarp.meta_learning.meta_gradient import MetaBatch, last_step
+from metawarp.meta_learning.table import METHODS
 from metawarp.parameters import mapped, tensors_of
 from metawarp.texts.task_batch import TaskBatch
 
@@ -26,6 +31,19 @@ the a my is was it about topic to of and in on for with please i you we not how 
 alarm music light weather rain sun bank card money pay bill order parcel refund flight train hotel book doctor pain
 password screen printer email news game team market film food good bad great slow fast late cold warm red blue today
 """.split()  # noqa: SIM905
+
+UNUSUAL_TEXTS = [
+    "👩‍👩‍👧‍👦 family 🇺🇳 😀",
+    "مرحبا بالعالم \u202bשלום\u202c עולם",
+    "bell \x07, nul \x00, escape \x1b[31m, line\u2028separator, next\x85line",
+    "[MASK] [SEP] {text} {mask}",
+    "\u200b",
+    "word " * 100_000,
+]
+"""Emoji, writing from right to left, control characters, special tokens, an invisible character, and a long text."""
+
+TEXTS = ["set the alarm", "what is the weather today in the market, and where?", "pay my bill please"]
+"""Texts of different lengths, so that all but one are padded in a batch."""
 
 BERT_SPECIALS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 # RoBERTa has its padding at id 1 and counts positions from there; the order of this dict is that of the ids.
@@ -100,9 +118,10 @@ def unigrams(specials):
     return tokenizer
 
 
-TOKENIZERS = dict.fromkeys(("roberta", "deberta", "modernbert"), byte_pairs) | dict.fromkeys(
-    ("albert", "camembert", "deberta-v2", "xlm-roberta"), unigrams
-)
+TOKENIZERS: dict[str, Callable[[dict[str, str]], Tokenizer]] = {
+    **dict.fromkeys(("roberta", "deberta", "modernbert"), byte_pairs),
+    **dict.fromkeys(("albert", "camembert", "deberta-v2", "xlm-roberta"), unigrams),
+}
 """The kind of tokenizer that a type comes with; WordPiece where it is not named."""
 
 
@@ -174,7 +193,7 @@ def tiny_corpus(n_classes=6, n_texts=12, seed=0, name="tiny"):
             if text not in texts:
                 texts[text] = c
                 labels.append(c)
-    return Corpus(tuple(texts), labels, tuple(WORDS[30 + 5 * c] for c in range(n_classes)), name)
+    return Corpus(tuple(texts), np.array(labels), tuple(WORDS[30 + 5 * c] for c in range(n_classes)), name)
 
 
 def tiny_model(backbone, inner=NO_STEPS, *, learn=False, rates=None, cache=None, **config):
@@ -188,10 +207,29 @@ def tiny_model(backbone, inner=NO_STEPS, *, learn=False, rates=None, cache=None,
     return warp, mapped(init, lambda tensor: tensor.clone().requires_grad_(learn))
 
 
+ADAPTER_SIZES = {"prompt": None, "deep_prompt": None, "prefix": None, "prompt_pool": 2, "lora": 2, "weights": None}
+"""A small size for each kind of adapter."""
+
+
 def tiny_episodes(number=3, n_way=3, k_shot=2, n_query=3, seed=0, balanced=True):
     """Episodes of one tiny corpus, so that some texts are in several of them."""
     sampler = EpisodeSampler(tiny_corpus(), n_way, k_shot, n_query, seed, balanced=balanced)
     return [sampler[i] for i in range(number)]
+
+
+def tokens_with_mask(tokenizer):
+    """Padded ids of `TEXTS`, their attention mask, and the positions of [MASK] in front of the last special token."""
+    encoded = tokenizer([f"{text} {tokenizer.mask_token}" for text in TEXTS], padding=True, return_tensors="pt")
+    ids = encoded["input_ids"]
+    return ids, encoded["attention_mask"], (ids == tokenizer.mask_token_id).int().argmax(1)
+
+
+def features(warp, init, texts, adapters=None):
+    """Features of texts under an init; with `adapters` (A, …), text i is read with adapter i modulo A."""
+    parameters = shared_parameters(init)
+    adapters = parameters.adapter if adapters is None else adapters
+    task = torch.arange(len(texts), device=adapters.device) % len(adapters)
+    return warp.read(replace(parameters, adapter=adapters), warp.encoder(texts), task)
 
 
 def query_logits(warp, init, episodes, inner=NO_STEPS):
@@ -223,3 +261,25 @@ def central_differences(warp, init, tasks, inner, name, loss_weights=None, entri
             ends.append(query_loss(warp, type(init)(**moved), tasks, inner, loss_weights))
         derivatives.append((ends[0] - ends[1]) / (2 * by))
     return chosen, torch.tensor(derivatives, dtype=torch.float64)
+
+
+def assert_second_order_is_exact(warp, init, inner, names, *, n_tasks=1, modes=("unroll",)):
+    """Check MAML's gradients of some tensors, in each second-order mode, against central differences."""
+    tasks = TaskBatch.encode(tiny_episodes(n_tasks), warp.encoder)
+    batch = MetaBatch(warp, tasks, inner, last_step(inner.inner_steps))
+    maml = METHODS["maml"].meta_gradient
+    gradients = [tensors_of(maml(init, replace(batch, second_order=mode)).gradients) for mode in modes]
+    for name in names:
+        entries, derivatives = central_differences(warp, init, tasks, inner, name, entries=4)
+        assert derivatives.abs().max() > 1e-7, f"{name} has no effect, so the comparison means nothing"
+        for found in gradients:
+            assert_close(found[name].reshape(-1)[torch.from_numpy(entries)], derivatives, rtol=1e-5, atol=1e-9)
+
+
+def assert_queries_are_independent(predict, episode, atol=1e-9):
+    """Check that a prediction depends on no other query, on no order of the queries, and on no query label."""
+    (whole,) = predict([episode])
+    assert np.ptp(whole, axis=0).max() > 1e-4, "all queries have the same prediction, so the comparison means nothing"
+    for rows in (np.random.default_rng(0).permutation(len(whole)), [0], [1, 5, 2]):
+        part = replace(episode, query=episode.query[rows], query_labels=np.zeros_like(episode.query_labels[rows]))
+        np.testing.assert_allclose(next(iter(predict([part]))), whole[rows], rtol=0, atol=atol)

@@ -1,4 +1,4 @@
-"""Small trainings on tiny episodes, and what tests ask of them."""
+"""Small trainings on tiny episodes, and comparisons of what they learn."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import Tensor
 from episodes import EpisodeSampler
 from metawarp import Backbone, Init, Warp, WarpConfig
 from metawarp.config import InnerLearningRates
+from metawarp.meta_learning.meta_gradient import MetaGradient
 from metawarp.meta_learning.table import METHODS, MethodName
 from metawarp.parameters import tensors_of
 from metawarp.training.config import TrainingConfig
@@ -70,8 +71,20 @@ def equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+def assert_same_meta_gradient(one: MetaGradient, other: MetaGradient, rtol: float = 1e-10) -> None:
+    """Check that two meta-gradients agree, and that there is a gradient of the adapter."""
+    assert torch.allclose(one.losses, other.losses, rtol=rtol, atol=0)
+    assert one.accuracy == pytest.approx(other.accuracy)
+    gradients, others = tensors_of(one.gradients), tensors_of(other.gradients)
+    assert gradients.keys() == others.keys()
+    for name, gradient in gradients.items():
+        assert (gradient - others[name]).norm() <= rtol * gradient.norm(), name
+        assert gradient.norm() > 0 or not others[name].any(), name
+    assert gradients["adapter"].any()
+
+
 def loss_falls(folder: Path, by: float = 0.05) -> bool:
     """Whether the mean loss of the last quarter of a run is lower than that of the first."""
     losses = [entry["loss"] for entry in read_log(folder)]
     number = len(losses) // 4
-    return np.mean(losses[-number:]) < np.mean(losses[:number]) - by
+    return bool(np.mean(losses[-number:]) < np.mean(losses[:number]) - by)

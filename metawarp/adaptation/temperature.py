@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from episodes import InputError
+
 
 @dataclass(frozen=True)
 class Temperature:
@@ -38,7 +40,7 @@ class Temperature:
             object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has lists
         for number in (self.base, self.by_shots, self.by_ways, *self.shots, *self.ways):
             if not math.isfinite(number):
-                raise ValueError(f"a temperature needs finite numbers, not {number}")
+                raise InputError(f"A temperature needs finite numbers, not {number}.")
 
     def of(self, shots: Tensor, ways: Tensor) -> Tensor:
         """Temperature (T,) of tasks with mean shots K (T,) and ways N (T,)."""
