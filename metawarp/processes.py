@@ -50,9 +50,8 @@ class Processes:
         if not any(name in os.environ for name in _LAUNCHERS):
             return cls(device=device)
         kind, _, index = device.partition(":")
-        # A process group that something still holds when the interpreter ends can crash the process, if a thread of
-        # Gloo asks for the interpreter too late. torch's functional collectives hold the group that exists when they
-        # are imported, which the first optimizer step does: they are imported above.
+        # A process group that something still holds when the interpreter ends can crash the process (Gloo's threads).
+        # torch's functional collectives hold the group that exists when they are imported, so they are imported above.
         joined = PartialState._shared_state != {}
         state = PartialState(cpu=kind == "cpu")
         if not joined and state.num_processes > 1:

@@ -12,7 +12,7 @@ from metawarp.outputs import write_text
 from metawarp.training.learning_curve import draw_learning_curve
 
 FOLDER = Path("runs/demo")
-STEPS, EPISODES = 40, 100
+STEPS, EPISODES = 30, 100
 BASELINES = ["prototypes", "prototypes+names", "logistic-regression"]
 
 # A task of a kind that the bundled corpora do not contain: mails to a town library.
@@ -45,7 +45,7 @@ def main() -> None:
     backbone = Backbone.load("minilm")
 
     print(f"1. Meta-train an init on the bundled corpus 'everyday': 54 training classes, {STEPS} steps.")
-    training = TrainingConfig(steps=STEPS)
+    training = TrainingConfig(steps=STEPS, validate_every=10)
     init = train("everyday", str(FOLDER / "init"), backbone=backbone, n_query=6, training=training, overwrite=True)
     draw_learning_curve(FOLDER / "init").replace(FOLDER / "learning_curve.png")
     start, best = (100 * init.training[f"validation_accuracy{part}"] for part in ("_of_start", ""))
@@ -69,10 +69,8 @@ def main() -> None:
         best_class = probabilities.argmax()
         print(f"   {classifier.classes_[best_class]:<22} {probabilities[best_class]:>4.0%}   {text}")
     classifier.save(FOLDER / "task")
-    print(
-        f"\nDone in {time.perf_counter() - began:.0f} seconds. The init, the task, the results and two figures are in:"
-    )
-    print(f"   {FOLDER}/")
+    seconds = time.perf_counter() - began
+    print(f"\nDone in {seconds:.0f} seconds. The init, the task, the results and two figures are in {FOLDER}/.")
 
 
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:

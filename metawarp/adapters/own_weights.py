@@ -57,10 +57,8 @@ def hidden_states_with_weights(
 
 
 def with_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
-    """A copy of a module that shares its parts but has some other weights; the original is not changed.
-
-    `torch.func.functional_call` puts the weights into the module itself during a call, which other threads would see.
-    """
+    """A copy of a module that shares its parts but has some other weights. `torch.func.functional_call` puts them into
+    the module itself during a call, which other threads would see."""
     copies: dict[int, nn.Module] = {}
 
     def copied(part: nn.Module, prefix: str) -> nn.Module:

@@ -10,7 +10,7 @@ from episodes import EpisodeSampler
 from episodes.errors import InputError, listing
 from metawarp.evaluation import sentence_baselines
 from metawarp.evaluation.predictors import Predictor
-from metawarp.evaluation.scores import score
+from metawarp.evaluation.scores import mean_accuracy
 from metawarp.evaluation.sentence_baselines import SentenceEncoder
 from metawarp.evaluation.setfit import require_setfit, setfit
 from metawarp.evaluation.untrained_baselines import repverb, tuned_class_embeddings, untrained_warp
@@ -48,9 +48,8 @@ class BaselineContext:
     def best(self, candidates: Sequence[float], create: Callable[[float], Predictor], shots: int) -> float:
         """The candidate with the highest accuracy on validation episodes; the first of equals."""
         assert self.validation is not None
-        sampler, n_episodes = self.validation(shots), self.validation_episodes
-        scores = [score(create(value), sampler, n_episodes, processes=self.processes) for value in candidates]
-        return candidates[int(np.argmax([values.accuracy.mean() for values in scores]))]
+        episodes = self.validation(shots), self.validation_episodes, self.processes
+        return candidates[int(np.argmax([mean_accuracy(create(value), *episodes) for value in candidates]))]
 
 
 @dataclass(frozen=True)
@@ -104,9 +103,10 @@ def create_baselines(
 
 def _prototypes_and_names(context: BaselineContext) -> tuple[Predictor, Hyperparameters]:
     predict = partial(sentence_baselines.prototypes_and_names, context.encode)
+    encode = sentence_baselines.memoized(context.encode, context.validation_episodes)
 
     def create(weight: float) -> Predictor:
-        return partial(predict, {}, default=weight)
+        return partial(sentence_baselines.prototypes_and_names, encode, {}, default=weight)
 
     if context.validation is None:
         return partial(predict, {}), {"name_weight": "1 / (1 + K·e^m), not tuned"}
@@ -116,12 +116,11 @@ def _prototypes_and_names(context: BaselineContext) -> tuple[Predictor, Hyperpar
 
 
 def _logistic_regression(context: BaselineContext) -> tuple[Predictor, Hyperparameters]:
-    def create(strength: float) -> Predictor:
-        return partial(sentence_baselines.logistic_regression, context.encode, strength)
-
+    encode = sentence_baselines.memoized(context.encode, context.validation_episodes)
+    create = partial(partial, sentence_baselines.logistic_regression, encode)
     grid = [0.1, 1.0, 10.0, 100.0]
     strength = 10.0 if context.validation is None else context.best(grid, create, context.shots[-1])
-    return create(strength), {"C": strength}
+    return partial(sentence_baselines.logistic_regression, context.encode, strength), {"C": strength}
 
 
 def _tuned_class_embeddings(context: BaselineContext) -> tuple[Predictor, Hyperparameters]:

@@ -17,8 +17,7 @@ from metawarp.texts.task_batch import TaskBatch
 from metawarp.warp import Warp
 
 Predictor = Callable[[Sequence[Episode]], Iterator[np.ndarray]]
-"""From episodes to the scores (Q, N) of each one's queries and classes, in their order; the highest is predicted.
-Methods that have probabilities return these: rows that sum to 1."""
+"""From episodes to the scores (Q, N) of each one's queries and classes; probabilities, if the method has them."""
 
 EPISODES_AT_ONCE = 300
 """Number of tasks that share one adapter and are read together: a text that several of them hold is read once."""

@@ -15,11 +15,8 @@ from metawarp.evaluation.calibration import calibration_error
 from metawarp.evaluation.predictors import Predictor
 from metawarp.processes import SINGLE, Processes
 
-Z95 = 1.959964
-"""Two-sided 95 % quantile of the normal distribution."""
-
-INTERVAL = "mean ± 1.96·s/√episodes"
-"""Definition of `interval` for readers of results."""
+Z95, INTERVAL = 1.959964, "mean ± 1.96·s/√episodes"
+"""Two-sided 95 % quantile of the normal distribution, and the definition of `interval` for readers of results."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +53,14 @@ def score(
     own = [_scores_of(episode, scores) for episode, scores in zip(bar, predictor(episodes), strict=True)]
     accuracy, macro_f1, confidence, correct = zip(*processes.in_order(own, n_episodes), strict=True)
     return Scores(np.array(accuracy), np.array(macro_f1), np.concatenate(confidence), np.concatenate(correct))
+
+
+def mean_accuracy(predictor: Predictor, sampler: Sampler, n_episodes: int, processes: Processes = SINGLE) -> float:
+    """The mean accuracy on the same episodes, without the other scores."""
+    episodes = [sampler[i] for i in processes.share(n_episodes)]
+    predicted = (scores.argmax(1) for scores in predictor(episodes))
+    own = [np.mean(labels == e.query_labels) for e, labels in zip(episodes, predicted, strict=True)]
+    return float(np.mean(processes.in_order(own, n_episodes)))
 
 
 def _scores_of(episode: Episode, scores: np.ndarray) -> tuple[float, float, np.ndarray, np.ndarray]:

@@ -1,7 +1,8 @@
 """Baselines on frozen sentence embeddings: prototypes, prototypes mixed with names, logistic regression."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from metawarp.inits.init import untrained
 from metawarp.texts.feature_cache import FeatureCache
 from metawarp.verbalizers.mix import NAME_WEIGHT, weight_of_name
 from metawarp.warp import Warp
+
+Encode = Callable[[Sequence[str]], np.ndarray]
+"""From B texts to their sentence embeddings (B, d) of unit length."""
 
 
 class SentenceEncoder:
@@ -31,18 +35,23 @@ class SentenceEncoder:
         return self.warp.read(self._parameters, self.warp.encoder(texts), task).float().cpu().numpy()
 
 
-def prototypes(encode: SentenceEncoder, episodes: Sequence[Episode]) -> Iterator[np.ndarray]:
+def memoized(encode: Encode, n_episodes: int) -> Encode:
+    """The same function, computed once for the names, support and queries of an episode that is seen again."""
+    remembered = lru_cache(3 * n_episodes)(encode)
+    return lambda texts: remembered(tuple(texts))
+
+
+def prototypes(encode: Encode, episodes: Sequence[Episode]) -> Iterator[np.ndarray]:
     """Nearest class mean by cosine (Snell et al., 2017, on frozen embeddings)."""
     return prototypes_and_names(encode, {}, episodes, default=0.0)
 
 
 def prototypes_and_names(
-    encode: SentenceEncoder, weights: Mapping[int, float], episodes: Sequence[Episode], *, default: float | None = None
+    encode: Encode, weights: Mapping[int, float], episodes: Sequence[Episode], *, default: float | None = None
 ) -> Iterator[np.ndarray]:
     """Nearest class embedding w·name + (1 - w)·prototype by cosine; w = 1 for a class without support texts.
 
-    The weights w are given by the number of shots of a class. For other numbers of shots, w is the default, or else
-    1 / (1 + K·e^m) with the m that a fresh init starts from.
+    The weights w are given by the number of shots of a class; for others, w is the default, or else `untuned_weight`.
     """
     for episode in episodes:
         embeddings = encode(episode.class_names).copy()
@@ -62,7 +71,7 @@ def untuned_weight(shots: int) -> float:
     return float(weight_of_name(torch.tensor(shots), torch.tensor(NAME_WEIGHT)))
 
 
-def logistic_regression(encode: SentenceEncoder, strength: float, episodes: Sequence[Episode]) -> Iterator[np.ndarray]:
+def logistic_regression(encode: Encode, strength: float, episodes: Sequence[Episode]) -> Iterator[np.ndarray]:
     """Multinomial logistic regression on the embeddings; `strength` is scikit-learn's C, the inverse L2 penalty."""
     for episode in episodes:
         model = LogisticRegression(C=strength, max_iter=1000)

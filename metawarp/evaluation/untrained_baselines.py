@@ -19,8 +19,7 @@ def tuned_class_embeddings(encode: SentenceEncoder, rate: float, inner_steps: in
 
 
 def repverb(warp: Warp) -> Predictor:
-    """RepVerb without training: features at [MASK] of the untrained template, and means of the support features; see
-    `verbalizers.support`."""
+    """RepVerb without training: features at [MASK] of the untrained template, and means of the support features."""
     read_out = "mask" if Template(warp.config.template).has_mask else "mean"
     config = replace(warp.config, read_out=read_out, verbalizer="support", name_source="template", prompt_start="mask")
     model = Warp(warp.backbone, config, warp.cache)

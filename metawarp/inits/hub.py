@@ -22,10 +22,8 @@ def is_hub_id(name: str) -> bool:
 
 
 def download_init(name: str, revision: str | None = None) -> Path:
-    """The folder with an init's files, from the Hub or else the local cache; InputError if neither has it.
-
-    The revision is a branch, tag or commit; None is the main branch.
-    """
+    """The folder with an init's files, of a branch, tag or commit (None: the main branch), from the Hub or else the
+    local cache; InputError if neither has it."""
     refusal = None if is_offline_mode() else hub_refusal("model", name)
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
@@ -35,10 +33,8 @@ def download_init(name: str, revision: str | None = None) -> Path:
 
 
 def upload_init(folder: Path, name: str, *, private: bool = False, token: str | None = None) -> str:
-    """Upload the files of an init into a repository, created if it is missing; returns its address.
-
-    InputError if the name is not a Hub id, or the Hub refuses.
-    """
+    """Upload the files of an init into a repository, created if it is missing; returns its address. InputError if the
+    name is not a Hub id, or the Hub refuses."""
     if not is_hub_id(name):
         raise InputError(f"{name!r} is not a Hub id such as 'owner/name'.")
     hub = HfApi(token=token)

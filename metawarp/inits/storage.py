@@ -21,8 +21,8 @@ def save(
 ) -> str:
     """Write `<kind>.safetensors`, config.json and README.md, the card; returns the sha256 of the tensors.
 
-    Each file appears whole or not at all. The folder is made if it is missing; InputError if it holds something of
-    another kind. The format, the versions and the hash of the tensors are added to the config.
+    Each file appears whole or not at all. The folder is made if it is missing; InputError if it holds another kind.
+    Format, versions and the hash of the tensors are added to the config.
     """
     file = folder / f"{kind}.safetensors"
     refuse_foreign_files(folder, kind, ["config.json", file.name, *(["README.md"] if card is not None else [])])

@@ -6,10 +6,7 @@ References:
 
 
 def multi_step(inner_steps: int, progress: float) -> list[float]:
-    """Weights of the query losses after 0 … S steps, annealed from all steps alike to the last alone.
-
-    `inner_steps` is the number S, `progress` that of the annealing, 0 to 1.
-    """
+    """Weights of the query losses after 0 … S steps, annealed from all steps alike (progress 0) to the last one (1)."""
     if not inner_steps:
         return [1.0]
     shared = (1 - min(max(progress, 0.0), 1.0)) / inner_steps

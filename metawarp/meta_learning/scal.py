@@ -1,7 +1,7 @@
 """SCAL: supervised contrast of texts and adversarially perturbed copies of them.
 
 References:
-    Miao, Zhang, Xie, Song, Shi (2021), "Simple Contrastive Representation Adversarial Learning for NLP Tasks".
+    Miao et al. (2021), "Simple Contrastive Representation Adversarial Learning for NLP Tasks".
     Khosla et al. (2020), "Supervised Contrastive Learning", NeurIPS, eq. 2.
 """
 

@@ -23,8 +23,9 @@ def draw_learning_curve(folder: str | Path) -> Path:
     if accuracy:
         best = accuracy.index(max(accuracy))
         text, side = f"best: {accuracy[best]:.1f} % at step {steps[best]}", "right" if best else "left"
-        style = {"textcoords": "offset points", "va": "top", "color": HIGHLIGHT}
-        above.annotate(text, (steps[best], accuracy[best]), (0, -14), ha=side, **style)
+        style = {"textcoords": "offset points", "va": "bottom", "color": HIGHLIGHT}
+        above.annotate(text, (steps[best], accuracy[best]), (0, 7), ha=side, **style)
+        above.margins(y=0.2)
     above.set_title("Accuracy on validation classes (%)", loc="left", fontsize=10)
     below.plot([e["step"] for e in entries], [e["loss"] for e in entries], color=GRAY, linewidth=1)
     below.set_title("Query loss on training classes", loc="left", fontsize=10)

@@ -19,7 +19,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 class OuterOptimizer:
     """Tensors that are being learned, each from its start with a learning rate of its own; with 0 it stays there.
 
-    The weight decay is towards the start, and `max_grad_norm` the largest norm of all gradients together.
+    `max_grad_norm` is the largest norm of all gradients together.
     """
 
     def __init__(

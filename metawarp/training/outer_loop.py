@@ -20,7 +20,7 @@ from metawarp.adaptation.memory import require_memory
 from metawarp.errors import DivergenceError
 from metawarp.evaluation.calibration import best_temperature
 from metawarp.evaluation.predictors import metawarp_predictor
-from metawarp.evaluation.scores import score
+from metawarp.evaluation.scores import mean_accuracy
 from metawarp.inits.init import Init
 from metawarp.meta_learning.engine import ENGINES, EngineName
 from metawarp.meta_learning.meta_gradient import MetaBatch, SecondOrder, gradients_of, last_step
@@ -191,7 +191,7 @@ class Trainer:
         with torch.no_grad():
             init = InitParameters(**self.reparameterization.folded(self.optimizer.take_mean()))
         predictor, number = metawarp_predictor(self.warp, init, self.init.inner), self.config.validation_episodes
-        accuracy = float(score(predictor, self.validation, number, processes=self.processes).accuracy.mean())
+        accuracy = mean_accuracy(predictor, self.validation, number, self.processes)
         if accuracy > self.best_accuracy:
             self.best, self.best_step, self.best_accuracy = init, self.step, accuracy
         return accuracy

@@ -1,8 +1,7 @@
 """Class embeddings from a logistic regression on support texts and class names, differentiable in both.
 
-A name counts as a learned number of texts. It is compared with texts in the features of the last layer only: sentence
-encoders are trained to bring a text and its description together there; in lower layers texts of one class are near
-each other, but the name of the class is not.
+A name counts as a learned number of texts. It is compared with texts in the features of the last layer only, where
+sentence encoders are trained to bring a text and its description together.
 """
 
 import math
