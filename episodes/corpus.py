@@ -54,7 +54,7 @@ class Corpus:
         labels.setflags(write=False)
         object.__setattr__(self, "labels", labels)
         if labels.shape != (len(self.texts),):
-            raise InputError(f"{self.name} has {len(self.texts)} texts, but its labels have the shape {labels.shape}.")
+            raise InputError(f"{self.name}: {len(self.texts)} texts need as many labels; got the shape {labels.shape}.")
         if self.n_classes < 2:
             given = quoted(self.class_names) or "none"
             raise InputError(f"{self.name} needs at least 2 classes; its classes are: {given}.")
@@ -63,7 +63,7 @@ class Corpus:
         if duplicates := repeated(self.class_names):
             raise InputError(f"{self.name}: these class names appear twice: {quoted(duplicates)}.")
         if self.domains and len(self.domains) != self.n_classes:
-            raise InputError(f"{self.name} has {self.n_classes} classes, but {len(self.domains)} domains of classes.")
+            raise InputError(f"{self.name}: {self.n_classes} classes need as many domains; got {len(self.domains)}.")
         if len(outside := labels[(labels < 0) | (labels >= self.n_classes)]):
             allowed = f"0 to {self.n_classes - 1}, one for each class name"
             raise InputError(f"{self.name}: labels must be {allowed}; these are not: {listing(outside, 5)}.")

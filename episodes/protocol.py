@@ -37,7 +37,7 @@ def class_split(corpus: Corpus, splits: Names | None, seed: int) -> ClassSplit:
 
 
 def tested_classes(corpus: Corpus, splits: str | Path | None, part: Part) -> tuple[ClassSplit | None, Corpus]:
-    """The class split, if it leaves validation classes that are not tested, and the corpus of the tested classes.
+    """The class split and the corpus of the tested classes; the split is None if validation classes are tested too.
 
     `splits` is None for the split of a bundled corpus. InputError for an unknown part, a part of an unknown split, or a
     split that would not be used.
@@ -57,7 +57,7 @@ def tested_classes(corpus: Corpus, splits: str | Path | None, part: Part) -> tup
 def validation_sampler(
     split: ClassSplit, n_way: Range, k_shot: Range, n_query: int, seed: int, *, within_domains: float = 0.0
 ) -> EpisodeSampler:
-    """Episodes over the validation classes, drawn from the seed after that of the run.
+    """Episodes over the validation classes, drawn with `seed` + 1.
 
     The arguments and errors are those of `EpisodeSampler`. There are fewer ways if there are not enough classes.
     `within_domains` is ignored if domains with enough classes hold less than half of the validation classes.

@@ -67,7 +67,7 @@ def read_table(
     if isinstance(source, str) and _is_hub_id(source):
         return _dataset_table(load_hub_dataset(source, subset, dataset_split), source, columns)
     if subset is not None:
-        raise InputError(f"subset={subset!r} needs a Hub id.")
+        raise InputError(f"subset={subset!r} needs a Hub id; leave subset out.")
     if not isinstance(source, (str, Path)):
         return _object_table(source, columns, dataset_split)
     if dataset_split is not None:
@@ -103,7 +103,7 @@ def _table(
     cells: Callable[[str], list[Any]],
     class_order: tuple[str, ...] | None = None,
 ) -> Table:
-    """The cells of the columns, by the argument that names each, of a source that has the available columns."""
+    """The table of a source; `columns` maps an argument such as "text_column" to the name of a column."""
     if missing := [f"{argument}={column!r}" for argument, column in columns.items() if column not in available]:
         given = " and ".join(missing)
         raise InputError(f"{name} has no column {given}; its columns are: {listing(available)}. Name one of them.")
@@ -197,7 +197,7 @@ def _object_table(source: object, columns: dict[str, str], split: str | None) ->
             raise InputError(f"dataset_split={split!r} is not in the DatasetDict; choose one of: {listing(source)}.")
         source = source[split]
     elif split is not None:
-        raise InputError(f"dataset_split={split!r} needs a Hub id or a DatasetDict.")
+        raise InputError(f"dataset_split={split!r} needs a Hub id or a DatasetDict; leave it out.")
     if not isinstance(source, Dataset):
         needed = (
             f"{quoted(BUNDLED)}, a file ({listing(SUFFIXES)}), a Hub id or a datasets.Dataset (not a streaming one)"

@@ -81,7 +81,7 @@ class EpisodeSampler:
             duplicates = f"{corpus.n_duplicates} duplicate texts, which could be both support and query"
             raise InputError(f"{corpus.name} contains {duplicates}; create it with Corpus.load, which drops them.")
         if most_ways > corpus.n_classes:
-            raise InputError(f"n_way={most_ways} is larger than the {corpus.n_classes} classes of {corpus.name}.")
+            raise InputError(f"n_way={most_ways} is too large: {corpus.name} has {corpus.n_classes} classes.")
         needed = most_shots + self.n_query
         counts = np.bincount(corpus.labels, minlength=corpus.n_classes)
         if short := [f"{corpus.class_names[i]!r} has {counts[i]}" for i in np.flatnonzero(counts < needed)]:
@@ -97,7 +97,7 @@ class EpisodeSampler:
         domains = [np.flatnonzero(np.array(corpus.domains) == domain) for domain in dict.fromkeys(corpus.domains)]
         if not any(len(classes) >= least for classes in domains):
             available = f"no domain with {least} classes" if domains else "no domains"
-            advice = "Give a domain_column, lower n_way, or leave it out."
+            advice = "Give a domain_column, lower n_way, or leave within_domains out."
             given = f"within_domains={self.within_domains}"
             raise InputError(f"{given} is not possible: {corpus.name} has {available}. {advice}")
         return [classes for classes in domains if len(classes) >= least]

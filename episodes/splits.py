@@ -38,9 +38,9 @@ def class_partition(
 
 
 def require_disjoint(names: Mapping[str, Sequence[str]]) -> None:
-    """Check that no class name is in two of the `PARTS`; InputError lists the names in question."""
+    """Check that the `PARTS` name no class twice; InputError lists the names that appear more than once."""
     if duplicates := repeated(name for part in PARTS for name in names[part]):
-        raise InputError(f"The parts of a split must not overlap; these classes appear twice: {quoted(duplicates)}.")
+        raise InputError(f"A split must name each class once; these appear more than once: {quoted(duplicates)}.")
 
 
 def _drawn_parts(
@@ -57,8 +57,8 @@ def _drawn_parts(
     validation, test = (max(2, round(share * n_classes)) for share in numbers[1:])
     train = n_classes - validation - test
     if train < 2:
-        needed = f"at least 2 in each part with the fractions {listing(fractions)}"
-        raise InputError(f"{corpus_name} has {n_classes} classes, too few for {needed}; add classes or change them.")
+        problem = f"the fractions {listing(fractions)} leave fewer than 2 for meta-training"
+        raise InputError(f"{corpus_name} has {n_classes} classes, and {problem}; add classes or change the fractions.")
     parts = np.split(np.random.default_rng(seed).permutation(n_classes), [train, train + validation])
     return {part: [class_names[int(i)] for i in sorted(rows)] for part, rows in zip(PARTS, parts, strict=True)}
 

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (DivergenceError, MemoryLimitError) as error:
         fail(with_flags(str(error), options.keys()), code=1)
     except torch.OutOfMemoryError:
-        advice = "lower --max-tokens or --training.meta-batch-size, and --resume"
+        advice = "lower --training.meta-batch-size, and --resume" if "resume" in options else "use --device cpu"
         fail(f"The device has not enough memory; {advice}.", code=1)
     except KeyboardInterrupt:
         fail("Interrupted. A training continues from its last checkpoint with --resume; other commands start again.")

@@ -43,8 +43,8 @@ class WarpConfig:
             tokens before every layer; "prefix", keys and values in every layer; "prompt_pool", several prompts that
             each text mixes; "lora", low-rank updates of the attention; "weights", all weights of the layers.
         adapter_size: rank of "lora", or number of prompts of "prompt_pool"; None: 8. Other adapters have no size.
-        adapter_layer: index of the first layer that the adapter changes. The output of the layers below is computed
-            once per text; there, only text and words of the template are seen. 0 is WARP.
+        adapter_layer: index of the first layer that the adapter changes; 0 is WARP. The output of the layers below is
+            computed once per text; these layers see only the text and the words of the template.
         max_length: largest number of tokens of an input, template included; longer texts are truncated.
         stride: 0, or the distance in tokens between the windows that a longer text is read in; the features of a text
             are then the means over its windows.

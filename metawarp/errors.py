@@ -1,4 +1,4 @@
-"""Errors that are not caused by the user's input; that one is `episodes.InputError`."""
+"""Errors that the user's input does not cause; for those that it causes, see `episodes.InputError`."""
 
 
 class DivergenceError(ArithmeticError):

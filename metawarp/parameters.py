@@ -21,9 +21,9 @@ class InitParameters:
     """What meta-training learns, and what a new task starts from.
 
     Attributes:
-        adapter: initial value of the adapter, of the adapter's shape: (K, d) soft tokens in the space of the word
-            embeddings for the adapter "prompt"; other adapters may have several parts, which follow each other in one
-            vector.
+        adapter: initial value of the adapter, of the adapter's shape: for the adapter "prompt", K soft tokens (K, w) as
+            wide as the input states of its first layer; other adapters may have several parts, which follow each other
+            in one vector.
         log_scale: (), natural logarithm of the factor between similarity and logit.
         read_out_logits: (P,), logits of the weights of the P features of the read-out; None for one feature.
         name_weight: (), m in the weight w = 1 / (1 + K·e^m) of a class name beside K support texts, for the verbalizer
@@ -61,8 +61,8 @@ class TaskParameters:
 
     Attributes:
         adapter: (T, …), the adapter of each task; (1, …) if all tasks share that of the init.
-        class_embeddings: (T, C, d), or (T, C, d + 1) with a bias for the verbalizer "regression"; one for each class,
-            ones beyond the classes of a task.
+        class_embeddings: (T, C, d), or (T, C, d + 1) with a bias for the verbalizer "regression"; one for each class.
+            Classes that a task lacks have the value 1 everywhere.
         scale: (T,), factor between similarity and logit, divided by the temperature of the task; (1,) before
             adaptation.
         read_out_weights: (P,), weights of the P features of the read-out, which sum to 1; None for one feature.

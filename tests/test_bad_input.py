@@ -120,7 +120,7 @@ def test_sizes_out_of_range_are_refused_by_training_and_evaluation(capsys, made,
 
 BAD_TRAININGS = {
     "--k-shot=[1,12] --n-query=3": ["15 texts", "tiny.jsonl[train]"],
-    "--n-way=[2,5]": ["n_way=5", "2 classes", "tiny.jsonl[train]", "(flags: --n-way)"],
+    "--n-way=[2,5]": ["n_way=5", "tiny.jsonl[train]", "2 classes", "(flags: --n-way)"],
     "--training.steps=0": ["steps=0", "at least 1", "(flags: --training.steps)"],
     "--training.meta-batch-size=0": ["meta_batch_size=0", "at least 1", "(flags: --training.meta-batch-size)"],
     "--training.lr=-1": ["lr=-1.0", "positive", "or 0", "(flags: --training.lr)"],
@@ -145,7 +145,7 @@ def test_impossible_settings_of_a_training_are_refused(capsys, made, folder, opt
 
 BAD_EVALUATIONS = {
     "--k-shot=8 --n-query=5": ["k_shot=8", "n_query=5", "13 texts", "tiny.jsonl", "(flags: --k-shot, --n-query)"],
-    "--n-way=7": ["n_way=7", "6 classes", "tiny.jsonl", "(flags: --n-way)"],
+    "--n-way=7": ["n_way=7", "tiny.jsonl", "6 classes", "(flags: --n-way)"],
     "--episodes=0": ["episodes=0", "at least 2"],
     "--split=dev": ["'train', 'validation', 'test', 'all'", "dev"],
     "--baselines=prototypes,svm": ["baselines=prototypes, svm", "all, none", "tuned-class-embeddings", "svm"],

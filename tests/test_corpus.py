@@ -115,5 +115,5 @@ def test_domains_of_another_kind_are_refused(tmp_path):
     file.write_text("text,label,desk\na1,a,x\nb1,b,\n", encoding="utf-8")
     with refused(file, "domains", "row 2 is empty"):
         Corpus.load(file, domain_column="desk")
-    with refused("2 classes", "1 domains"):
+    with refused("2 classes", "got 1"):
         Corpus(("a1", "b1"), np.array([0, 1]), ("a", "b"), domains=("x",))

@@ -54,8 +54,8 @@ def test_auto_unrolls_what_fits_and_logs_the_estimate(tiny, caplog):
     with caplog.at_level("INFO"):
         assert choose_second_order("auto", warp, tasks, TWO) == "unroll"
         assert choose_second_order("auto", warp, tasks, ENDLESS) == "recompute"
-    assert "the graph of 2 inner steps takes about 0.0 GB of" in caplog.text
-    assert f"the graph of {ENDLESS.inner_steps} inner steps takes about" in caplog.text
+    assert "the graph of 2 inner steps needs about 0.0 GB" in caplog.text
+    assert f"the graph of {ENDLESS.inner_steps} inner steps needs about" in caplog.text
 
 
 def test_a_choice_is_kept_if_it_fits_and_refused_if_not(tiny):

@@ -119,8 +119,8 @@ def test_a_task_that_cannot_be_exported_is_refused(tmp_path, monkeypatch):
     with monkeypatch.context() as elsewhere, refused("CPU", "cuda:0"):
         elsewhere.setattr(type(backbone), "device", torch.device("cuda:0"))
         model.save_onnx(tmp_path / "task.onnx")
-    with monkeypatch.context() as smaller, refused("less than 0 GiB", backbone.name):
-        smaller.setattr(onnx_export, "LARGEST", 1000)
+    with monkeypatch.context() as smaller, refused(backbone.name, "less than 0 GiB"):
+        smaller.setattr(onnx_export, "MAX_GRAPH_BYTES", 1000)
         model.save_onnx(tmp_path / "task.onnx")
     combined = Concatenation.concatenated
 

@@ -133,8 +133,8 @@ def test_classes_with_too_few_texts_are_named():
 
 FOUR_DOMAINS, TWO_DOMAINS = ("a", "b", "c", "d") * 2, ("a", "b") * 4
 IMPOSSIBLE: list[tuple[dict[str, Any], tuple[str, ...], list[str]]] = [
-    ({"n_way": 9}, (), ["n_way=9", "8 classes of corpus"]),
-    ({"n_way": (2, 10)}, (), ["n_way=10", "8 classes of corpus"]),
+    ({"n_way": 9}, (), ["n_way=9", "corpus has 8 classes"]),
+    ({"n_way": (2, 10)}, (), ["n_way=10", "corpus has 8 classes"]),
     ({"n_way": 1}, (), ["n_way=1", "at least 2", "(low, high)"]),
     ({"n_way": (5, 3)}, (), ["n_way=(5, 3)", "(low, high)"]),
     ({"n_way": 2.5}, (), ["n_way=2.5", "integer"]),

@@ -67,8 +67,8 @@ PARTS = {"train": list("abcdef"), "validation": ["g", "h"], "test": ["i", "j"]}
     [
         ((0.6, 0.4), ["three positive numbers", "add up to 1", "0.6, 0.4"]),
         ((0.6, 0.6, -0.2), ["three positive numbers", "0.6, 0.6, -0.2"]),
-        ((0.01, 0.495, 0.495), ["10 classes", "at least 2", "0.01, 0.495, 0.495"]),
-        (PARTS | {"validation": ["g", "h", "a"], "test": ["i", "j", "h"]}, ["overlap", "'a', 'h'."]),
+        ((0.01, 0.495, 0.495), ["10 classes", "0.01, 0.495, 0.495", "fewer than 2"]),
+        (PARTS | {"validation": ["g", "h", "a"], "test": ["i", "j", "h"]}, ["once", "'a', 'h'."]),
         (PARTS | {"train": list("abcdefx"), "test": ["i", "j", "y"]}, ["corpus does not have", "'x', 'y'."]),
         (PARTS | {"test": [f"n{i}" for i in range(12)]}, ["does not have: 'n0', 'n1'", "'n9' and 2 more."]),
         (PARTS | {"train": list("abcd")}, ["leaves out classes of corpus: 'e', 'f'."]),
@@ -84,9 +84,9 @@ def test_unusable_splits_are_refused(recipe, facts):
 
 def test_too_few_classes_negative_seeds_and_overlapping_parts_are_refused():
     corpus = corpus_of()
-    with refused("overlap", "'b'"):
+    with refused("once", "'b'"):
         ClassSplit(corpus.select_classes("ab"), corpus.select_classes("bc"), corpus.select_classes("de"))
-    with refused("corpus has 5 classes", "at least 2", "0.6, 0.2, 0.2"):
+    with refused("corpus has 5 classes", "0.6, 0.2, 0.2", "fewer than 2"):
         corpus_of("abcde").split_classes((0.6, 0.2, 0.2))
     with refused("seed=-1", "at least 0"):
         corpus_of().split_classes((0.6, 0.2, 0.2), seed=-1)

@@ -25,7 +25,7 @@ def adapt(
 ) -> TaskParameters:
     """The adapted parameters of T tasks: the end of the `trajectory`, with the scale divided by the temperature.
 
-    InputError if the inner loop updates an adapter that no feature depends on, MemoryLimitError without memory for all.
+    InputError if the inner loop updates an adapter that no feature depends on; MemoryLimitError if memory is too small.
     """
     require_memory(warp, tasks, inner)
     with torch.set_grad_enabled(inner.inner_steps > 0):

@@ -55,7 +55,7 @@ def require_memory(
     graph = FIRST_ORDER_VECTORS * tokens * warp.backbone.hidden_size * _n_layers(warp) * width
     needed, free = copies * _bytes_per_copy(warp) + graph, free_bytes(warp.backbone.device)
     sizes = f"{copies} copies of the {n_values(warp.adapter):,} values of adapter={warp.config.adapter!r}"
-    total = f"{len(tasks)} tasks at a time take about {needed / 1e9:.1f} GB of {free / 1e9:.1f} GB free"
+    total = f"{len(tasks)} tasks at a time need about {needed / 1e9:.1f} GB, with {free / 1e9:.1f} GB free"
     estimate = f"{total}: {sizes}, and the graph of one pass"
     if needed > free:
         advice = "Lower meta_batch_size or inner_steps, or use a smaller adapter, such as adapter='lora'"

@@ -16,7 +16,7 @@ from episodes import InputError
 
 @dataclass(frozen=True)
 class Temperature:
-    """T = exp(base + by_shots·log(1 + K) + by_ways·log N) for a task of N classes with K texts each.
+    """The temperature exp(base + by_shots·log(1 + K) + by_ways·log N) of a task of N classes with K texts each.
 
     One number for all tasks is not enough: class embeddings fitted to more texts are more overconfident. Outside the
     ranges that it was chosen on, the nearest number of shots or ways is used.

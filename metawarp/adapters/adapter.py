@@ -106,8 +106,8 @@ class Adapter(Protocol):
         ...
 
     def start(self, soft_tokens: Tensor, generator: torch.Generator) -> Parts:
-        """The parts that learning starts from, made of soft tokens (K, d) in the space of the word embeddings, as the
-        config starts them, and of random numbers from a generator."""
+        """The parts that learning starts from. `soft_tokens` (K, d) are the soft tokens that the config starts from, in
+        the space of the word embeddings; `generator` draws the random numbers that an adapter needs."""
         ...
 
     def hidden_states(self, parts: Parts, batch: EncodedBatch, task: Tensor, head_at: Tensor | None = None) -> Tensor:

@@ -27,9 +27,9 @@ DEFAULT_SIZE = 8
 
 
 def create_adapter(name: AdapterName, size: int | None, context: AdapterContext) -> Adapter:
-    """The adapter of a name and size (the `adapter_size` of a config), bound to a model whose own size is not set.
+    """The adapter of a name, bound to a model; `size` is the config's `adapter_size` and replaces that of the context.
 
-    InputError for a size below 1, a size for an adapter without one, or what the adapter itself refuses.
+    InputError for a size below 1, a size for an adapter without one, or a model that the adapter does not support.
     """
     adapter, meaning = ADAPTERS[name], ADAPTERS[name].size_meaning
     if size is not None and meaning is None:

@@ -183,8 +183,8 @@ class Backbone:
         head_at: Tensor | None = None,
         wrapper: LayerWrapper | None = None,
     ) -> Tensor:
-        """Last hidden states (B, n, h), or the input of the masked-LM head at one position `head_at` (B,) of each text,
-        (B, h), where alone the last layer is computed, if possible. Other arguments are those of `run_layers`."""
+        """Last hidden states (B, n, h). With `head_at` (B,), a position in each text: the input (B, h) of the masked-LM
+        head there; if possible, the last layer is computed there only. Other arguments are those of `run_layers`."""
         end = self.n_layers
         if head_at is not None and wrapper is None and (attention := self.content_attention(end - 1)) is not None:
             hidden = self.run_layers(entering, attention_mask, first, end - 1)

@@ -31,8 +31,8 @@ class UnannouncedHead(Protocol):
     """A masked-LM head in checkpoints whose config does not mention it."""
 
     def config(self, config: Any, unread: Collection[str]) -> Any | None:
-        """The config with which transformers loads the model with its head, from that of the checkpoint; None if the
-        weights `unread`, which the encoder has no place for, are not those of such a head."""
+        """The config with which transformers also loads the head, made from that of the checkpoint. None if `unread`,
+        the names of the weights that the encoder does not load, are not those of such a head."""
         ...
 
     def finish(self, model: Any, config: Any) -> LastLayer | None:

@@ -8,7 +8,7 @@ from metawarp.backbones.backbone import Backbone
 
 
 class BackboneStore:
-    """At most `capacity` loaded backbones, of which the one that was longest unused is released.
+    """At most `capacity` loaded backbones; beyond that, the least recently used one is released.
 
     Threads that ask for the same one at the same time wait for one loading.
     """

@@ -69,8 +69,8 @@ def _as_help(description: str) -> str:
 
 
 def with_flags(message: str, option_names: Iterable[str]) -> str:
-    """An error message with the flags of the arguments that it names as `name=value`: of each, the first option of this
-    name, such as "n_way" or, for lr, "training.lr"."""
+    """An error message, followed by the flags of the arguments that it names as `name=value`. The flag is that of the
+    first option with this name, with or without a prefix: "n_way", or "training.lr" for lr."""
     names = list(option_names)
     mentioned = dict.fromkeys(re.findall(r"\b([a-z_]+(?:\.[a-z_]+)*)=", message))
     options = [next((n for n in names if f".{n}".endswith(f".{argument}")), None) for argument in mentioned]

@@ -136,7 +136,7 @@ def _model(options: Namespace) -> dict[str, Any]:
 
 
 def _labelled_texts(options: Namespace, class_names: Sequence[str] = ()) -> tuple[list[str], list[str]]:
-    """The texts and labels of a file; not a corpus, since one of its classes may have a name alone."""
+    """The texts and labels of a file; not a corpus, since a class may have a name but no text."""
     table = read_table(options.data, options.text_column, options.label_column)
     # None of a handful of texts is dropped silently: its class could be left without any.
     names, kept = usable_rows(table.texts, table.labels, table.name, refuse_conflicts=True)

@@ -54,7 +54,7 @@ class BaselineContext:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A row of the table.
+    """A baseline: how its predictor is created, and when it can be used.
 
     Attributes:
         create: function from the context to the predictor and the hyper-parameters chosen for it.

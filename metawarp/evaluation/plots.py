@@ -67,7 +67,7 @@ def plain_axes(axes: Any) -> None:
 
 
 def new_figure(width: float, height: float) -> Any:
-    """An empty figure, in inches; not of pyplot, whose state belongs to the caller."""
+    """An empty figure, width and height in inches. It is made without pyplot, whose state belongs to the caller."""
     if not plots_available():
         raise ImportError('Figures need an extra: pip install "metawarp[plots]"')
     from matplotlib.figure import Figure

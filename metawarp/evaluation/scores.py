@@ -48,8 +48,8 @@ def score(
 ) -> Scores:
     """The scores of one method on episodes 0 … E-1 of a sampler; the label is that of the progress bar, "" for none."""
     episodes = [sampler[i] for i in processes.share(n_episodes)]
-    hidden = None if label and processes.is_main else True
-    bar = tqdm(episodes, desc=label or None, unit="episode", disable=hidden, leave=False)
+    no_bar = None if label and processes.is_main else True
+    bar = tqdm(episodes, desc=label or None, unit="episode", disable=no_bar, leave=False)
     own = [_scores_of(episode, scores) for episode, scores in zip(bar, predictor(episodes), strict=True)]
     accuracy, macro_f1, confidence, correct = zip(*processes.in_order(own, n_episodes), strict=True)
     return Scores(np.array(accuracy), np.array(macro_f1), np.concatenate(confidence), np.concatenate(correct))
@@ -78,9 +78,9 @@ def compare(
 ) -> dict[str, Any]:
     """The scores of every method on the same episodes 0 … E-1.
 
-    "methods" is the summary of each; "paired", for each method but the first, the accuracy of the first minus its own,
-    episode by episode: mean "difference", half width "ci95" of its 95 % interval, and "p_holm", the probability of such
-    a difference by chance, corrected for the number of comparisons.
+    "methods" has the summary of each. "paired" has, for each method but the first, the accuracy of the first minus that
+    of the method, episode by episode: the mean "difference", half width "ci95" of its 95 % interval, and "p_holm", its
+    two-sided p-value, corrected for the number of comparisons.
     """
     scores = {name: score(p, sampler, n_episodes, label=name, processes=processes) for name, p in predictors.items()}
     first, *others = scores
@@ -118,8 +118,8 @@ def p_value(differences: np.ndarray) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values of several comparisons, corrected so that the chance of any false finding stays at the stated level
-    (Holm, 1979, "A Simple Sequentially Rejective Multiple Test Procedure")."""
+    """p-values of several comparisons, corrected so that the family-wise error rate is controlled (Holm, 1979,
+    "A Simple Sequentially Rejective Multiple Test Procedure")."""
     order, corrected = np.argsort(p_values, kind="stable"), np.empty(len(p_values))
     factors = np.arange(len(p_values), 0, -1)
     corrected[order] = np.minimum(1, np.maximum.accumulate(factors * np.array(p_values)[order]))

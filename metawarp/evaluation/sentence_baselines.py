@@ -36,7 +36,7 @@ class SentenceEncoder:
 
 
 def memoized(encode: Encode, n_episodes: int) -> Encode:
-    """The same function, computed once for the names, support and queries of an episode that is seen again."""
+    """The same function with a cache for the texts of `n_episodes` episodes: names, support and queries of each."""
     remembered = lru_cache(3 * n_episodes)(encode)
     return lambda texts: remembered(tuple(texts))
 

@@ -18,7 +18,7 @@ TEXT_LOGIT = 0.5
 def fresh_parameters(
     warp: Warp, inner: InnerLoop, rates: InnerLearningRates, seed: int, use_words: bool
 ) -> InitParameters:
-    """The parameters of an init that nothing was learned by; the arguments are those of `Init.start`."""
+    """The parameters of a fresh init, before anything is learned; the arguments are those of `Init.start`."""
     logs = {LEARNING_RATES[group]: math.log(getattr(rates, group)) for group in inner.moving}
     values = {**warp.verbalizer.scalars, **logs}
     shapes = init_shapes(warp.config, inner, warp.verbalizer.scalars)

@@ -16,7 +16,7 @@ def model_card(
 ) -> str:
     """A model card in Markdown, from config.json, the number of learned numbers and the results of `evaluate`.
 
-    Without a name, which is a Hub id, the init is in a folder, which may be moved.
+    `name` is the Hub id of the init. Without it, the card names no path, because the init's folder may be moved.
     """
     backbone, model, inner, training = (config[key] for key in ("backbone", "model", "inner", "training"))
     updates = " and ".join(group.replace("_", " ") for group in inner["updates"])

@@ -19,7 +19,7 @@ from metawarp.outputs import FORMAT_VERSION, refuse_foreign_files, write_bytes, 
 def save(
     folder: Path, kind: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any], *, card: str | None = None
 ) -> str:
-    """Write `<kind>.safetensors`, config.json and README.md, the card; returns the sha256 of the tensors.
+    """Write `<kind>.safetensors`, config.json and, if there is a card, README.md; returns the sha256 of the tensors.
 
     Each file appears whole or not at all. The folder is made if it is missing; InputError if it holds another kind.
     Format, versions and the hash of the tensors are added to the config.

@@ -19,10 +19,10 @@ SecondOrder = Literal["unroll", "recompute"]
 
 @dataclass(frozen=True)
 class MetaBatch:
-    """T tasks, whose mean loss counts, and how they are adapted.
+    """T tasks, how they are adapted, and how the losses after each step are weighted; the outer loss is their mean.
 
-    `loss_weights` are S + 1 weights of the query losses after 0 … S inner steps. `second_order` tells how second-order
-    methods are computed; the result is the same.
+    `loss_weights` are S + 1 weights of the query losses after 0 … S inner steps. `second_order` sets how second-order
+    gradients are computed; both ways give the same result.
     """
 
     warp: Warp
@@ -34,8 +34,8 @@ class MetaBatch:
 
 @dataclass(frozen=True)
 class MetaGradient:
-    """What T tasks say about the init: the gradients of its tensors (zero where the method has none), the weighted sum
-    of each task's query losses (T,), and the share of queries that the adapted tasks classify correctly."""
+    """The gradients of the init's tensors by T tasks (zero where the method has none), the weighted sum of each task's
+    query losses (T,), and the accuracy of the adapted tasks over all queries."""
 
     gradients: InitParameters
     losses: Tensor
@@ -51,7 +51,7 @@ class Method(Protocol):
     """2 if the meta-gradient passes through the inner loop, 1 if the inner gradients count as constants, 0 if the
     meta-gradient does not pass through it."""
     min_inner_steps: int = 1
-    """Smallest number of inner steps with which it is what its name says."""
+    """Smallest number of inner steps that the method can be used with."""
     needs_adapter_lr: bool = False
     """Whether it learns nothing if the outer learning rate of the adapter is 0."""
     learns_corpus_classes: bool = False

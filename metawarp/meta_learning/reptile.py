@@ -21,7 +21,7 @@ class Reptile(Method):
     """θ - θ_S for the adapter, averaged over tasks: the direction from the adapted adapters back to the init.
 
     The steps use query and support texts in turn, because Reptile trains on a task's texts without splitting them.
-    Scale, mixes and inner learning rates keep their start. Loss weights have no effect.
+    Scale, read-out weights, verbalizer scalars and inner learning rates keep their start. Loss weights have no effect.
     """
 
     needs_adapter_lr = True

@@ -92,15 +92,15 @@ def recompute(init: InitParameters, batch: MetaBatch) -> MetaGradient:
 def choose_second_order(
     choice: SecondOrder | Literal["auto"], warp: Warp, tasks: TaskBatch, inner: InnerLoop, processes: Processes = SINGLE
 ) -> SecondOrder:
-    """How second order is computed, decided before anything is allocated; "auto" unrolls what fits into half of memory.
+    """How second-order gradients are computed; "auto" unrolls if the graph fits into half of the free memory.
 
-    `tasks` are the T tasks of a whole step, which processes share; there must be memory for later ones of twice their
-    size. MemoryLimitError if "unroll" was chosen, and the graph would not fit.
+    `tasks` are the T tasks of a whole step, which processes share. Later tasks may be longer, so the estimate is
+    doubled. MemoryLimitError, before anything is allocated, if "unroll" was chosen and the graph would not fit.
     """
     needed = 2 * unrolled_bytes(warp, tasks, inner) // processes.count
     free = free_bytes(warp.backbone.device) // processes.sharing_memory
     steps = inner.inner_steps
-    sizes = f"the graph of {steps} inner steps takes about {needed / 1e9:.1f} GB of {free / 1e9:.1f} GB free"
+    sizes = f"the graph of {steps} inner steps needs about {needed / 1e9:.1f} GB; {free / 1e9:.1f} GB are free"
     if choice == "unroll" and needed > free:
         advice = "use second_order='recompute', or fewer inner_steps"
         raise MemoryLimitError(f"second_order='unroll' does not fit: {sizes}; {advice}.")
@@ -114,7 +114,7 @@ def choose_second_order(
 
 
 def _with_known_gradient(parameters: TaskParameters, gradients: dict[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    """The parameters that a gradient is known for and flows back from, and these gradients."""
+    """The differentiable parameters whose gradient is known, and these gradients."""
     tensors = tensors_of(parameters)
     names = [name for name in gradients if name in tensors and tensors[name].requires_grad]
     return [tensors[name] for name in names], [gradients[name] for name in names]

@@ -21,7 +21,7 @@ def averaged(
 ) -> tuple[dict[str, Tensor], Tensor, float]:
     """Gradients, losses (T,) and accuracy of the whole batch of T tasks, in one reduction of all numbers.
 
-    The given ones are those of this process's share of the tasks, with `n_queries`; `size` is T.
+    The arguments are those of this process's share of the tasks, which has `n_queries` queries; `size` is T.
     """
     if processes.count == 1:
         return dict(gradients), losses, accuracy

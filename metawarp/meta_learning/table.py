@@ -25,7 +25,7 @@ DEFAULT_METHOD: MethodName = "prototypical"
 
 
 def inner_loop(method: MethodName, inner_steps: int | None = None) -> InnerLoop:
-    """The inner loop of a method, with a number of steps of one's own; None: the method's number.
+    """The inner loop of a method with `inner_steps` gradient steps; None: the method's own number.
 
     InputError for an unknown method, or a number of steps that the method cannot use.
     """

@@ -20,11 +20,11 @@ from metawarp.texts.text_embeddings import TextEmbeddings
 from metawarp.texts.text_encoder import TextEncoder
 
 Features = dict[str, Tensor]
-"""Features (B, h) of B texts by name."""
+"""Features of B texts by name: "mean" (B, h), and "mask" (B, w), where w is `Backbone.feature_size`."""
 
 DerivedFeature = Callable[[Features, Callable[[], Features], Tensor], Tensor]
-"""A feature (B, h) that is computed from "mean" and "mask": from these features of B texts, the same of the template
-without a text under the adapter of each of T tasks, (T, h), and the index (B,) of each text's task."""
+"""A feature (B, w), computed from three arguments: the features "mean" and "mask" of B texts; a function that returns
+those of the template without a text under the adapters of T tasks, (T, w); and the index (B,) of each text's task."""
 
 DERIVED: dict[str, tuple[str, DerivedFeature]] = {"debiased_mask": ("mask", debiased_mask)}
 """Derived features by name: the feature that each needs, and how it is computed."""

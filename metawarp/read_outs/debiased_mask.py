@@ -10,5 +10,5 @@ from torch import Tensor
 
 
 def debiased_mask(features: dict[str, Tensor], of_empty_text: Callable[[], dict[str, Tensor]], task: Tensor) -> Tensor:
-    """The feature "debiased_mask" (B, h); see `DerivedFeature`."""
+    """The feature "debiased_mask", as wide as the feature "mask"; see `DerivedFeature`."""
     return features["mask"] - of_empty_text()["mask"][task]

@@ -14,7 +14,7 @@ from metawarp.texts.text_embeddings import mean_over
 
 
 class PromptedFeatures:
-    """The features "mean" and "mask" of a read-out, or one of them, as `names` tells.
+    """The features "mean" and "mask" of a read-out, or the one of them that `names` contains.
 
     Features under an adapter that is not being learned are kept in the cache. `sizes` holds the width of each feature,
     in the order in which they are computed.
@@ -26,7 +26,7 @@ class PromptedFeatures:
         self.sizes = {name: sizes[name] for name in sizes if name in set(names)}
 
     def __call__(self, values: Tensor, batch: EncodedBatch, task: Tensor) -> dict[str, Tensor]:
-        """Features (B, h) by name, of B texts under the adapter values (T, …) of their tasks."""
+        """Features by name, (B, width in `sizes`), of B texts under the adapter values (T, …) of their tasks."""
         if not self.sizes:
             return {}
         if len(values) > 1 or values.requires_grad or batch.perturbation is not None:
@@ -38,7 +38,7 @@ class PromptedFeatures:
         return dict(zip(self.sizes, pieces, strict=True))
 
     def of_empty_text(self, values: Tensor) -> dict[str, Tensor]:
-        """Features (T, h) of the template without a text, under the adapter of each of T tasks."""
+        """Features (T, width in `sizes`) of the template without a text, under the adapter of each of T tasks."""
         tasks = torch.arange(len(values), device=values.device)
         return self(values, self._adapter.context.empty.select(torch.zeros_like(tasks, device="cpu")), tasks)
 

@@ -1,6 +1,6 @@
-"""Discriminators: is the word of a class, put in the place of [MASK], original there?
+"""Scores of classes by a discriminator: how original it finds the word of each class in the place of [MASK].
 
-A discriminator was never asked for the word at [MASK], but for the tokens of a text that were replaced. A class
+A discriminator is not trained to predict the word at [MASK], but to find the replaced tokens of a text. A class
 embedding is therefore a word embedding, and a text is read once for each class, with that embedding in the place of
 [MASK].
 

@@ -39,7 +39,7 @@ class Examples:
 def list_of_texts(texts: Any) -> list[str]:
     """The texts of any ordered collection; InputError for anything else, or an unusable text."""
     if isinstance(texts, str):
-        raise InputError(f"texts must be a list of texts, not a single one: [{texts[:40]!r}].")
+        raise InputError(f"texts must be a list of texts, not one string; for one text, give [{texts[:40]!r}].")
     is_table = len(getattr(texts, "shape", (0,))) != 1  # a data frame would be iterated over the names of its columns
     if is_table or isinstance(texts, Mapping | Set) or not isinstance(texts, Iterable):
         given = type(texts).__name__
@@ -64,10 +64,10 @@ def list_of_labels(labels: Any) -> list[Any]:
 def classes_and_names(labels: list[Any], class_names: Any) -> tuple[list[Any], list[str] | None]:
     """The labels of all classes, sorted or in the order of the names, and their names; None if they have none.
 
-    InputError for fewer than 2 classes, a label without a name among the given ones, or names that are not a list.
+    InputError for fewer than 2 classes, a label that is not in `class_names`, or one string as `class_names`.
     """
     if isinstance(class_names, str):
-        raise InputError(f"class_names must be a list of names, not a single one: [{class_names!r}].")
+        raise InputError(f"class_names must be a list of names or a mapping, not the string {class_names!r}.")
     if isinstance(class_names, Mapping):
         classes = sorted(list_of_labels(class_names))
         names = [class_names[label] for label in classes]

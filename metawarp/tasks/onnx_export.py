@@ -26,8 +26,8 @@ from metawarp.texts.encoded_batch import EncodedBatch
 from metawarp.texts.text_embeddings import TextEmbeddings
 from metawarp.warp import Warp
 
-LARGEST = 2**31
-"""Bytes that one protocol buffers file, which a graph is, can hold."""
+MAX_GRAPH_BYTES = 2**31
+"""Largest size in bytes of a protocol buffers file, and so of an ONNX graph."""
 
 
 class TaskGraph(nn.Module):
@@ -123,7 +123,7 @@ def export_onnx(warp: Warp, parameters: TaskParameters, classes: list[Any], file
     try:
         write_bytes(file, program.model_proto.SerializeToString())
     except OSError as error:
-        raise InputError(f"output={str(file)!r} cannot be written: {first_line(error)}.") from error
+        raise InputError(f"The graph cannot be written to {str(file)!r}: {first_line(error)}.") from error
 
 
 def _require_exportable(warp: Warp) -> None:
@@ -134,9 +134,9 @@ def _require_exportable(warp: Warp) -> None:
     if not isinstance(warp.read_out, Concatenation):
         reading = f"read_out={warp.config.read_out!r} reads it once for each class"
         raise InputError(f"A graph reads each text once, but {reading}; use another read-out.")
-    if (weights := sum(weight.nbytes for weight in warp.backbone.model.parameters())) >= LARGEST:
-        given = f"the weights of backbone {warp.backbone.name!r} have {weights / 2**30:.1f} GiB"
-        raise InputError(f"A graph holds less than {LARGEST / 2**30:.0f} GiB, but {given}; use a smaller backbone.")
+    if (weights := sum(weight.nbytes for weight in warp.backbone.model.parameters())) >= MAX_GRAPH_BYTES:
+        sizes = f"{weights / 2**30:.1f} GiB, but a graph holds less than {MAX_GRAPH_BYTES / 2**30:.0f} GiB"
+        raise InputError(f"The weights of backbone {warp.backbone.name!r} have {sizes}; use a smaller backbone.")
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def rank_inits(
 ) -> dict[str, Suitability]:
     """How several inits suit a task, best first; `warps` holds the model of each init by the same names.
 
-    `named` tells whether the class names have a meaning. Without `inner_steps` each init uses its own number.
+    `named` is false if the class names have no meaning. Without `inner_steps`, each init uses its own number.
     InputError if there are fewer than two support texts, or a class without any for an init that needs them.
     """
     if len(episode.support_labels) < 2:

@@ -14,7 +14,7 @@ from metawarp.texts.feature_cache import FeatureCache
 from metawarp.warp import Warp
 
 InitName = str | Path | Init | None
-"""An init, or what it is found by: see `WarpClassifier`."""
+"""An init, its folder, its name or Hub id, or None for the default: see `WarpClassifier`."""
 
 
 def choose_start(

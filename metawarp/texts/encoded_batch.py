@@ -79,8 +79,8 @@ class EncodedBatch:
         return self._rearranged(source, places < kept.long().sum(1, keepdim=True), mask_position), column
 
     def windows(self, before: int, after: int, room: int, stride: int) -> "tuple[EncodedBatch, Tensor]":
-        """Texts that are longer than a window, divided into W windows of `room` text tokens; and the index (W,) of the
-        text of each.
+        """The texts divided into W windows of at most `room` text tokens, and the index (W,) of the text of each
+        window.
 
         Each window is inside the template, which has `before` tokens before the text and `after` tokens after it.
         Windows start every `stride` tokens, at most `room`; the last one ends where the text ends.

@@ -15,11 +15,11 @@ DEFAULT_BYTES = 2**30
 """Size of the cache that training and evaluation use unless another is given."""
 
 _ENTRY_BYTES = 128
-"""Bytes that an entry of an OrderedDict takes beside its key and value (at most 106 measured), with the allocator's."""
+"""Bytes that an entry of an OrderedDict takes beside key and value, allocator included (at most 106 were measured)."""
 
 
 class FeatureCache:
-    """Bytes by key; when they exceed the limit, the entries that were longest unused are dropped.
+    """Bytes by key; when they exceed the limit, the least recently used entries are dropped.
 
     One cache may serve several models: keys contain the identity of what was computed (see `CacheScope`). `max_bytes`
     limits the memory that keys, values and the dictionary take, of which `n_bytes` are in use.

@@ -13,7 +13,7 @@ from metawarp.texts.feature_cache import CacheScope, FeatureCache
 
 
 class TextEmbeddings:
-    """Mean-pooled hidden states after some numbers of layers, each from 1 to all; after the last one they are sentence
+    """Mean-pooled hidden states after each of several layers, numbered from 1; those of the last layer are sentence
     embeddings. The backbone is frozen, so equal token ids always have equal embeddings, which the cache keeps."""
 
     def __init__(self, backbone: Backbone, layers: Sequence[int], cache: FeatureCache | None) -> None:

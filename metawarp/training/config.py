@@ -22,7 +22,7 @@ class TrainingConfig:
         steps: number of outer steps.
         meta_batch_size: number T of tasks whose meta-gradients are averaged in one step.
         lr: AdamW's learning rate of the adapter; 0 keeps the adapter where it starts, and every text is read once.
-        scalar_lr: AdamW's learning rate of scale, mixes and inner learning rates.
+        scalar_lr: AdamW's learning rate of the scale, read-out weights, verbalizer scalars and inner learning rates.
         weight_decay: AdamW's decoupled weight decay, towards the start of the init and not towards zero (L2-SP).
         warmup: share of the steps in which the learning rates rise from 0; they then fall to 0 along a cosine.
         max_grad_norm: largest norm of a meta-gradient; longer ones are scaled down to it.

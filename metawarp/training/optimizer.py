@@ -17,7 +17,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class OuterOptimizer:
-    """Tensors that are being learned, each from its start with a learning rate of its own; with 0 it stays there.
+    """AdamW on tensors with a start and a learning rate each; a tensor with the learning rate 0 keeps its start.
 
     `max_grad_norm` is the largest norm of all gradients together.
     """

@@ -115,9 +115,9 @@ class Trainer:
             self._save()
         if self.best_accuracy < 0:
             self.start_accuracy = self._validate()
-        config, hidden = self.config, None if self.processes.is_main else True
+        config, no_bar = self.config, None if self.processes.is_main else True
         patience = config.patience * config.validate_every
-        with tqdm(total=config.steps, initial=self.step, desc=self.init.method, unit="step", disable=hidden) as bar:
+        with tqdm(total=config.steps, initial=self.step, desc=self.init.method, unit="step", disable=no_bar) as bar:
             while self.step < config.steps and self.step - self.best_step < patience:
                 began = time.perf_counter()
                 losses, accuracy = self._advance()

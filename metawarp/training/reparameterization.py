@@ -55,8 +55,8 @@ NETWORKS: dict[str, type[_Mlp] | type[_Lstm]] = {"mlp": _Mlp, "lstm": _Lstm}
 class Reparameterization:
     """Networks between the learned tensors and the adapter; none for the name "none".
 
-    Soft tokens of the adapter pass through a network, its other parts do not; InputError if it has no soft tokens. Its
-    values `start`, from which training starts, have the device and data type of the networks.
+    Soft tokens of the adapter pass through a network, its other parts do not; InputError if it has no soft tokens. The
+    networks have the device and data type of `start`, the adapter values that training starts from.
     """
 
     def __init__(self, name: Literal["none", "mlp", "lstm"], adapter: Adapter, start: Tensor, seed: int) -> None:

@@ -29,7 +29,7 @@ def require_tracker(name: str | None) -> None:
 @contextmanager
 def tracked(name: str | None, folder: Path, settings: Mapping[str, Any]) -> Iterator[Report]:
     """A run of the project "metawarp" in a tracker, with the settings that are numbers, strings or booleans. A tracker
-    that writes files makes a folder "metawarp" in the given one."""
+    that writes files makes a folder "metawarp" in `folder`."""
     if name is None:
         yield no_report
         return

@@ -35,7 +35,7 @@ class SupportMeans(Verbalizer):
 def class_means(tasks: TaskBatch, support: Tensor | None) -> Tensor:
     """Mean support feature (T, C, d) of each class, with unit length; InputError if a class has no support text."""
     if support is None or bool(((tasks.shots == 0) & tasks.class_mask).any()):
-        advice = "give class_names, or verbalizer='mix' or 'regression'"
+        advice = "add texts, or give class_names to a verbalizer that uses them, such as 'regression'"
         raise InputError(f"Class embeddings from support texts need at least one text per class; {advice}.")
     return unit_means(tasks, support)
 
