@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 
+from benchmarks.backbones import backbone_study_rows
 from benchmarks.dtype import dtype_rows
 from benchmarks.engine_timing import results as engine_results
 from benchmarks.latency import latency_rows
@@ -25,6 +26,7 @@ from benchmarks.record import RESULTS, recorded_tables
 from benchmarks.report.overview import overview_rows
 from benchmarks.report.tables import NOTE, Rows, accuracy_rows, calibration_rows, cost_rows
 from benchmarks.runner.results_format import CorpusResults, TableResults
+from benchmarks.speed import speed_rows
 from episodes import InputError
 from metawarp.backbones.architectures import describe_architectures
 from metawarp.outputs import write_text
@@ -76,6 +78,8 @@ def _study_rows() -> dict[str, Rows]:
         "dtype": dtype_rows(json.loads((RESULTS / "dtype.json").read_text(encoding="utf-8"))),
         "latency": latency_rows(json.loads((RESULTS / "latency.json").read_text(encoding="utf-8"))),
         "ranking": ranking_rows(json.loads((RESULTS / "ranking.json").read_text(encoding="utf-8"))),
+        "speed": speed_rows(json.loads((RESULTS / "speed.json").read_text(encoding="utf-8"))),
+        "backbone-study": backbone_study_rows(json.loads((RESULTS / "backbones.json").read_text(encoding="utf-8"))),
     }
 
 

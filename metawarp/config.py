@@ -18,7 +18,7 @@ GROUPS: tuple[Group, ...] = get_args(Group)
 NEED_MASK = {"mask", "debiased_mask", "replaced_token"}
 """Read-outs that need [MASK] in the template."""
 
-_FEATURE = re.compile(r"mask|debiased_mask|mean|text(-[1-9][0-9]*)?")
+_FEATURE = re.compile(r"mask|debiased_mask|mean|(text|pooled)(-[1-9][0-9]*(/[1-9][0-9]*)?)?")
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,13 @@ class WarpConfig:
     Args:
         template: {text} with soft tokens, such as {prompt:8}, words and {mask} around it; see `Template`.
         read_out: features f(x) that are read of a text, one or several with + between: "mask", the feature at [MASK]
-            (WARP); "debiased_mask", the same minus the feature of the template without a text; "mean", the mean of the
-            text's hidden states under the prompt; "text", the mean without template and prompt, which is the backbone's
-            sentence embedding; "text-1", "text-2", …, the same so many layers below the last. Several features are
-            concatenated with learned weights. "replaced_token", alone: a discriminator's score of each class.
+            (WARP); "debiased_mask", the same minus the feature of the template without a text; "pooled", the sentence
+            embedding of the text under the soft tokens and words of the template; "pooled-1", "pooled-2", …, the pooled
+            hidden states so many layers below the last; "pooled-1/3", the same a third of the layers below the last;
+            "mean", the mean of the last hidden states of the text, whatever pooling the backbone has; "text", "text-1",
+            …, what "pooled", "pooled-1", … are of the bare text, read without the template. A layer that the backbone
+            does not have is replaced by the nearest one. Several features are concatenated with learned weights.
+            "replaced_token", alone: a discriminator's score of each class.
         verbalizer: how class embeddings are computed: from the "names" of the classes; as means of the "support"
             features; as a "mix" w·name + (1 - w)·mean whose w falls with the number of shots; by "regression", a
             logistic regression on support texts and names; or for the read-out "replaced_token".
@@ -45,20 +48,21 @@ class WarpConfig:
         adapter_size: rank of "lora", or number of prompts of "prompt_pool"; None: 8. Other adapters have no size.
         adapter_layer: index of the first layer that the adapter changes; 0 is WARP. The output of the layers below is
             computed once per text; these layers see only the text and the words of the template.
-        max_length: largest number of tokens of an input, template included; longer texts are truncated.
+        max_length: largest number of tokens of an input, template included; longer texts are truncated. None: as many
+            as the backbone was trained to read.
         stride: 0, or the distance in tokens between the windows that a longer text is read in; the features of a text
             are then the means over its windows.
     """
 
     template: str = "{prompt:8} {text} {prompt:4} {mask}"
-    read_out: str = "text+text-2+mean+mask"
+    read_out: str = "text+text-2+pooled+mask"
     verbalizer: VerbalizerName = "regression"
     name_source: Literal["template", "embeddings"] = "template"
     prompt_start: Literal["mask", "vocabulary", "normal"] = "mask"
     adapter: AdapterName = "prompt"
     adapter_size: int | None = None
     adapter_layer: int = 0
-    max_length: int = 128
+    max_length: int | None = None
     stride: int = 0
 
     def __post_init__(self) -> None:
@@ -66,7 +70,8 @@ class WarpConfig:
         features = self.features
         known = len(set(features)) == len(features) and all(_FEATURE.fullmatch(name) for name in features)
         if not known and self.read_out != "replaced_token":
-            allowed = "one or several of mask, debiased_mask, mean, text, text-1, … with + between, each once"
+            names = "mask, debiased_mask, mean, pooled, pooled-1, …, text, text-1, …"
+            allowed = f"one or several of {names} with + between, each once"
             raise InputError(f"read_out={self.read_out!r} must be {allowed}; or replaced_token.")
         if (self.read_out == "replaced_token") != (self.verbalizer == "replaced_token"):
             given = f"read_out={self.read_out!r} and verbalizer={self.verbalizer!r}"

@@ -28,10 +28,13 @@ class InitParameters:
         read_out_logits: (P,), logits of the weights of the P features of the read-out; None for one feature.
         name_weight: (), m in the weight w = 1 / (1 + K·e^m) of a class name beside K support texts, for the verbalizer
             "mix"; None for others.
-        log_strength: (), natural logarithm of the strength of the regression (scikit-learn's C), for the verbalizer
-            "regression"; None for others.
-        log_name_count: (), natural logarithm of the number of texts that a class name counts as, for the verbalizer
-            "regression"; None for others.
+        log_strength: (), natural logarithm of the strength of the regression (scikit-learn's C) in a task of one class
+            without texts, for the verbalizer "regression"; None for others, as in the next five.
+        strength_by_shots: (), what log(1 + K) adds to it per unit, where K is the mean number of texts per class.
+        strength_by_ways: (), what log(N) adds to it per unit, where N is the number of classes.
+        log_name_count: (), natural logarithm of the number of texts that a class name counts as.
+        name_count_by_shots: (), what log(1 + K) adds to it per unit.
+        name_count_by_ways: (), what log(N) adds to it per unit.
         log_adapter_lr: (S,), natural logarithm of the adapter's learning rate at each of the S inner steps; None if the
             inner loop does not update the adapter.
         log_class_embedding_lr: (S,), the same for class embeddings.
@@ -44,7 +47,11 @@ class InitParameters:
     read_out_logits: Tensor | None = None
     name_weight: Tensor | None = None
     log_strength: Tensor | None = None
+    strength_by_shots: Tensor | None = None
+    strength_by_ways: Tensor | None = None
     log_name_count: Tensor | None = None
+    name_count_by_shots: Tensor | None = None
+    name_count_by_ways: Tensor | None = None
     log_adapter_lr: Tensor | None = None
     log_class_embedding_lr: Tensor | None = None
     corpus_class_embeddings: Tensor | None = None

@@ -62,9 +62,10 @@ class Warp:
         if not 0 <= layer < n_layers:
             allowed = f"a layer of backbone {backbone.name!r}: 0 to {n_layers - 1}"
             raise InputError(f"adapter_layer={layer} must be {allowed}.")
-        tokens = CacheScope(cache, "token ids", backbone.fingerprint, config.template)
-        length = min(config.max_length, backbone.max_positions)
-        self.encoder = TextEncoder(Template(config.template), backbone.tokenizer, length, config.stride, tokens)
+        tokens = CacheScope(cache, "token ids", backbone.fingerprint, backbone.prompt, config.template)
+        limit = backbone.max_positions
+        length = limit if config.max_length is None else min(config.max_length, limit)
+        self.encoder = TextEncoder(Template(config.template), backbone, length, config.stride, tokens)
         self.lower = LowerLayers(backbone, layer, cache, hidden_states) if layer else None
         sentence = TextEmbeddings(backbone, [n_layers], cache)
         context = AdapterContext(backbone, self.encoder([""]), layer, self.lower, sentence)
@@ -91,7 +92,7 @@ class Warp:
     def warn_about_truncation(self, texts: Sequence[str]) -> None:
         """Log how many texts are longer than an input, unless they are read in windows."""
         if not self.config.stride and (n_truncated := self.encoder.n_truncated(texts)):
-            limits = f"{self.encoder.room} tokens (max_length={self.config.max_length} includes the template)"
+            limits = f"{self.encoder.room} tokens (max_length={self.encoder.max_length} includes the template)"
             message = "%d of %d texts are longer than %s and are truncated; a stride reads them in windows"
             logger.warning(message, n_truncated, len(texts), limits)
 

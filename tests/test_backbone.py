@@ -15,7 +15,7 @@ import transformers
 from marks import slow_except
 from running import refused
 from safetensors.torch import load_file, save_file
-from tiny import MODELS, OWN_SIZES, tiny_backbone, tiny_folder, tokens_with_mask
+from tiny import DECODERS, MODELS, OWN_SIZES, TYPES_AND_HEADS, WITH_HEAD, tiny_backbone, tiny_folder, tokens_with_mask
 from torch.testing import assert_close
 
 from metawarp import Backbone
@@ -37,7 +37,7 @@ def random_embeddings(backbone: Backbone, *, learn: bool = False) -> torch.Tenso
 
 def theirs(folder: Path, auto: Any = transformers.AutoModelForMaskedLM) -> Any:
     """The model of a folder, as transformers loads it."""
-    return auto.from_pretrained(folder, dtype=torch.float64).eval()
+    return auto.from_pretrained(folder).double().eval()
 
 
 def change_config(folder: Path, **changes: Any) -> None:
@@ -52,8 +52,7 @@ def test_every_supported_type_is_tested_here():
     assert set(MODELS) == set(ARCHITECTURES)
 
 
-@pytest.mark.parametrize("head", [False, True], ids=["encoder", "masked-lm"])
-@pytest.mark.parametrize("model_type", TYPES)
+@pytest.mark.parametrize(("model_type", "head"), TYPES_AND_HEADS)
 def test_word_embeddings_give_the_hidden_states_of_their_tokens(model_type, head, tmp_path):
     backbone = tiny_backbone(tmp_path, model_type, head=head)
     model = theirs(tmp_path, transformers.AutoModelForMaskedLM if head else transformers.AutoModel)
@@ -73,7 +72,7 @@ def logits_at_mask(model: Any, backbone: Backbone) -> tuple[torch.Tensor, torch.
     return model(ids, attention).logits[rows, mask], backbone.mask_features(hidden)
 
 
-@pytest.mark.parametrize("model_type", TYPES)
+@pytest.mark.parametrize("model_type", WITH_HEAD)
 def test_the_head_is_everything_before_the_decoder(model_type, tmp_path):
     backbone = tiny_backbone(tmp_path, model_type, head=True)
     model = theirs(tmp_path)
@@ -99,14 +98,13 @@ def test_an_input_has_at_most_max_positions_tokens(model_type, tmp_path):
     backbone = tiny_backbone(tmp_path, model_type, positions=20)
     longest = torch.zeros(1, backbone.max_positions, backbone.embedding_size, dtype=torch.float64)
     assert backbone.hidden_states(longest, torch.ones(longest.shape[:2])).isfinite().all()
-    if model_type not in ("deberta", "deberta-v2", "modernbert"):  # these know distances alone, no positions
+    if model_type not in ("deberta", "deberta-v2", "modernbert", *DECODERS):  # these know distances, no positions
         longer = torch.cat([longest, longest[:, :1]], 1)
         with pytest.raises((IndexError, RuntimeError)):
             backbone.hidden_states(longer, torch.ones(longer.shape[:2]))
 
 
-@pytest.mark.parametrize("head", [False, True], ids=["encoder", "masked-lm"])
-@pytest.mark.parametrize("model_type", TYPES)
+@pytest.mark.parametrize(("model_type", "head"), TYPES_AND_HEADS)
 def test_single_layers_and_single_positions_give_the_numbers_of_a_whole_pass(tmp_path, model_type, head):
     backbone = tiny_backbone(tmp_path, model_type, head=head)
     embeddings = random_embeddings(backbone)
@@ -121,7 +119,7 @@ def test_single_layers_and_single_positions_give_the_numbers_of_a_whole_pass(tmp
 
 @pytest.mark.parametrize("model_type", TYPES)
 def test_a_single_position_has_the_derivatives_of_a_whole_pass(tmp_path, model_type):
-    backbone = tiny_backbone(tmp_path, model_type, head=True)
+    backbone = tiny_backbone(tmp_path, model_type, head=model_type in WITH_HEAD)
     embeddings = random_embeddings(backbone, learn=True)
 
     def derivatives(hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -185,7 +183,7 @@ def test_a_backbone_can_be_pickled(tmp_path, model_type):
 
 
 def test_minilm_is_the_published_sentence_encoder(minilm):
-    assert (minilm.name, minilm.embedding_size, minilm.feature_size, minilm.max_positions) == ("minilm", 384, 384, 512)
+    assert (minilm.name, minilm.embedding_size, minilm.feature_size, minilm.max_positions) == ("minilm", 384, 384, 256)
     assert minilm.masked_lm_head is None
     texts = ["a man is playing the guitar", "someone plays a guitar", "the stock market fell sharply"]
     guitar, same, market = SentenceEncoder(minilm, 64, 0, FeatureCache())(texts)
@@ -198,7 +196,7 @@ def test_minilm_is_the_published_sentence_encoder(minilm):
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        (transformers.GPT2Config(n_layer=1), "a decoder"),
+        (transformers.GPT2Config(n_layer=1), "a decoder of another architecture"),
         (transformers.T5Config(num_layers=1), "an encoder-decoder"),
         (transformers.MobileBertConfig(), "which metawarp does not support"),
     ],
@@ -268,7 +266,7 @@ def test_a_damaged_folder_is_refused(tmp_path, damage):
 
 @pytest.mark.parametrize(
     ("model_type", "architecture"),
-    [*((name, classes[2].__name__) for name, classes in MODELS.items()), ("electra", "ElectraForPreTraining")],
+    [*((name, MODELS[name][2].__name__) for name in WITH_HEAD), ("electra", "ElectraForPreTraining")],
 )
 def test_an_encoder_whose_config_names_a_headed_model_is_loaded_as_an_encoder(
     tmp_path, caplog, model_type, architecture
@@ -295,7 +293,7 @@ def test_an_incomplete_head_is_refused_and_not_filled_with_random_numbers(tmp_pa
 @pytest.mark.parametrize(
     ("argument", "value", "fact"),
     [
-        *(("dtype", dtype, "float32, bfloat16 or float64") for dtype in ("float33", "int64", "nn", torch.int8)),
+        *(("dtype", dtype, "float32, bfloat16, float64 or auto") for dtype in ("float33", "int64", "nn", torch.int8)),
         *(("device", device, "cpu") for device in ("gpu", "cuda:99")),
         ("max_tokens", 0, "at least 1"),
     ],

@@ -29,7 +29,7 @@ from metawarp.evaluation.sentence_baselines import (
     untuned_weight,
 )
 from metawarp.evaluation.untrained_baselines import tuned_class_embeddings
-from metawarp.inits.init import untrained
+from metawarp.inits.defaults import untrained
 from metawarp.parameters import mapped
 from metawarp.texts.feature_cache import FeatureCache
 

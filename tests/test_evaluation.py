@@ -20,7 +20,7 @@ from metawarp.config import GROUPS, InnerLoop
 from metawarp.evaluation.evaluate import classes_seen_in_training
 from metawarp.evaluation.predictors import metawarp_predictor
 from metawarp.evaluation.scores import compare, holm, interval, p_value, score
-from metawarp.inits.init import untrained
+from metawarp.inits.defaults import untrained
 
 SMALL: dict[str, Any] = {"n_way": 2, "k_shot": 1, "n_query": 2, "episodes": 2}
 CONFIG = WarpConfig(template="{prompt:2} {text} {mask}")

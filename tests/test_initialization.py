@@ -13,7 +13,7 @@ from trainings import equal, tensors
 from metawarp import Init, Warp, WarpConfig
 from metawarp.config import GROUPS, InnerLearningRates, InnerLoop
 from metawarp.inits import storage
-from metawarp.inits.init import untrained
+from metawarp.inits.defaults import untrained
 from metawarp.parameters import tensors_of
 
 INNER = InnerLoop(3, GROUPS)

@@ -67,6 +67,7 @@ def test_every_type_of_backbone_is_exported(tmp_path, model_type):
 MODEL_KINDS: list[dict[str, Any]] = [
     {"read_out": "text+text-1+mean+debiased_mask"},
     {"read_out": "text"},
+    {"read_out": "pooled+pooled-1/3+pooled-1"},
     {"adapter": "deep_prompt"},
     {"adapter": "prefix"},
     {"adapter": "prefix", "read_out": "debiased_mask+text"},
@@ -138,3 +139,14 @@ def test_without_onnx_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with refused('pip install "metawarp[onnx]"', error=ImportError):
         model.save_onnx(tmp_path / "task.onnx")
+
+
+def test_a_graph_in_int8_is_smaller_and_predicts_nearly_the_same(tmp_path, minilm):
+    model = WarpClassifier(backbone=minilm).fit(FEW, LABELS)
+    model.save_onnx(tmp_path / "task.onnx")
+    model.save_onnx(tmp_path / "int8.onnx", quantize="int8")
+    assert (tmp_path / "int8.onnx").stat().st_size < 30e6 < (tmp_path / "task.onnx").stat().st_size
+    found, facts = by_graph(tmp_path / "int8.onnx", minilm.tokenizer, MANY)
+    assert json.loads(facts["classes"]) == model.classes_.tolist()
+    assert found == pytest.approx(model.predict_proba(MANY), abs=0.1)
+    assert np.abs(found - model.predict_proba(MANY)).max() > 1e-6, "the weights were quantized"

@@ -5,14 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from running import refused
 
 from metawarp import Init, WarpClassifier, WarpConfig
 from metawarp.cli import main
-from metawarp.inits.init import untrained
+from metawarp.inits.defaults import general, untrained
 from metawarp.inits.model_card import model_card
 from metawarp.inits.shipped import GENERAL, shipped_inits
+from metawarp.parameters import tensors_of
 from metawarp.training.config import RECIPE
 
 FEW = ["where is my parcel", "it never came", "i want my money back", "please refund me"]
@@ -22,7 +24,8 @@ LABELS = ["delivery", "delivery", "refund", "refund"]
 @pytest.mark.parametrize("name", shipped_inits())
 def test_each_init_is_small_complete_and_described_by_its_card(name, minilm):
     folder, init = shipped_inits()[name], Init.from_pretrained(name)
-    init.bind(minilm)
+    if name == GENERAL:
+        init.bind(minilm)
     assert init.n_numbers < 20_000
     files = list(folder.iterdir())
     assert {file.name for file in files} == {"README.md", "config.json", "init.safetensors"}
@@ -48,15 +51,16 @@ def test_a_classifier_starts_from_the_general_init(minilm):
     assert model.predict(["has the courier been yet?", "give me back what I paid"]).tolist() == ["delivery", "refund"]
 
 
-def test_on_another_backbone_a_classifier_starts_untrained_unless_another_backbone_is_allowed(tiny, minilm):
-    other = replace(minilm, fingerprint="0" * 16)
-    for backbone, any_backbone, method in (
-        (tiny, False, "none"),
-        (other, False, "none"),
-        (other, True, "prototypical"),
-    ):
-        model = WarpClassifier(backbone=backbone, any_backbone=any_backbone).fit(FEW, LABELS)
-        assert model.task_.init.method == method
+@pytest.mark.parametrize("name", [None, GENERAL])
+def test_on_another_backbone_a_classifier_starts_from_the_recipe_of_the_general_init(tiny, minilm, name):
+    learned = Init.from_pretrained(GENERAL)
+    for backbone in (tiny, replace(minilm, fingerprint="0" * 16), minilm.with_prompt("query: ")):
+        init = WarpClassifier(name, backbone).fit(FEW, LABELS).task_.init
+        assert (init.method, init.config, init.temperature) == ("none", learned.config, learned.temperature)
+        words = backbone.tokenizer("topic :", add_special_tokens=False)["input_ids"]
+        assert torch.equal(init.parameters.adapter, backbone.word_embeddings[words].float())
+        numbers = tensors_of(init.parameters).items()
+        assert all(torch.equal(value, getattr(learned.parameters, key)) for key, value in numbers if key != "adapter")
 
 
 def test_a_folder_named_like_a_shipped_init_is_ambiguous_only_if_it_holds_an_init(tiny, tmp_path, monkeypatch):
@@ -81,3 +85,11 @@ def test_the_command_fit_starts_from_the_general_init_by_default(tmp_path):
     (tmp_path / "few.csv").write_text("text,label\n" + "\n".join(map(",".join, zip(FEW, LABELS, strict=True))))
     main(["fit", f"--data={tmp_path}/few.csv", f"--output={tmp_path}/task"])
     assert WarpClassifier.load(tmp_path / "task").task_.init.fingerprint == Init.from_pretrained(GENERAL).fingerprint
+
+
+def test_the_shipped_init_of_a_backbone_is_found_by_its_fingerprint_and_prompt(minilm):
+    for name, folder in shipped_inits().items():
+        init = Init.load(folder)
+        backbone = replace(minilm, fingerprint=init.backbone.fingerprint)
+        assert general(backbone).fingerprint == init.fingerprint, name
+        assert general(backbone.with_prompt("query: ")).method == "none", name

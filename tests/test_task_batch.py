@@ -9,9 +9,9 @@ from metawarp.texts.task_batch import TaskBatch
 
 def text_of(encoder, batch, row):
     """The words of a text, without those of the template."""
-    specials = encoder.tokenizer.all_special_ids
+    specials = encoder.backbone.tokenizer.all_special_ids
     ids = [int(i) for i in batch.input_ids[row][batch.text_mask[row]] if int(i) not in specials]
-    return encoder.tokenizer.decode(ids)
+    return encoder.backbone.tokenizer.decode(ids)
 
 
 def test_every_text_keeps_its_task_and_its_label(tiny):

@@ -16,7 +16,7 @@ from metawarp import Init, Warp, WarpConfig
 from metawarp.adaptation.start import start
 from metawarp.evaluation.predictors import metawarp_predictor
 from metawarp.evaluation.sentence_baselines import SentenceEncoder, prototypes, prototypes_and_names
-from metawarp.inits.init import untrained
+from metawarp.inits.defaults import untrained
 from metawarp.texts.feature_cache import FeatureCache
 from metawarp.texts.task_batch import TaskBatch
 from metawarp.verbalizers.mix import NAME_WEIGHT

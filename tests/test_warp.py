@@ -252,14 +252,14 @@ UNUSABLE: list[tuple[dict[str, object], list[str]]] = [
     ({"prompt_start": "other"}, ["prompt_start='other'", "mask, vocabulary, normal"]),
     ({"adapter": "other"}, ["adapter='other'", "prompt, deep_prompt, prefix, prompt_pool, lora, weights"]),
     *(
-        ({"read_out": name}, [f"read_out={name!r}", "mask, debiased_mask, mean, text, text-1", "replaced_token"])
-        for name in ("max", "mix", "mask+", "text+text", "text-0", "text4", "mean + mask")
+        ({"read_out": name}, [f"read_out={name!r}", "mask, debiased_mask, mean, pooled, pooled-1", "replaced_token"])
+        for name in ("max", "mix", "mask+", "text+text", "text-0", "text4", "text-1/0", "mean-1", "mean + mask")
     ),
     *(
         ({"template": "{prompt:4} {text}", "read_out": name}, [f"read_out={name!r}", "{mask}", "read_out='mean'"])
         for name in ("mask", "text+mask", "debiased_mask", "text+debiased_mask")
     ),
-    ({"read_out": "text-3"}, ["read_out='text-3'", "below the first layer", "3 layers"]),
+    ({"read_out": "pooled-1", "adapter_layer": 2}, ["read_out='pooled-1'", "adapter_layer=2", "read_out='text-1'"]),
     *(
         ({"template": "{text} {mask}", "max_length": n}, ["no room for text", f"at most {n} tokens"])
         for n in (0, -5, 3)

@@ -20,7 +20,7 @@ TEMPLATE = "{prompt:2} so: {text} {prompt:1} {mask} ."
 
 
 def reader(backbone, stride, room=5, template=TEMPLATE, inner=NO_STEPS, **config):
-    around = 99 - TextEncoder(Template(template), backbone.tokenizer, 99, 0, CacheScope(None)).room
+    around = 99 - TextEncoder(Template(template), backbone, 99, 0, CacheScope(None)).room
     settings = {"read_out": "text+mean+mask", "max_length": around + room, "stride": stride} | config
     return tiny_model(backbone, inner, template=template, **settings)
 
@@ -94,7 +94,7 @@ def test_each_task_reads_its_own_windows(tiny):
 def test_baselines_read_the_same_windows(tiny):
     encode = SentenceEncoder(tiny, 7, stride=5, cache=None)
     pieces = [" ".join(LONG.split()[start : start + 5]) for start in (0, 5, 10, 14)]
-    mean = TextEmbeddings(tiny, [tiny.n_layers], None)(encode.warp.encoder(pieces))[:, 0].mean(0)
+    mean = TextEmbeddings(tiny, [tiny.n_layers], None)(encode.warp.encoder(pieces))[0].mean(0)
     assert_close(torch.from_numpy(encode([LONG])[0]), (mean / mean.norm()).float(), rtol=0, atol=1e-6)
 
 

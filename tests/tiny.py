@@ -12,6 +12,7 @@ import transformers
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE, Unigram, WordPiece
 from tokenizers.trainers import BpeTrainer, UnigramTrainer
+from torch.nn.utils.rnn import pad_sequence
 from torch.testing import assert_close
 
 from episodes import Corpus, EpisodeSampler
@@ -47,6 +48,18 @@ TEXTS = ["set the alarm", "what is the weather today in the market, and where?",
 
 BERT_SPECIALS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 # RoBERTa has its padding at id 1 and counts positions from there; the order of this dict is that of the ids.
+DECODER_SPECIALS = {
+    "gemma3_text": {"pad": "<pad>", "eos": "<eos>", "bos": "<bos>", "unk": "<unk>", "mask": "<mask>"},
+    **dict.fromkeys(("llama", "mistral"), {"unk": "<unk>", "bos": "<s>", "eos": "</s>"}),
+    **dict.fromkeys(("qwen2", "qwen3"), {"eos": "<|endoftext|>", "pad": "<|endoftext|>"}),
+}
+FIRST_AND_LAST = {
+    "gemma3_text": ("bos", "eos"),
+    **dict.fromkeys(("llama", "mistral"), ("bos", "none")),
+    **dict.fromkeys(("qwen2", "qwen3"), ("none", "eos")),
+}
+"""Names of the special tokens around a text: decoders have one at the start, at the end, or both."""
+
 ROBERTA_SPECIALS = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "<unk>", "mask": "<mask>"}
 
 MODELS = {
@@ -57,24 +70,49 @@ MODELS = {
     "deberta-v2": (transformers.DebertaV2Config, transformers.DebertaV2Model, transformers.DebertaV2ForMaskedLM),
     "distilbert": (transformers.DistilBertConfig, transformers.DistilBertModel, transformers.DistilBertForMaskedLM),
     "electra": (transformers.ElectraConfig, transformers.ElectraModel, transformers.ElectraForMaskedLM),
+    "gemma3_text": (transformers.Gemma3TextConfig, transformers.Gemma3TextModel, None),
+    "llama": (transformers.LlamaConfig, transformers.LlamaModel, None),
+    "mistral": (transformers.MistralConfig, transformers.MistralModel, None),
     "modernbert": (transformers.ModernBertConfig, transformers.ModernBertModel, transformers.ModernBertForMaskedLM),
     "mpnet": (transformers.MPNetConfig, transformers.MPNetModel, transformers.MPNetForMaskedLM),
+    "qwen2": (transformers.Qwen2Config, transformers.Qwen2Model, None),
+    "qwen3": (transformers.Qwen3Config, transformers.Qwen3Model, None),
     "roberta": (transformers.RobertaConfig, transformers.RobertaModel, transformers.RobertaForMaskedLM),
     "xlm-roberta": (transformers.XLMRobertaConfig, transformers.XLMRobertaModel, transformers.XLMRobertaForMaskedLM),
 }
+
+DECODERS = ("gemma3_text", "llama", "mistral", "qwen2", "qwen3")
+"""Types that are read at the end of a text, and have no masked-LM head."""
+
+WITH_HEAD = sorted(set(MODELS) - set(DECODERS))
+"""Types that come with a masked-LM head."""
+
+TYPES_AND_HEADS = [(name, head) for name in sorted(MODELS) for head in (False, True)[: 1 + (name in WITH_HEAD)]]
+"""Each type without a head, and with one if there is one."""
 
 BEHIND_PADDING = ("camembert", "mpnet", "roberta", "xlm-roberta")
 """Types that count positions from behind the padding id."""
 
 RELATIVE = {"relative_attention": True, "position_biased_input": False, "pos_att_type": ["c2p", "p2c"]}
+GROUPED = {"num_key_value_heads": 1, "head_dim": 16}
 OWN_SIZES = {
     "albert": {"embedding_size": 16, "num_hidden_groups": 2},
     "deberta": {**RELATIVE, "max_relative_positions": 8},
     "deberta-v2": {**RELATIVE, "position_buckets": 4, "norm_rel_ebd": "layer_norm", "conv_kernel_size": 3},
     "electra": {"embedding_size": 16},
+    "gemma3_text": {
+        **GROUPED,
+        "sliding_window": 4,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    },
+    "llama": GROUPED,
+    "mistral": {**GROUPED, "sliding_window": 4},
+    "qwen2": GROUPED,
+    "qwen3": GROUPED,
     "modernbert": {"local_attention": 4, "global_attn_every_n_layers": 2},
 }
-"""Settings that are characteristic of a type: factorized embeddings, relative positions, local attention."""
+"""Settings that are characteristic of a type: factorized embeddings, relative positions, local attention, keys and
+values that heads share."""
 
 
 CHARACTERS = sorted(set(string.printable.lower()) - set(string.whitespace))
@@ -119,7 +157,7 @@ def unigrams(specials):
 
 
 TOKENIZERS: dict[str, Callable[[dict[str, str]], Tokenizer]] = {
-    **dict.fromkeys(("roberta", "deberta", "modernbert"), byte_pairs),
+    **dict.fromkeys(("roberta", "deberta", "modernbert", *DECODERS), byte_pairs),
     **dict.fromkeys(("albert", "camembert", "deberta-v2", "xlm-roberta"), unigrams),
 }
 """The kind of tokenizer that a type comes with; WordPiece where it is not named."""
@@ -129,13 +167,18 @@ TOKENIZERS: dict[str, Callable[[dict[str, str]], Tokenizer]] = {
 def tiny_tokenizer(model_type="bert"):
     """A tokenizer of the kind that a model type comes with, of a few hundred tokens."""
     specials = ROBERTA_SPECIALS if model_type in BEHIND_PADDING else BERT_SPECIALS
+    specials = DECODER_SPECIALS.get(model_type, specials)
     tokenizer = TOKENIZERS.get(model_type, word_pieces)(specials)
-    first, last = specials["cls"], specials["sep"]
+    first, last = (
+        [specials[name]] if name in specials else [] for name in FIRST_AND_LAST.get(model_type, ("cls", "sep"))
+    )
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{first} $A {last}", special_tokens=[(token, tokenizer.token_to_id(token)) for token in (first, last)]
+        single=" ".join([*first, "$A", *last]),
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (*first, *last)],
     )
     named = {f"{name}_token": token for name, token in specials.items()}
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named)
+    side = "left" if model_type.startswith("qwen") else "right"
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, padding_side=side, **named)
 
 
 def tiny_folder(folder, model_type="bert", *, head=False, seed=0, hidden=32, layers=3, positions=160):
@@ -152,12 +195,14 @@ def tiny_folder(folder, model_type="bert", *, head=False, seed=0, hidden=32, lay
             "num_attention_heads": 2,
         }
     sizes |= OWN_SIZES.get(model_type, {})
+    if "layer_types" in sizes:
+        sizes["layer_types"] = sizes["layer_types"][:layers]
     # Wide enough weights for attention to be far from uniform: what depends on the text must be seen to.
     config = config_class(
         vocab_size=len(tokenizer),
         pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.cls_token_id,
-        eos_token_id=tokenizer.sep_token_id,
+        bos_token_id=tokenizer.bos_token_id if model_type in DECODERS else tokenizer.cls_token_id,
+        eos_token_id=tokenizer.eos_token_id if model_type in DECODERS else tokenizer.sep_token_id,
         max_position_embeddings=positions,
         initializer_range=0.2,
         **sizes,
@@ -218,10 +263,15 @@ def tiny_episodes(number=3, n_way=3, k_shot=2, n_query=3, seed=0, balanced=True)
 
 
 def tokens_with_mask(tokenizer):
-    """Padded ids of `TEXTS`, their attention mask, and the positions of [MASK] in front of the last special token."""
-    encoded = tokenizer([f"{text} {tokenizer.mask_token}" for text in TEXTS], padding=True, return_tensors="pt")
-    ids = encoded["input_ids"]
-    return ids, encoded["attention_mask"], (ids == tokenizer.mask_token_id).int().argmax(1)
+    """Ids of `TEXTS`, padded on the right, their attention mask, and the positions of [MASK] in front of the last
+    special token; those of the last token where there is no [MASK]."""
+    mask_token = tokenizer.mask_token or ""
+    rows = [torch.tensor(tokenizer(f"{text} {mask_token}")["input_ids"]) for text in TEXTS]
+    ids = pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad_token_id or 0)
+    attention = torch.arange(ids.shape[1]) < torch.tensor([len(row) for row in rows])[:, None]
+    if tokenizer.mask_token is None:
+        return ids, attention.long(), attention.sum(1) - 1
+    return ids, attention.long(), (ids == tokenizer.mask_token_id).int().argmax(1)
 
 
 def features(warp, init, texts, adapters=None):

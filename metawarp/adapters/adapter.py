@@ -15,6 +15,7 @@ from torch import Tensor
 
 from episodes import InputError
 from metawarp.backbones.backbone import Backbone
+from metawarp.backbones.family import Observer
 from metawarp.texts.encoded_batch import EncodedBatch
 
 TextReader = Callable[[EncodedBatch], Tensor]
@@ -33,7 +34,7 @@ class AdapterContext:
         empty: an empty text in its template.
         layer: index of the first layer that the adapter changes.
         lower: output (B, n, h) of the layers below that layer; None if there are none.
-        sentence: sentence embeddings (B, 1, h) of the bare texts.
+        sentence: sentence embeddings (B, s) of the bare texts, alone in a tuple.
         size: rank, or number of prompts; None for adapters without a size.
     """
 
@@ -41,7 +42,7 @@ class AdapterContext:
     empty: EncodedBatch
     layer: int
     lower: TextReader | None
-    sentence: TextReader
+    sentence: Callable[[EncodedBatch], tuple[Tensor, ...]]
     size: int | None = None
 
     @cached_property
@@ -110,11 +111,19 @@ class Adapter(Protocol):
         the space of the word embeddings; `generator` draws the random numbers that an adapter needs."""
         ...
 
-    def hidden_states(self, parts: Parts, batch: EncodedBatch, task: Tensor, head_at: Tensor | None = None) -> Tensor:
+    def hidden_states(
+        self,
+        parts: Parts,
+        batch: EncodedBatch,
+        task: Tensor,
+        head_at: Tensor | None = None,
+        observe: Observer | None = None,
+    ) -> Tensor:
         """Last hidden states (B, n, h), or the input of the masked-LM head at one position of each text, (B, h).
 
         The parts are those of T tasks, or of one that all texts share. The batch holds B visible texts on the
         backbone's device, task (B,) the index of each text's task, and head_at (B,) the positions where the head reads.
+        `observe` receives the output of each layer from the adapter's first one on.
         """
         ...
 

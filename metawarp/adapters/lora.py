@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from episodes import InputError
 from metawarp.adapters.adapter import Adapter, AdapterContext, Parts
 from metawarp.adapters.own_weights import at_or_above, hidden_states_with_weights, soft_token_shape, soft_token_start
+from metawarp.backbones.family import Observer
 from metawarp.texts.encoded_batch import EncodedBatch
 
 
@@ -69,8 +70,15 @@ class Lora(Adapter):
         start = {name: weight.to(soft_tokens) for name, weight in weights.items()}
         return soft_token_start(self.context, soft_tokens) | start
 
-    def hidden_states(self, parts: Parts, batch: EncodedBatch, task: Tensor, head_at: Tensor | None = None) -> Tensor:
-        return hidden_states_with_weights(self.context, self._encoder, parts, batch, task, head_at)
+    def hidden_states(
+        self,
+        parts: Parts,
+        batch: EncodedBatch,
+        task: Tensor,
+        head_at: Tensor | None = None,
+        observe: Observer | None = None,
+    ) -> Tensor:
+        return hidden_states_with_weights(self.context, self._encoder, parts, batch, task, head_at, observe)
 
 
 def require_peft() -> Any:

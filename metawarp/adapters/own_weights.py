@@ -2,6 +2,7 @@
 
 import copy
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from metawarp.adapters.adapter import AdapterContext, Parts, insert_soft_tokens
+from metawarp.backbones.family import Observer
 from metawarp.texts.encoded_batch import EncodedBatch
 
 
@@ -29,7 +31,13 @@ def soft_token_start(context: AdapterContext, soft_tokens: Tensor) -> Parts:
 
 
 def hidden_states_with_weights(
-    context: AdapterContext, encoder: nn.Module, parts: Parts, batch: EncodedBatch, task: Tensor, head_at: Tensor | None
+    context: AdapterContext,
+    encoder: nn.Module,
+    parts: Parts,
+    batch: EncodedBatch,
+    task: Tensor,
+    head_at: Tensor | None,
+    observe: Observer | None,
 ) -> Tensor:
     """Hidden states as `Adapter.hidden_states` returns them, one task after the other.
 
@@ -41,19 +49,22 @@ def hidden_states_with_weights(
         entering = insert_soft_tokens(parts["prompt"], entering, batch, task)
     weights = {name: part.to(context.backbone.dtype) for name, part in parts.items() if name != "prompt"}
 
-    def run(index: int, entering: Tensor, mask: Tensor, head_at: Tensor | None) -> Tensor:
+    def run(index: int, rows: Tensor | slice, observe: Observer | None) -> Tensor:
         model = with_weights(encoder, {name: weight[index] for name, weight in weights.items()})
-        return replace(context.backbone, model=model).hidden_states(entering, mask, context.layer, head_at=head_at)
+        positions, mask = None if head_at is None else head_at[rows], batch.attention_mask[rows]
+        backbone = replace(context.backbone, model=model)
+        return backbone.hidden_states(entering[rows], mask, context.layer, head_at=positions, observe=observe)
 
     if n_tasks == 1:
-        return run(0, entering, batch.attention_mask, head_at)
+        return run(0, slice(None), observe)
     rows = [torch.where(task == index)[0] for index in range(n_tasks)]
-    hidden = [
-        run(index, entering[own], batch.attention_mask[own], None if head_at is None else head_at[own])
-        for index, own in enumerate(rows)
-        if len(own)
-    ]
-    return torch.cat(hidden)[torch.argsort(torch.cat(rows))]
+    order, outputs = torch.argsort(torch.cat(rows)), defaultdict[int, list[Tensor]](list)
+    collect = None if observe is None else lambda layer, hidden: outputs[layer].append(hidden)
+    hidden = [run(index, own, collect) for index, own in enumerate(rows) if len(own)]
+    if observe is not None:
+        for layer, of_tasks in outputs.items():
+            observe(layer, torch.cat(of_tasks)[order])
+    return torch.cat(hidden)[order]
 
 
 def with_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:

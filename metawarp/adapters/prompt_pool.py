@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from metawarp.adapters.adapter import Adapter, AdapterContext, Parts
+from metawarp.backbones.family import Observer
 from metawarp.texts.encoded_batch import EncodedBatch
 
 
@@ -36,7 +37,7 @@ class PromptPool(Adapter):
         context = self.context
         assert context.size is not None
         prompts = (context.size, context.n_soft_tokens, context.width)
-        return {"prompts": prompts, "keys": (context.size, context.backbone.hidden_size)}
+        return {"prompts": prompts, "keys": (context.size, context.backbone.sentence_size)}
 
     def start(self, soft_tokens: Tensor, generator: torch.Generator) -> Parts:
         """The same prompt M times, plus noise of a tenth of its spread, with normally distributed keys."""
@@ -45,13 +46,23 @@ class PromptPool(Adapter):
         spread = 0.1 * soft_tokens.std() if soft_tokens.numel() > 1 else 0.0
         return {"prompts": soft_tokens + spread * noise["prompts"], "keys": noise["keys"]}
 
-    def hidden_states(self, parts: Parts, batch: EncodedBatch, task: Tensor, head_at: Tensor | None = None) -> Tensor:
+    def hidden_states(
+        self,
+        parts: Parts,
+        batch: EncodedBatch,
+        task: Tensor,
+        head_at: Tensor | None = None,
+        observe: Observer | None = None,
+    ) -> Tensor:
         context, keys = self.context, parts["keys"]
-        size = context.backbone.hidden_size
-        query = normalize(context.sentence(batch)[:, 0].to(keys), dim=-1) * size**0.5
+        size = context.backbone.sentence_size
+        (embedding,) = context.sentence(batch)
+        query = normalize(embedding.to(keys), dim=-1) * size**0.5
         weights = (torch.einsum("bh,bmh->bm", query, keys[task]) / size**0.5).softmax(-1)
         soft_tokens = torch.einsum("bm,bmkd->bkd", weights, parts["prompts"][task])
         # By the shape and not by len(), which an exported graph would hold as a constant.
         own = torch.arange(batch.input_ids.shape[0], device=soft_tokens.device)
         entering = context.entering_with(soft_tokens, batch, own)
-        return context.backbone.hidden_states(entering, batch.attention_mask, context.layer, head_at=head_at)
+        return context.backbone.hidden_states(
+            entering, batch.attention_mask, context.layer, head_at=head_at, observe=observe
+        )

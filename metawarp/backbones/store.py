@@ -18,13 +18,15 @@ class BackboneStore:
         self._lock = Lock()
         self._loaded: OrderedDict[tuple[object, ...], Backbone] = OrderedDict()
 
-    def get(self, name: str | Path | Backbone, *, device: str = "cpu", dtype: str = "float32") -> Backbone:
-        """A backbone, loaded if it is not in the store; a loaded backbone is returned as it is.
+    def get(
+        self, name: str | Path | Backbone, *, device: str = "cpu", dtype: str = "float32", prompt: str | None = None
+    ) -> Backbone:
+        """A backbone, loaded if it is not in the store; a loaded backbone keeps its prompt if none is given.
 
         The arguments and errors are those of `Backbone.load`. Different spellings of one folder are the same backbone.
         """
         if isinstance(name, Backbone):
-            return name
+            return name if prompt is None else name.with_prompt(prompt)
         folder = Path(name).expanduser()
         source = str(folder.resolve()) if folder.is_dir() else str(name)
         key = (source, str(device), str(dtype).removeprefix("torch."))
@@ -34,7 +36,8 @@ class BackboneStore:
             self._loaded.move_to_end(key)
             while len(self._loaded) > self.capacity:
                 self._loaded.popitem(last=False)
-            return self._loaded[key]
+            loaded = self._loaded[key]
+        return loaded if prompt is None else loaded.with_prompt(prompt)
 
 
 BACKBONES = BackboneStore()

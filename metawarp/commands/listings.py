@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from jsonargparse import Namespace
 
-from metawarp.backbones.architectures import describe_architectures
+from metawarp.backbones.architectures import REFUSED, describe_architectures
 from metawarp.commands.parser import Parser
 from metawarp.inits.shipped import describe_init, shipped_inits
 
@@ -25,8 +25,8 @@ def backbones_parser() -> Parser:
 
 
 def run_backbones(options: Namespace) -> None:
-    """Print each type with its facts."""
-    _print(describe_architectures())
+    """Print each type with its facts, and what is refused."""
+    _print(describe_architectures() | {"refused": REFUSED})
 
 
 def _print(facts_by_name: Mapping[str, Mapping[str, object]]) -> None:

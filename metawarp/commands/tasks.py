@@ -21,6 +21,7 @@ INIT = list[str] | str | None
 INIT_HELP = 'folder of an init, name of a shipped init, Hub id, or "untrained"; "[A,B]" for several'
 DATA_HELP = "file with labelled texts: .csv, .tsv, .json, .jsonl or .parquet"
 MODEL = ("backbone", "any_backbone", "device", "dtype")
+START = (*MODEL, "prompt")
 MODEL_TYPES = {"backbone": str | None}
 OVERWRITE_HELP = "whether an existing output is replaced"
 
@@ -34,7 +35,7 @@ def fit_parser() -> Parser:
     parser.add_argument("--class-name", action="append", default=[], help=class_name_help)
     parser.add_argument("--output", type=str, required=True, help="folder for the task")
     _add_columns(parser, "text", "label")
-    add_options(parser, WarpClassifier, (*MODEL, "inner_steps"), types=MODEL_TYPES)
+    add_options(parser, WarpClassifier, (*START, "inner_steps"), types=MODEL_TYPES)
     parser.add_argument("--overwrite", action="store_true", help=OVERWRITE_HELP)
     return parser
 
@@ -45,7 +46,7 @@ def run_fit(options: Namespace) -> None:
     outputs.claim_folder(folder, ("task.safetensors", "config.json"), kind="task", overwrite=options.overwrite)
     texts, labels = ([], []) if options.data is None else _labelled_texts(options, options.class_name)
     names = sorted({*labels, *options.class_name}) if options.class_name else None
-    classifier = WarpClassifier(options.init, inner_steps=options.inner_steps, **_model(options))
+    classifier = WarpClassifier(options.init, inner_steps=options.inner_steps, **_model(options, START))
     classifier.fit(texts, labels, names).save(folder)
     print(f"{folder}: {len(classifier.classes_)} classes: {', '.join(classifier.task_.class_names)}")
 
@@ -57,7 +58,7 @@ def similar_parser() -> Parser:
     parser.add_argument("--inits", type=str | None, help="folder whose subfolders are inits")
     parser.add_argument("--data", type=str, required=True, help=DATA_HELP)
     _add_columns(parser, "text", "label")
-    add_options(parser, WarpClassifier, MODEL, types=MODEL_TYPES)
+    add_options(parser, WarpClassifier, START, types=MODEL_TYPES)
     return parser
 
 
@@ -70,7 +71,7 @@ def run_similar(options: Namespace) -> None:
         advice = 'name them with init="[A,B]", or the folder that they are in with inits=FOLDER'
         raise InputError(f"A ranking needs at least two inits, but there are {len(inits)}; {advice}.")
     examples = Examples.of(*_labelled_texts(options), None)
-    _, _, ranking = choose_start(inits, examples, **_model(options))
+    _, _, ranking = choose_start(inits, examples, **_model(options, START))
     print(f"{'score':>6} {'prompt similarity':>18} {'log-likelihood':>15} {'accuracy':>9}   init")
     for name, one in ranking.items():
         figures = f"{one.score:>6.3f} {one.prompt_similarity:>18.3f} {one.log_likelihood:>15.3f} {one.accuracy:>9.1%}"
@@ -114,6 +115,7 @@ def export_parser() -> Parser:
     parser.add_argument("--task", type=str, required=True, help="folder of the task, from metawarp fit")
     parser.add_argument("--output", type=str, required=True, help="file of the graph, such as task.onnx")
     add_options(parser, Task.load, ("backbone", "any_backbone"), types=MODEL_TYPES)
+    add_options(parser, Task.save_onnx, ("quantize",))
     parser.add_argument("--overwrite", action="store_true", help=OVERWRITE_HELP)
     return parser
 
@@ -122,7 +124,7 @@ def run_export(options: Namespace) -> None:
     """Write the graph, and name the classes."""
     outputs.claim_file(Path(options.output), overwrite=options.overwrite)
     task = Task.load(options.task, options.backbone, any_backbone=options.any_backbone)
-    task.save_onnx(options.output)
+    task.save_onnx(options.output, quantize=options.quantize)
     print(f"{options.output}: probabilities of {', '.join(map(str, task.classes))}")
 
 
@@ -131,8 +133,8 @@ def _add_columns(parser: Parser, *kinds: str) -> None:
         parser.add_argument(f"--{kind}-column", type=str, default=kind, help=f"name of the column of {kind}s")
 
 
-def _model(options: Namespace) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in MODEL}
+def _model(options: Namespace, names: Sequence[str] = MODEL) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in names}
 
 
 def _labelled_texts(options: Namespace, class_names: Sequence[str] = ()) -> tuple[list[str], list[str]]:

@@ -20,6 +20,7 @@ from metawarp.evaluation.baselines import BaselineContext, baseline_names, creat
 from metawarp.evaluation.predictors import metawarp_predictor
 from metawarp.evaluation.scores import INTERVAL, compare, require_interval
 from metawarp.evaluation.sentence_baselines import SentenceEncoder
+from metawarp.inits.defaults import init_and_backbone
 from metawarp.inits.init import BackboneIdentity, Init
 from metawarp.processes import SINGLE, Processes
 from metawarp.texts.feature_cache import FeatureCache
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate(
-    init: str | Init,
+    init: str | Path | Init,
     corpus: str | Path | Corpus,
     *,
     output: str | None = None,
@@ -38,6 +39,7 @@ def evaluate(
     any_backbone: bool = False,
     device: str = "cpu",
     dtype: str = "float32",
+    prompt: str | None = None,
     max_tokens: int = TOKENS_PER_PASS,
     cache_folder: str | None = None,
     n_way: Range = 5,
@@ -52,7 +54,8 @@ def evaluate(
     """Evaluate an init on episodes, beside baselines on the same episodes.
 
     Args:
-        init: an init, its folder, the name of a shipped init, or a Hub id.
+        init: an init, its folder, a Hub id, the name of a shipped init, or "general" or "untrained" for those of the
+            backbone.
         corpus: a corpus, or the file or name of one with the columns "text" and "label".
         output: JSON file for the results; None writes none.
         splits: path of a splits.json; None: bundled corpora have a split of their own.
@@ -61,6 +64,8 @@ def evaluate(
         any_backbone: whether another backbone of the same widths is allowed.
         device: device of the backbone.
         dtype: data type of the backbone; learned parameters and losses stay in float32 at least.
+        prompt: text that is put before every text, such as "query: ", or the name of one that the backbone comes with;
+            None: that of the init.
         max_tokens: largest number of tokens of one forward pass, padding included.
         cache_folder: folder for the output of the layers below the adapter; None keeps it in memory.
         n_way: number of classes per episode, or a range (low, high).
@@ -83,13 +88,12 @@ def evaluate(
     require_interval(episodes)
     if output is not None:
         processes.by_main(lambda: outputs.claim_file(Path(output), overwrite=overwrite))
-    loaded_init = init if isinstance(init, Init) else Init.from_pretrained(init)
     loaded = corpus if isinstance(corpus, Corpus) else Corpus.load(corpus)
     parts, tested = tested_classes(loaded, splits, split)
     sampler = EpisodeSampler(tested, n_way, k_shot, n_query, seed)
-    if not isinstance(backbone, Backbone):
-        name = backbone or loaded_init.backbone.name
-        backbone = Backbone.load(name, device=processes.device or device, dtype=dtype, max_tokens=max_tokens)
+    on = processes.device or device
+    load = functools.partial(Backbone.load, device=on, dtype=dtype, prompt=prompt, max_tokens=max_tokens)
+    loaded_init, backbone = init_and_backbone(init, backbone, load, prompt)
     cache, texts = FeatureCache(), [*tested.texts, *tested.class_names]
     warp = loaded_init.bind(backbone, any_backbone=any_backbone, cache=cache)
     warp.encoder.require_known(tested.class_names)

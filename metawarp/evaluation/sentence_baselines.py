@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from episodes import Episode
 from metawarp.adaptation.start import shared_parameters
 from metawarp.backbones.backbone import Backbone
-from metawarp.inits.init import untrained
+from metawarp.inits.defaults import untrained
 from metawarp.texts.feature_cache import FeatureCache
 from metawarp.verbalizers.mix import NAME_WEIGHT, weight_of_name
 from metawarp.warp import Warp
@@ -23,7 +23,7 @@ Encode = Callable[[Sequence[str]], np.ndarray]
 class SentenceEncoder:
     """Sentence embeddings of unit length; `max_length` and `stride` are those of `WarpConfig`."""
 
-    def __init__(self, backbone: Backbone, max_length: int, stride: int, cache: FeatureCache | None) -> None:
+    def __init__(self, backbone: Backbone, max_length: int | None, stride: int, cache: FeatureCache | None) -> None:
         init = untrained(backbone)
         self.warp = Warp(backbone, replace(init.config, max_length=max_length, stride=stride), cache)
         self._parameters = shared_parameters(init.on(backbone))

@@ -11,8 +11,9 @@ from metawarp.parameters import LEARNING_RATES, InitParameters, init_shapes
 from metawarp.randomness import generator_for
 from metawarp.warp import Warp
 
-TEXT_LOGIT = 0.5
-"""Start of the read-out logit of "text"; the others start at 0. Of four features it then has the weight 0.35."""
+SENTENCE_LOGIT = 0.5
+"""Start of the read-out logit of "text", or of "pooled" in a read-out without it; the others start at 0. Of four
+features it then has the weight 0.35."""
 
 
 def fresh_parameters(
@@ -24,8 +25,9 @@ def fresh_parameters(
     shapes = init_shapes(warp.config, inner, warp.verbalizer.scalars)
     tensors = {name: torch.full(shape, values.get(name, 0.0)) for name, shape in shapes.items()}
     if "read_out_logits" in tensors:
-        is_text = [feature == "text" for feature in warp.config.features]
-        tensors["read_out_logits"][torch.tensor(is_text)] = TEXT_LOGIT
+        features = warp.config.features
+        for sentence in [name for name in ("text", "pooled") if name in features][:1]:
+            tensors["read_out_logits"][features.index(sentence)] = SENTENCE_LOGIT
     return InitParameters(adapter=_fresh_adapter(warp, seed, use_words), **tensors)
 
 
@@ -41,7 +43,7 @@ def _fresh_adapter(warp: Warp, seed: int, use_words: bool) -> Tensor:
     elif warp.config.prompt_start == "vocabulary":
         soft_tokens = embeddings[torch.randint(len(embeddings), size[:1], generator=generator)]
     else:
-        soft_tokens = embeddings[backbone.tokenizer.mask_token_id].expand(size).clone()
+        soft_tokens = embeddings[backbone.mask_token_id].expand(size).clone()
     for row, word in enumerate(words if use_words else ()):
         if word is not None:
             soft_tokens[row] = embeddings[word]

@@ -1,10 +1,12 @@
 """The init: what meta-training learns and a new task starts from, a few thousand numbers in one folder."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
+
+import torch
 
 from episodes import InputError
 from metawarp.adaptation.temperature import Temperature
@@ -24,18 +26,24 @@ from metawarp.warp import Warp
 
 @dataclass(frozen=True)
 class BackboneIdentity:
-    """The backbone that an init belongs to: the name that it was loaded by, the fingerprint of its weights, and the
-    widths of its word embeddings and of its feature at [MASK]."""
+    """The backbone that an init belongs to: the name that it was loaded by, the fingerprint of its weights, the widths
+    of its word embeddings and of its feature at [MASK], and the prompt before every text."""
 
     name: str
     fingerprint: str
     embedding_size: int
     feature_size: int
+    prompt: str = ""
 
     @classmethod
     def of(cls, backbone: Backbone) -> Self:
         """The identity of a loaded backbone."""
-        return cls(backbone.name, backbone.fingerprint, backbone.embedding_size, backbone.feature_size)
+        sizes = backbone.embedding_size, backbone.feature_size
+        return cls(backbone.name, backbone.fingerprint, *sizes, backbone.prompt)
+
+    def with_its_prompt(self, backbone: Backbone) -> Backbone:
+        """The backbone with the prompt of this identity, if it is this backbone; otherwise as it is."""
+        return replace(backbone, prompt=self.prompt) if backbone.fingerprint == self.fingerprint else backbone
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -115,6 +123,9 @@ class Init:
             trained, not_on = (f"{one.name!r} ({one.fingerprint})" for one in (own, given))
             advice = "load that one, or allow another with any_backbone=True"
             raise InputError(f"This init was trained on backbone {trained}, not on {not_on}; {advice}.")
+        if own.prompt != given.prompt and not any_backbone:
+            trained = f"This init was trained with the prompt {own.prompt!r} before every text"
+            raise InputError(f"{trained}, but the backbone has {given.prompt!r}; load it with prompt={own.prompt!r}.")
         warp = Warp(backbone, self.config, cache)
         shape, needed = tuple(self.parameters.adapter.shape), adapter_shape(warp.adapter)
         if shape != needed:
@@ -179,7 +190,10 @@ class Init:
             method, training, fingerprint = config["method"], config["training"], config["sha256"]
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"config.json in {str(folder)!r} does not describe an init ({error}).") from error
-        shapes = init_shapes(model, inner, VERBALIZERS[model.verbalizer].scalars)
+        scalars = VERBALIZERS[model.verbalizer].scalars
+        # Inits of earlier releases lack the scalars with which constants became functions; zero is what they were.
+        tensors = {**{name: torch.zeros(()) for name in scalars if "_by_" in name}, **tensors}
+        shapes = init_shapes(model, inner, scalars)
         # The shape of the adapter depends on the backbone: see `bind`.
         storage.require_shapes(tensors, {"adapter": None, **shapes}, f"init.safetensors in {str(folder)!r}")
         return cls(InitParameters(**tensors), model, inner, method, backbone, training, temperature, fingerprint)
@@ -191,9 +205,3 @@ class Init:
 
     def _card(self, results: Mapping[str, Any] | None = None, name: str | None = None) -> str:
         return model_card(self._config(), self.n_numbers, results, name)
-
-
-def untrained(backbone: Backbone) -> Init:
-    """The strongest start without meta-training: sentence embeddings, mixed from names and support means."""
-    config = WarpConfig(template="{text}", read_out="text", verbalizer="mix")
-    return Init.start(Warp(backbone, config), InnerLoop())

@@ -1,17 +1,17 @@
 """Features side by side with learned weights: of the bare text, and of the text under the prompt."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import final
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from episodes.errors import InputError
 from metawarp.adapters.adapter import Adapter, n_values
 from metawarp.config import Group, WarpConfig
 from metawarp.parameters import TaskParameters
 from metawarp.read_outs.debiased_mask import debiased_mask
+from metawarp.read_outs.layers import is_of_last_layer, layer_of
 from metawarp.read_outs.prompted_features import PromptedFeatures
 from metawarp.read_outs.read_out import ReadOut, mean_over_windows, over_windows
 from metawarp.texts.encoded_batch import EncodedBatch
@@ -20,10 +20,10 @@ from metawarp.texts.text_embeddings import TextEmbeddings
 from metawarp.texts.text_encoder import TextEncoder
 
 Features = dict[str, Tensor]
-"""Features of B texts by name: "mean" (B, h), and "mask" (B, w), where w is `Backbone.feature_size`."""
+"""Features of B texts by name, such as "mask" (B, w), where w is `Backbone.feature_size`."""
 
 DerivedFeature = Callable[[Features, Callable[[], Features], Tensor], Tensor]
-"""A feature (B, w), computed from three arguments: the features "mean" and "mask" of B texts; a function that returns
+"""A feature (B, w), computed from three arguments: the prompted features of B texts; a function that returns
 those of the template without a text under the adapters of T tasks, (T, w); and the index (B,) of each text's task."""
 
 DERIVED: dict[str, tuple[str, DerivedFeature]] = {"debiased_mask": ("mask", debiased_mask)}
@@ -40,17 +40,15 @@ class Concatenation(ReadOut):
 
     def __init__(self, config: WarpConfig, encoder: TextEncoder, adapter: Adapter, cache: FeatureCache | None) -> None:
         backbone = adapter.context.backbone
-        layers = [backbone.n_layers - int(name.partition("-")[2] or 0) for name in config.text_features]
-        if layers and min(layers) < 1:
-            layers_of = f"backbone {backbone.name!r} has {backbone.n_layers} layers"
-            raise InputError(f"read_out={config.read_out!r} reads below the first layer; {layers_of}.")
+        layers = [layer_of(name, backbone) for name in config.text_features]
         self._config, self._encoder, self._adapter = config, encoder, adapter
-        needed = {DERIVED[name][0] if name in DERIVED else name for name in config.features}
+        needed = [DERIVED[name][0] if name in DERIVED else name for name in config.features]
         self.prompted = PromptedFeatures(adapter, needed, cache)
         self.text = TextEmbeddings(backbone, layers, cache) if layers else None
-        widths = {name: backbone.feature_size if "mask" in name else backbone.hidden_size for name in config.features}
-        self._widths = torch.tensor(list(widths.values()))
-        self._is_last = torch.tensor([not name.startswith("text-") for name in widths])
+        sizes = dict(zip(config.text_features, self.text.sizes, strict=True)) if self.text else {}
+        sizes |= self.prompted.sizes
+        self._widths = torch.tensor([sizes[DERIVED[n][0] if n in DERIVED else n] for n in config.features])
+        self._is_last = torch.tensor([is_of_last_layer(name) for name in config.features])
 
     @property
     def depends_on(self) -> tuple[Group, ...]:
@@ -68,21 +66,19 @@ class Concatenation(ReadOut):
     def __call__(self, parameters: TaskParameters, batch: EncodedBatch, task: Tensor) -> Tensor:
         windows, task, text = over_windows(self._encoder, batch, task)
         values = parameters.adapter
-        embeddings = None if self.text is None else self.text(windows).to(values.dtype)
+        embeddings = () if self.text is None else tuple(one.to(values.dtype) for one in self.text(windows))
         features = self.prompted(values, windows, task)
         features = self.combined(features, lambda: self.prompted.of_empty_text(values), embeddings, task)
         features = {name: mean_over_windows(feature, text, len(batch)) for name, feature in features.items()}
         return self.concatenated(features, parameters.read_out_weights)
 
     def combined(
-        self, prompted: Features, of_empty_text: Callable[[], Features], embeddings: Tensor | None, task: Tensor
+        self, prompted: Features, of_empty_text: Callable[[], Features], embeddings: Sequence[Tensor], task: Tensor
     ) -> Features:
-        """All P features, from the prompted ones and the embeddings (B, L, h) of bare texts."""
+        """All P features, from the prompted ones and the L embeddings (B, …) of bare texts."""
         derived = [name for name in self._config.features if name in DERIVED]
         features = prompted | {name: DERIVED[name][1](prompted, of_empty_text, task) for name in derived}
-        if embeddings is not None:
-            features |= dict(zip(self._config.text_features, embeddings.unbind(1), strict=True))
-        return features
+        return features | dict(zip(self._config.text_features, embeddings, strict=True))
 
     def concatenated(self, features: Features, weights: Tensor | None) -> Tensor:
         """The read-out (B, d) of its features, with weights (P,)."""

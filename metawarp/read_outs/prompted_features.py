@@ -6,24 +6,32 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from episodes import InputError
 from metawarp.adapters.adapter import Adapter, split, visible
 from metawarp.backbones.family import at_positions
+from metawarp.backbones.pooling import Pooling
+from metawarp.read_outs.layers import layer_of
 from metawarp.texts.encoded_batch import EncodedBatch
 from metawarp.texts.feature_cache import CacheScope, FeatureCache, to_bytes
-from metawarp.texts.text_embeddings import mean_over
 
 
 class PromptedFeatures:
-    """The features "mean" and "mask" of a read-out, or the one of them that `names` contains.
+    """Those of the features "pooled", "pooled-1", …, "mean" and "mask" of a read-out that `names` contains.
 
     Features under an adapter that is not being learned are kept in the cache. `sizes` holds the width of each feature,
-    in the order in which they are computed.
+    in the order in which they are computed. InputError if a feature is read below the adapter's first layer.
     """
 
     def __init__(self, adapter: Adapter, names: Iterable[str], cache: FeatureCache | None) -> None:
         self._adapter, self._backbone, self._cache = adapter, adapter.context.backbone, cache
-        sizes = {"mean": self._backbone.hidden_size, "mask": self._backbone.feature_size}
-        self.sizes = {name: sizes[name] for name in sizes if name in set(names)}
+        names, backbone, lowest = set(names), self._backbone, adapter.context.layer
+        self._layers = {name: layer_of(name, backbone) for name in sorted(names) if name.startswith("pooled-")}
+        if below := [name for name, layer in self._layers.items() if layer <= lowest]:
+            problem = f"read_out={below[0]!r} is read below the adapter, which begins with adapter_layer={lowest}"
+            raise InputError(f"{problem}; use read_out='{below[0].replace('pooled', 'text')}' there.")
+        sizes = {name: backbone.pooled_size for name in self._layers}
+        sizes |= {"pooled": backbone.sentence_size, "mean": backbone.hidden_size, "mask": backbone.feature_size}
+        self.sizes = {name: size for name, size in sizes.items() if name in names}
 
     def __call__(self, values: Tensor, batch: EncodedBatch, task: Tensor) -> dict[str, Tensor]:
         """Features by name, (B, width in `sizes`), of B texts under the adapter values (T, …) of their tasks."""
@@ -44,17 +52,29 @@ class PromptedFeatures:
 
     def in_one_pass(self, values: Tensor, batch: EncodedBatch, task: Tensor) -> dict[str, Tensor]:
         """The same features of visible texts, computed in one pass."""
-        parts, features = split(self._adapter, values), dict[str, Tensor]()
-        hidden = self._adapter.hidden_states(parts, batch, task) if "mean" in self.sizes else None
-        if hidden is not None:
-            features["mean"] = mean_over(hidden, batch.text_mask)
+        if set(self.sizes) == {"mask"}:
+            return {"mask": self._at_mask(values, batch, task)}
+        features, backbone, places = dict[str, Tensor](), self._backbone, batch.text_mask
+
+        def observe(layer: int, hidden: Tensor) -> None:
+            features.update({name: backbone.pooled(hidden, places) for name, of in self._layers.items() if of == layer})
+
+        hidden = self._adapter.hidden_states(split(self._adapter, values), batch, task, observe=observe)
+        if "pooled" in self.sizes:
+            features["pooled"] = backbone.sentence_embedding(hidden, places)
+        if "mean" in self.sizes:
+            features["mean"] = Pooling()(hidden, places)
         if "mask" in self.sizes:
-            if hidden is None or self._backbone.last_layer is not None:
-                at_mask = self._adapter.hidden_states(parts, batch, task, batch.mask_position)
+            if backbone.last_layer is None:
+                features["mask"] = backbone.mask_features(at_positions(hidden, batch.mask_position))
             else:
-                at_mask = at_positions(hidden, batch.mask_position)
-            features["mask"] = self._backbone.mask_features(at_mask)
+                features["mask"] = self._at_mask(values, batch, task)
         return features
+
+    def _at_mask(self, values: Tensor, batch: EncodedBatch, task: Tensor) -> Tensor:
+        """The feature "mask", by way of the layers that the head needs."""
+        hidden = self._adapter.hidden_states(split(self._adapter, values), batch, task, batch.mask_position)
+        return self._backbone.mask_features(hidden)
 
     def _in_passes(self, values: Tensor, batch: EncodedBatch, task: Tensor) -> Tensor:
         def in_pass(part: EncodedBatch, rows: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from metawarp.backbones.backbone import Backbone
 from metawarp.inits.init import Init
 from metawarp.tasks.examples import Examples
+from metawarp.tasks.onnx_quantization import Quantization
 from metawarp.tasks.start_choice import choose_start
 from metawarp.tasks.task import Task
 
@@ -20,14 +21,16 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
 
     Args:
         init: start of the adaptation: the folder of a learned init, an `Init`, the name of a shipped init, a Hub id
-            "owner/name", or "untrained" (no prompt; class embeddings mixed from the names and the means of sentence
-            embeddings). Of several, the one that suits the task best is used. None: "general", meta-trained on several
-            domains, on its own backbone; "untrained" on any other.
+            "owner/name", or "untrained" (no soft tokens; class embeddings mixed from the names and the means of
+            sentence embeddings). Of several, the one that suits the task best is used. None: "general", the init of the
+            backbone that was meta-trained on several domains; for a backbone without one, the start of its recipe.
         backbone: a loaded `Backbone`, or the name of one (see `Backbone.load`); None: the one the init was trained on.
         inner_steps: number of inner steps; None: as many as the init was trained with.
         any_backbone: whether another backbone than the init's, of the same widths, is allowed.
         device: device of the backbone.
         dtype: data type of the backbone; learned parameters stay in float32 at least.
+        prompt: text that is put before every text, such as "query: ", or the name of one that the backbone comes with;
+            None: that of the init, and on a backbone without an init the backbone's default.
 
     Attributes:
         classes_: (C,) labels, sorted, or in the order of `class_names` if that is a list.
@@ -51,6 +54,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         any_backbone: bool = False,
         device: str = "cpu",
         dtype: str = "float32",
+        prompt: str | None = None,
     ) -> None:
         self.init = init
         self.backbone = backbone
@@ -58,6 +62,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         self.any_backbone = any_backbone
         self.device = device
         self.dtype = dtype
+        self.prompt = prompt
 
     def fit(
         self, texts: Sequence[str], labels: Sequence[Any], class_names: Mapping[Any, str] | Sequence[str] | None = None
@@ -76,7 +81,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
                 `class_names`, or class names that the tokenizer does not know.
         """
         examples = Examples.of(texts, labels, class_names)
-        settings = (self.any_backbone, self.device, self.dtype, self.inner_steps)
+        settings = (self.any_backbone, self.device, self.dtype, self.prompt, self.inner_steps)
         init, warp, self.suitability_ = choose_start(self.init, examples, self.backbone, *settings)
         self.task_ = Task.adapted(init, warp, examples, self.inner_steps)
         self.classes_ = self.task_.classes
@@ -94,9 +99,9 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         """Write the fitted task into a folder; see `Task.save`."""
         self._fitted_task().save(folder)
 
-    def save_onnx(self, file: str | Path) -> None:
+    def save_onnx(self, file: str | Path, *, quantize: Quantization | None = None) -> None:
         """Write the fitted task as one ONNX graph; see `Task.save_onnx`."""
-        self._fitted_task().save_onnx(file)
+        self._fitted_task().save_onnx(file, quantize=quantize)
 
     @classmethod
     def load(

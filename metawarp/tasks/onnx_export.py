@@ -22,6 +22,7 @@ from metawarp.outputs import write_bytes
 from metawarp.parameters import TaskParameters
 from metawarp.read_outs.concatenation import Concatenation
 from metawarp.read_outs.prompted_features import PromptedFeatures
+from metawarp.tasks.onnx_quantization import Quantization, quantized
 from metawarp.texts.encoded_batch import EncodedBatch
 from metawarp.texts.text_embeddings import TextEmbeddings
 from metawarp.warp import Warp
@@ -56,7 +57,7 @@ class TaskGraph(nn.Module):
         """Probabilities (B, C) of ids (B, n) where the mask (B, n) is 1."""
         task = self.parameters_of_task
         prompted = self._prompted_features(_with_text(self.template, self.before, input_ids, attention_mask))
-        embeddings = None
+        embeddings = ()
         if self.read_out.text is not None:
             bare = _with_text(self.bare_template, self.specials_before, input_ids, attention_mask)
             embeddings = self.read_out.text.of_bare_texts(bare)
@@ -90,12 +91,15 @@ def _with_text(template: EncodedBatch, before: int, input_ids: Tensor, attention
     return EncodedBatch(ids, prompt_index, attention, (in_text | text_mask) & attention, position)
 
 
-def export_onnx(warp: Warp, parameters: TaskParameters, classes: list[Any], file: Path) -> None:
-    """Write the graph of a task; its metadata has the classes, the backbone, and the largest number of text tokens.
+def export_onnx(
+    warp: Warp, parameters: TaskParameters, classes: list[Any], file: Path, quantize: Quantization | None = None
+) -> None:
+    """Write the graph of a task; its metadata has the classes, the backbone, what is put before a text, and the largest
+    number of text tokens.
 
-    `classes` are the labels of the columns of the probabilities. InputError if the task is not on the CPU, reads
-    windows, has the read-out "replaced_token" or a backbone of 2 GiB or more, torch cannot export it, or the file
-    cannot be written.
+    `classes` are the labels of the columns of the probabilities. With `quantize`, weights have 8 bits. InputError if
+    the task is not on the CPU, reads windows, has the read-out "replaced_token" or a backbone of 2 GiB or more, torch
+    cannot export it, or the file cannot be written.
     """
     try:
         import onnxscript  # noqa: F401  (torch's exporter needs it)
@@ -117,11 +121,13 @@ def export_onnx(warp: Warp, parameters: TaskParameters, classes: list[Any], file
     assert program is not None
     # Every node names the lines of code that it came from, with paths of this machine, which is longer than the node.
     ClearMetadataAndDocStringPass()(program.model)
-    sizes = {"max_tokens": str(warp.encoder.room), "text_prefix": warp.encoder.space}
+    facts = {"max_tokens": str(warp.encoder.room), "text_prefix": f"{warp.encoder.space}{warp.backbone.prompt}"}
+    facts |= {"lower_case": json.dumps(warp.backbone.layout.lower_case)}
     labels = json.dumps(classes, ensure_ascii=False)
-    program.model.metadata_props.update(classes=labels, backbone=warp.backbone.name, **sizes)
+    program.model.metadata_props.update(classes=labels, backbone=warp.backbone.name, **facts)
+    content = program.model_proto.SerializeToString()
     try:
-        write_bytes(file, program.model_proto.SerializeToString())
+        write_bytes(file, content if quantize is None else quantized(content))
     except OSError as error:
         raise InputError(f"The graph cannot be written to {str(file)!r}: {first_line(error)}.") from error
 

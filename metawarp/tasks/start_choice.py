@@ -1,13 +1,14 @@
 """Where a task starts: the init and the backbone that the user named, or the best of several inits."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from episodes.errors import InputError, quoted, repeated
 from metawarp.backbones.backbone import Backbone
 from metawarp.backbones.store import BACKBONES
-from metawarp.inits.init import Init, untrained
-from metawarp.inits.shipped import GENERAL, shipped_inits
+from metawarp.inits.defaults import init_and_backbone
+from metawarp.inits.init import Init
 from metawarp.tasks.examples import Examples
 from metawarp.tasks.ranking import Suitability, error_about, rank_inits
 from metawarp.texts.feature_cache import FeatureCache
@@ -24,6 +25,7 @@ def choose_start(
     any_backbone: bool = False,
     device: str = "cpu",
     dtype: str = "float32",
+    prompt: str | None = None,
     inner_steps: int | None = None,
 ) -> tuple[Init, Warp, dict[str, Suitability]]:
     """The init that suits the examples best, its model, and how each of several inits suits them, by name, best first.
@@ -40,8 +42,9 @@ def choose_start(
     inits: dict[str, Init] = {}
     warps: dict[str, Warp] = {}
     cache = FeatureCache() if len(requested) > 1 else None  # inits read the same texts
+    load = partial(BACKBONES.get, device=device, dtype=dtype, prompt=prompt)
     for name, one in zip(names, requested, strict=True):
-        own, on = _load(one, backbone, any_backbone, device, dtype)
+        own, on = init_and_backbone(one, backbone, load, prompt)
         if inner_steps and not own.inner.updates:
             method = f"an init learned by {own.method!r}, which has no inner loop"
             raise InputError(f"inner_steps={inner_steps} cannot be used with {method}; leave it out.")
@@ -52,18 +55,3 @@ def choose_start(
     ranking = rank_inits(inits, warps, examples.episode, named=examples.named, inner_steps=inner_steps)
     best = next(iter(ranking))
     return inits[best], inits[best].bind(warps[best].backbone, any_backbone=any_backbone), ranking
-
-
-def _load(
-    init: InitName, backbone: str | Path | Backbone | None, any_backbone: bool, device: str, dtype: str
-) -> tuple[Init, Backbone]:
-    """An init and its backbone; for None, "general" on its own backbone and "untrained" on any other."""
-    if str(init) == "untrained":
-        on = BACKBONES.get(backbone or "minilm", device=device, dtype=dtype)
-        return untrained(on), on
-    named = shipped_inits()[GENERAL] if init is None else init
-    loaded = named if isinstance(named, Init) else Init.from_pretrained(named)
-    on = BACKBONES.get(backbone or loaded.backbone.name, device=device, dtype=dtype)
-    if init is None and not any_backbone and on.fingerprint != loaded.backbone.fingerprint:
-        return untrained(on), on
-    return loaded, on

@@ -1,13 +1,13 @@
 """From texts to token ids inside their template: a template bound to a tokenizer."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from episodes.errors import InputError, quoted
+from metawarp.backbones.backbone import Backbone
 from metawarp.texts.encoded_batch import EncodedBatch
 from metawarp.texts.feature_cache import CacheScope
 from metawarp.texts.template import Template
@@ -17,7 +17,8 @@ _Place = tuple[int, int, bool]
 
 
 class TextEncoder:
-    """Encodes texts inside a template; InputError if that leaves no room for text, or windows would leave tokens out.
+    """Encodes texts for a backbone inside a template; InputError if the template leaves no room for text, or windows
+    would leave tokens out.
 
     An input has at most `max_length` tokens, template included. A longer text is divided into windows with the distance
     `stride`, or truncated if that is 0. `tokens` caches the token ids of texts.
@@ -29,10 +30,12 @@ class TextEncoder:
         room: number of tokens that a text may have; a longer text loses its end, or is read in windows.
     """
 
-    def __init__(self, template: Template, tokenizer: Any, max_length: int, stride: int, tokens: CacheScope) -> None:
-        self.tokenizer, self.max_length, self.stride, self._tokens = tokenizer, max_length, stride, tokens
+    def __init__(
+        self, template: Template, backbone: Backbone, max_length: int, stride: int, tokens: CacheScope
+    ) -> None:
+        self.backbone, self.max_length, self.stride, self._tokens = backbone, max_length, stride, tokens
         self.prompt_words: list[int | None] = []
-        first, last = _special_tokens(tokenizer)
+        first, last = _special_tokens(backbone)
         has_start = any(kind == "start" for kind, _ in template.parts)
         places: list[_Place] = [] if has_start else [*first]
         for kind, value in template.parts:
@@ -41,13 +44,13 @@ class TextEncoder:
             elif kind == "start":
                 places += first
             elif kind == "mask":
-                places.append((tokenizer.mask_token_id, -1, False))
+                places.append((backbone.mask_token_id, -1, False))
             elif kind == "words":
                 places += [(token, -1, False) for token in self.token_ids([str(value)])[0]]
             else:
                 starts: Sequence[int | None] = [None] * value if isinstance(value, int) else self.token_ids([value])[0]
                 numbers = range(self.prompt_length, self.prompt_length + len(starts))
-                places += [(tokenizer.pad_token_id, number, False) for number in numbers]
+                places += [(backbone.pad_token_id, number, False) for number in numbers]
                 self.prompt_words += starts
         self._prefix, self._suffix = places[: self.before], [*places[self.before :], *last]
         self.room = max_length - len(places) - len(last)
@@ -65,13 +68,15 @@ class TextEncoder:
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of bare texts, without special tokens."""
-        return self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+        tokenize = self.backbone.tokenizer
+        return tokenize(list(texts), add_special_tokens=False, verbose=False)["input_ids"] if texts else []
 
     def ids_in_template(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of the texts as they appear in the template, without the template."""
 
         def computed(rows: list[int]) -> list[bytes]:
-            ids = self.token_ids([f"{self.space}{texts[row]}" if texts[row] else "" for row in rows])
+            read = [self.backbone.as_read(texts[row]) if texts[row] else "" for row in rows]
+            ids = self.token_ids([f"{self.space}{text}" if text else "" for text in read])
             return [np.array(row, dtype=np.int32).tobytes() for row in ids]
 
         values = self._tokens.values([text.encode(errors="surrogatepass") for text in texts], computed)
@@ -89,7 +94,7 @@ class TextEncoder:
 
     def require_known(self, class_names: Sequence[str]) -> None:
         """Check that the tokenizer knows some part of every class name; otherwise all embeddings would be equal."""
-        unknown = {self.tokenizer.unk_token_id, *self.token_ids([" "])[0]}
+        unknown = {self.backbone.tokenizer.unk_token_id, *self.token_ids([" "])[0]}
         ids = self.token_ids(class_names)
         if lost := [name for name, tokens in zip(class_names, ids, strict=True) if set(tokens) <= unknown]:
             problem = f"The backbone's tokenizer knows no part of these class names: {quoted(lost)}"
@@ -101,18 +106,18 @@ class TextEncoder:
         ids = self.ids_in_template(texts)
         rows = [self._prefix + [(token, -1, True) for token in text[:shown]] + self._suffix for text in ids]
         width = max(map(len, rows))
-        padding = [(self.tokenizer.pad_token_id, -1, False)]
+        padding = [(self.backbone.pad_token_id, -1, False)]
         table = np.array([row + padding * (width - len(row)) for row in rows], dtype=np.int64)
         input_ids, prompt_index, text_mask = torch.from_numpy(table).unbind(-1)
         attention = torch.arange(width) < torch.tensor([len(row) for row in rows])[:, None]
-        # A [MASK] that a user wrote inside a text must not be taken for the template's.
-        is_mask = (input_ids == self.tokenizer.mask_token_id) & (text_mask == 0)
+        # A [MASK] that a user wrote inside a text must not be taken for the template's, nor the padding of a decoder.
+        is_mask = (input_ids == self.backbone.mask_token_id) & (text_mask == 0) & (prompt_index < 0) & attention
         mask_position = torch.where(is_mask.any(1), is_mask.int().argmax(1), -1)
         return EncodedBatch(input_ids, prompt_index, attention, text_mask.bool(), mask_position)
 
 
-def _special_tokens(tokenizer: Any) -> tuple[list[_Place], list[_Place]]:
+def _special_tokens(backbone: Backbone) -> tuple[list[_Place], list[_Place]]:
     """What the tokenizer puts before and after a text, such as [CLS] and [SEP]."""
-    encoded = tokenizer("a", return_special_tokens_mask=True)
+    encoded = backbone.tokenizer("a", return_special_tokens_mask=True)
     places, special = [(token, -1, True) for token in encoded["input_ids"]], encoded["special_tokens_mask"]
     return places[: special.index(0)], places[len(special) - special[::-1].index(0) :]

@@ -10,7 +10,7 @@ from metawarp.meta_learning.table import METHODS, MethodName
 from metawarp.parameters import LEARNING_RATES, InitParameters, tensors_of
 from metawarp.warp import Warp
 
-RECIPE = 2
+RECIPE = 3
 """Raised whenever equal settings, corpora and seeds would give another init, or an init would predict differently."""
 
 
@@ -23,6 +23,7 @@ class TrainingConfig:
         meta_batch_size: number T of tasks whose meta-gradients are averaged in one step.
         lr: AdamW's learning rate of the adapter; 0 keeps the adapter where it starts, and every text is read once.
         scalar_lr: AdamW's learning rate of the scale, read-out weights, verbalizer scalars and inner learning rates.
+        read_out_lr: AdamW's learning rate of the read-out weights, which 0 keeps where they start; None: `scalar_lr`.
         weight_decay: AdamW's decoupled weight decay, towards the start of the init and not towards zero (L2-SP).
         warmup: share of the steps in which the learning rates rise from 0; they then fall to 0 along a cosine.
         max_grad_norm: largest norm of a meta-gradient; longer ones are scaled down to it.
@@ -44,6 +45,7 @@ class TrainingConfig:
     meta_batch_size: int = 4
     lr: float = 3e-3
     scalar_lr: float = 1e-2
+    read_out_lr: float | None = None
     weight_decay: float = 0.01
     warmup: float = 0.05
     max_grad_norm: float = 1.0
@@ -66,8 +68,9 @@ class TrainingConfig:
                 raise InputError(f"{name}={getattr(self, name)} must be at least 1.")
         for name in ("scalar_lr", "max_grad_norm", "regularizer_weight", "regularizer_epsilon"):
             require_positive(name, getattr(self, name))
-        for name in ("lr", "weight_decay"):
-            require_positive(name, getattr(self, name), or_zero=True)
+        for name in ("lr", "weight_decay", "read_out_lr"):
+            if (value := getattr(self, name)) is not None:
+                require_positive(name, value, or_zero=True)
         if not self.lr and self.reparameterization != "none":
             raise InputError(f"lr=0 does not train reparameterization={self.reparameterization!r}; raise lr.")
         if not 0 <= self.warmup < 1:
@@ -76,6 +79,8 @@ class TrainingConfig:
     def learning_rates(self, init: InitParameters, *, learn_inner: bool = True) -> dict[str, float]:
         """AdamW's learning rate of each tensor of an init; 0 for one that keeps its start."""
         rates = dict.fromkeys(tensors_of(init), self.scalar_lr)
+        if self.read_out_lr is not None and "read_out_logits" in rates:
+            rates["read_out_logits"] = self.read_out_lr
         rates |= {name: self.lr for name in ("adapter", "corpus_class_embeddings") if name in rates}
         return rates if learn_inner else rates | {name: 0.0 for name in LEARNING_RATES.values() if name in rates}
 

@@ -34,6 +34,7 @@ def train(
     backbone: str | Backbone = "minilm",
     device: str = "cpu",
     dtype: str = "float32",
+    prompt: str | None = None,
     max_tokens: int = TOKENS_PER_PASS,
     cache_folder: str | None = None,
     method: MethodName = DEFAULT_METHOD,
@@ -63,6 +64,8 @@ def train(
         backbone: a loaded backbone, or the name of one; see `Backbone.load`.
         device: device of the backbone.
         dtype: data type of the backbone; learned parameters and losses stay in float32 at least.
+        prompt: text that is put before every text, such as "query: ", or the name of one that the backbone comes with;
+            None: the backbone's default, often none.
         max_tokens: largest number of tokens of one forward pass, padding included.
         cache_folder: folder for the output of the layers below the adapter; None keeps it in memory.
         method: method of meta-learning.
@@ -100,7 +103,8 @@ def train(
     settings = EpisodeSettings(n_way, k_shot, n_query, seed, balanced, within_domains)
     sampler, validation = data.sampler(settings), data.validation(settings)
     if not isinstance(backbone, Backbone):
-        backbone = Backbone.load(backbone, device=processes.device or device, dtype=dtype, max_tokens=max_tokens)
+        on = processes.device or device
+        backbone = Backbone.load(backbone, device=on, dtype=dtype, prompt=prompt, max_tokens=max_tokens)
     warp = Warp(backbone, model or WarpConfig(), FeatureCache())
     warp.encoder.require_known(data.all_names())
     warp.warn_about_truncation(data.texts())

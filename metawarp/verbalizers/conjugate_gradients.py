@@ -7,13 +7,13 @@ from torch import Tensor
 
 
 def conjugate_gradients(
-    times_matrix: Callable[[Tensor], Tensor], right: Tensor, max_steps: int, tolerance: float = 0.0
+    times_matrix: Callable[[Tensor], Tensor], right: Tensor, max_steps: int, tolerance: float | Tensor = 0.0
 ) -> Tensor:
     """The solution x (T, …) of A·x = right, where `times_matrix` is the function from x to A·x, a block for each task.
 
-    A task stops when its residual is a fraction `tolerance` of its right side, or where the curvature along its
-    direction is not positive (Steihaug, 1983), because its problem has no unique minimum. If that is the first
-    direction, x is the right side itself, as if A were the identity.
+    A task stops when its residual is a fraction `tolerance`, one for all or (T,), of its right side, or where the
+    curvature along its direction is not positive (Steihaug, 1983), because its problem has no unique minimum. If that
+    is the first direction, x is the right side itself, as if A were the identity.
     """
     solution = torch.zeros_like(right)
     residual = direction = right

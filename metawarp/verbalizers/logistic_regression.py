@@ -8,7 +8,7 @@ References:
     Bertinetto et al. (2019), "Meta-learning with differentiable closed-form solvers", ICLR, sec. 4.2 (Newton's method).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,9 @@ from metawarp.verbalizers.conjugate_gradients import conjugate_gradients
 
 NEWTON_STEPS, SOLVER_STEPS = 30, 100
 """Upper limits; usually a few Newton steps and a dozen steps of conjugate gradients are enough."""
+
+LEAST_ACCURACY = 0.1
+"""Largest residual of the linear system of a Newton step, as a fraction of the gradient."""
 
 HALVINGS, SUFFICIENT_DECREASE = 8, 0.25
 """A Newton step is halved while the loss falls by less than this fraction of what the gradient predicts (Armijo's
@@ -39,19 +42,20 @@ def fit_logistic_regression(
         label: (B,) index of each example's class within its task.
         count: (B,) number of examples that each one counts as.
         class_mask: (T, C), true where a task has that class; the weights of other classes are zero.
-        strength: (), scikit-learn's C. The bias is penalized like any other weight.
+        strength: scikit-learn's C of each task (T,), or of all tasks (). The bias is penalized like any other weight.
     """
     place = (task, _index_in_task(task))
     size = (len(class_mask), int(place[1].max()) + 1)
     examples = with_bias(features)
     x = examples.new_zeros(*size, examples.shape[-1]).index_put(place, examples)
-    counts = count.new_zeros(size).index_put(place, count) * strength
+    counts = count.new_zeros(size).index_put(place, count) * strength[..., None]
     targets = torch.zeros(*size, class_mask.shape[1], dtype=x.dtype, device=x.device)
     targets[(*place, label)] = 1
     problem = _Problem(x, counts, targets, class_mask)
     with torch.no_grad():
-        weights = _minimum(problem)
-    return _ImplicitMinimum.apply(problem.gradient(weights), weights, problem.detached())
+        solved, basis = problem.detached().in_row_space()
+        weights = _minimum(solved) @ basis.mT
+    return _ImplicitMinimum.apply(problem.gradient(weights), weights, solved, basis)
 
 
 def with_bias(features: Tensor) -> Tensor:
@@ -78,6 +82,12 @@ class _Problem:
     def detached(self) -> "_Problem":
         return _Problem(self.x.detach(), self.counts.detach(), self.targets, self.class_mask)
 
+    def in_row_space(self) -> "tuple[_Problem, Tensor]":
+        """The same problem in coordinates of the space that the examples span, and an orthonormal basis (T, d + 1, m)
+        of that space. The minimum is in it, and it is much smaller if there are fewer examples than dimensions."""
+        basis, coordinates = torch.linalg.qr(self.x.mT)
+        return replace(self, x=coordinates.mT), basis
+
     @property
     def tolerance(self) -> float:
         """Fraction of a gradient or residual that counts as zero in the precision of the data."""
@@ -96,8 +106,9 @@ class _Problem:
         errors = self.counts[..., None] * (self._logits(weights).softmax(-1) - self.targets)
         return weights + errors.transpose(1, 2) @ self.x
 
-    def inverse_hessian_times(self, right: Tensor, weights: Tensor) -> Tensor:
-        """Inverse Hessian of the loss at some weights, times a right side (T, C, d + 1)."""
+    def inverse_hessian_times(self, right: Tensor, weights: Tensor, tolerance: float | Tensor) -> Tensor:
+        """Inverse Hessian of the loss at some weights, times a right side (T, C, d + 1), up to a residual that is a
+        fraction `tolerance`, () or (T,), of the right side."""
         probabilities = self._logits(weights).softmax(-1)
 
         def times_hessian(vectors: Tensor) -> Tensor:
@@ -105,41 +116,51 @@ class _Problem:
             change = probabilities * (change - (probabilities * change).sum(-1, keepdim=True))
             return vectors + (self.counts[..., None] * change).transpose(1, 2) @ self.x
 
-        return conjugate_gradients(times_hessian, right, SOLVER_STEPS, self.tolerance)
+        return conjugate_gradients(times_hessian, right, SOLVER_STEPS, tolerance)
 
 
 class _ImplicitMinimum(torch.autograd.Function):
     """The minimum as a differentiable function of the examples, by the implicit function theorem.
 
     The gradient g of the loss is zero at the minimum, but it depends on the examples: the minimum moves by minus the
-    inverse Hessian times the change of g.
+    inverse Hessian times the change of g. Outside of the space that the examples span, the Hessian is the identity.
     """
 
     @staticmethod
-    def forward(ctx: Any, gradient: Tensor, weights: Tensor, problem: _Problem) -> Tensor:
+    def forward(ctx: Any, gradient: Tensor, weights: Tensor, problem: _Problem, basis: Tensor) -> Tensor:
         ctx.problem = problem
-        ctx.save_for_backward(weights)
+        ctx.save_for_backward(weights, basis)
         return weights - gradient
 
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - the decorator hides the parameter names
         ctx: Any, *grad_outputs: Tensor
-    ) -> tuple[Tensor, None, None]:
-        (weights,) = ctx.saved_tensors
-        return -ctx.problem.inverse_hessian_times(grad_outputs[0], weights), None, None
+    ) -> tuple[Tensor, None, None, None]:
+        weights, basis = ctx.saved_tensors
+        problem: _Problem = ctx.problem
+        inside = grad_outputs[0] @ basis
+        solved = problem.inverse_hessian_times(inside, weights @ basis, problem.tolerance)
+        return -(grad_outputs[0] + (solved - inside) @ basis.mT), None, None, None
 
 
 def _minimum(problem: _Problem) -> Tensor:
-    """Newton's method; the step of each task is halved until its loss falls enough."""
+    """Newton's method; the step of each task is halved until its loss falls enough.
+
+    Far from the minimum, a direction need not be exact: it is solved for up to a fraction of the gradient that shrinks
+    with the gradient, which keeps the fast convergence (Nocedal, Wright, 2006, "Numerical Optimization", sec. 7.1).
+    """
     weights = problem.x.new_zeros(*problem.class_mask.shape, problem.x.shape[-1])
     rounding = 8 * torch.finfo(weights.dtype).eps
     gradient = problem.gradient(weights)
-    converged = problem.tolerance * gradient.flatten(1).norm(dim=1)
+    first_norm = gradient.flatten(1).norm(dim=1)
     for _ in range(NEWTON_STEPS):
-        if bool((gradient.flatten(1).norm(dim=1) <= converged).all()):
+        norm = gradient.flatten(1).norm(dim=1)
+        if bool((norm <= problem.tolerance * first_norm).all()):
             break
-        direction = problem.inverse_hessian_times(gradient, weights)
+        progress = norm / first_norm.clamp(min=torch.finfo(norm.dtype).tiny)
+        tolerance = progress.sqrt().clamp(problem.tolerance, LEAST_ACCURACY)
+        direction = problem.inverse_hessian_times(gradient, weights, tolerance)
         loss, length = problem.loss(weights), weights.new_ones(len(weights))
         predicted = (gradient * direction).sum((1, 2))
         for _ in range(HALVINGS):

@@ -1,7 +1,9 @@
 """Class embeddings from a logistic regression on support texts and class names, differentiable in both.
 
-A name counts as a learned number of texts. It is compared with texts in the features of the last layer only, where
-sentence encoders are trained to bring a text and its description together.
+A name counts as a learned number of texts. This number, and the strength of the fit, depend on how many texts and
+classes a task has: with many texts, names count little, and the fit is that of a plain regression. A name is compared
+with texts in the features of the last layer only, where sentence encoders are trained to bring a text and its
+description together.
 """
 
 import math
@@ -21,28 +23,47 @@ from metawarp.verbalizers.verbalizer import Verbalizer
 class Regression(Verbalizer):
     """Weights and bias (d + 1) of each class, at the minimum of the regression's loss."""
 
-    # Found best untrained, over four corpora, 1 to 10 shots, 5 to 66 classes; the values around them differ little.
-    scalars = {"log_strength": math.log(5), "log_name_count": math.log(6), "log_scale": math.log(2)}
+    # Found best untrained, over five corpora, 1 to 20 shots, 4 to 66 classes; the values around them differ little. The
+    # strength is 5 with 5 classes, and grows with the square root of their number.
+    scalars = {
+        "log_strength": 0.5 * math.log(5),
+        "strength_by_shots": 0.0,
+        "strength_by_ways": 0.5,
+        "log_name_count": math.log(6),
+        "name_count_by_shots": 0.0,
+        "name_count_by_ways": 0.0,
+        "log_scale": math.log(2),
+    }
     names_in_last_layer = True
     has_bias = True
 
     def class_embeddings(
         self, init: InitParameters, tasks: TaskBatch, names: Tensor | None, support: Tensor | None
     ) -> Tensor:
-        assert init.log_strength is not None and init.log_name_count is not None
+        shots = tasks.shots.to(init.log_scale)
+        mean_shots = shots.sum(1) / tasks.n_way
+        strength = _of_size(init.log_strength, init.strength_by_shots, init.strength_by_ways, mean_shots, tasks.n_way)
         examples = []
         if support is not None:
             # Balanced: how many texts a user has of a class says nothing about how often it will be predicted.
-            shots, texts = tasks.shots.to(support.dtype), tasks.support
-            mean_shots = shots.sum(1) / tasks.n_way
+            texts = tasks.support
             examples.append((support, texts.task, texts.label, mean_shots[texts.task] / shots[texts.task, texts.label]))
         if names is not None:
-            count = init.log_name_count.exp().expand(len(tasks.names))
+            slopes = init.name_count_by_shots, init.name_count_by_ways
+            count = _of_size(init.log_name_count, *slopes, mean_shots, tasks.n_way)[tasks.names.task]
             examples.append((names, tasks.names.task, tasks.names.label, count))
         if not examples:
             raise InputError("A regression needs class names or support texts; give texts or class_names.")
         features, task, label, count = (torch.cat(column) for column in zip(*examples, strict=True))
-        return fit_logistic_regression(features, task, label, count, tasks.class_mask, init.log_strength.exp())
+        return fit_logistic_regression(features, task, label, count, tasks.class_mask, strength)
 
     def logits(self, features: Tensor, class_embeddings: Tensor, scale: Tensor) -> Tensor:
         return scale * torch.einsum("...d,...cd->...c", with_bias(features), class_embeddings)
+
+
+def _of_size(
+    log: Tensor | None, by_shots: Tensor | None, by_ways: Tensor | None, shots: Tensor, ways: Tensor
+) -> Tensor:
+    """exp(log + by_shots·log(1 + K) + by_ways·log(N)) of T tasks with mean shots K (T,) and ways N (T,)."""
+    assert log is not None and by_shots is not None and by_ways is not None
+    return torch.exp(log + by_shots * shots.log1p() + by_ways * ways.to(shots).log())

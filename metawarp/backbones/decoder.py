@@ -1,0 +1,77 @@
+"""Decoders of Llama's kind, as embedding models use them: Llama, Mistral, Qwen2, Qwen3, and Gemma 3.
+
+A token sees the tokens before it, so a text is read at its end. Gemma 3 may see in both directions instead, as
+EmbeddingGemma does ("use_bidirectional_attention" in its config).
+"""
+
+from functools import partial
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from metawarp.backbones.family import Family, Head, Layer, positions_from
+
+
+@final
+class Decoder(Family):
+    """Rotated positions, layers with full or sliding-window attention, a norm after the last layer."""
+
+    name = "decoder"
+    query_value = ("q_proj", "v_proj")
+    reads_end_of_text = True
+    masked_lm_classes = ()
+
+    def embed(self, encoder: Any, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
+        # Gemma multiplies the output of its embedding table; the table itself has the vectors that we look up.
+        scale = getattr(encoder.embed_tokens, "embed_scale", None)
+        return embeddings if scale is None else embeddings * scale.to(embeddings)
+
+    def layers(self, encoder: Any, hidden: Tensor, attention_mask: Tensor) -> list[Layer]:
+        positions = positions_from(0, hidden)
+        kinds = _layer_kinds(encoder.config)
+        masks = {kind: _mask(kind, encoder.config, hidden, attention_mask, positions) for kind in set(kinds)}
+        rotations = _rotations(encoder, hidden, positions, set(kinds))
+        *layers, last = (
+            partial(layer, attention_mask=masks[kind], position_ids=positions, position_embeddings=rotations[kind])
+            for layer, kind in zip(encoder.layers, kinds, strict=True)
+        )
+        return [*layers, lambda hidden: encoder.norm(last(hidden))]
+
+    def masked_lm_head(self, model: Any) -> Head:
+        return nn.Identity()  # decoders have none
+
+
+def _layer_kinds(config: Any) -> list[str]:
+    """Whether each layer has full or sliding-window attention."""
+    kinds = getattr(config, "layer_types", None)
+    if kinds is None:
+        kind = "sliding_attention" if getattr(config, "sliding_window", None) else "full_attention"
+        kinds = [kind] * config.num_hidden_layers
+    return list(kinds)
+
+
+def _mask(kind: str, config: Any, hidden: Tensor, attention_mask: Tensor, positions: Tensor) -> Tensor | None:
+    """The mask of one kind of layers in the form that transformers' attention takes."""
+    from transformers import masking_utils
+
+    inputs = {"config": config, "inputs_embeds": hidden, "attention_mask": attention_mask.long()}
+    inputs |= {"past_key_values": None, "position_ids": positions}
+    sliding = kind == "sliding_attention"
+    if getattr(config, "use_bidirectional_attention", False):
+        window = config.sliding_window if sliding else None
+        inputs["or_mask_function"] = partial(_sees, window)
+    create = masking_utils.create_sliding_window_causal_mask if sliding else masking_utils.create_causal_mask
+    return create(**inputs)
+
+
+def _sees(window: int | None, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    """Whether a token sees another one in either direction, at a distance below `window`."""
+    return torch.ones_like(query - key, dtype=torch.bool) if window is None else (query - key).abs() < window
+
+
+def _rotations(encoder: Any, hidden: Tensor, positions: Tensor, kinds: set[str]) -> dict[str, Any]:
+    """The rotations of each kind of layers; Gemma has one for each kind, the others have one for all."""
+    if hasattr(encoder.config, "use_bidirectional_attention"):
+        return {kind: encoder.rotary_emb(hidden, positions, kind) for kind in kinds}
+    return dict.fromkeys(kinds, encoder.rotary_emb(hidden, positions))

@@ -1,0 +1,71 @@
+"""The inits that a backbone has without any training of the user: the general one, and the untrained one."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from metawarp.backbones.backbone import Backbone
+from metawarp.config import InnerLoop, WarpConfig
+from metawarp.inits.init import Init
+from metawarp.inits.shipped import GENERAL, shipped_inits
+from metawarp.warp import Warp
+
+
+def general(backbone: Backbone) -> Init:
+    """The general init of a backbone.
+
+    It is the shipped one of the same backbone and prompt. For other backbones it is the start of the same recipe: the
+    template, the read-out and the verbalizer, with the numbers that were learned on MiniLM, as far as these do not
+    depend on the width of a backbone.
+    """
+    for folder in shipped_inits().values():
+        init = Init.load(folder)
+        if (init.backbone.fingerprint, init.backbone.prompt) == (backbone.fingerprint, backbone.prompt):
+            return init
+    learned = Init.load(shipped_inits()[GENERAL])
+    start = Init.start(Warp(backbone, learned.config), learned.inner)
+    parameters = replace(learned.parameters, adapter=start.parameters.adapter)
+    return replace(start, parameters=parameters, temperature=learned.temperature)
+
+
+def untrained(backbone: Backbone) -> Init:
+    """The strongest start without meta-training: sentence embeddings, mixed from names and support means."""
+    config = WarpConfig(template="{text}", read_out="text", verbalizer="mix")
+    return Init.start(Warp(backbone, config), InnerLoop())
+
+
+DEFAULTS: dict[str, Callable[[Backbone], Init]] = {GENERAL: general, "untrained": untrained}
+"""The names that stand for another init on each backbone."""
+
+
+def init_and_backbone(
+    init: Init | str | Path | None,
+    backbone: Backbone | str | Path | None,
+    load: Callable[[str | Path], Backbone],
+    prompt: str | None = None,
+) -> tuple[Init, Backbone]:
+    """An init and the backbone that it is used on.
+
+    Args:
+        init: an init, its folder, its name or Hub id; or a name in `DEFAULTS`. None: "general".
+        backbone: a backbone or its name; None: that of the init, and "minilm" for the names in `DEFAULTS`.
+        load: function that loads a backbone by name, with `prompt`.
+        prompt: prompt that the user asked for; None: that of the init if the backbone is given by name.
+
+    InputError if init or backbone cannot be loaded.
+    """
+
+    def loaded(name: str) -> Backbone:
+        if isinstance(backbone, Backbone):
+            return backbone if prompt is None else backbone.with_prompt(prompt)
+        return load(backbone or name)
+
+    if isinstance(init, Init) or str(init or GENERAL) not in DEFAULTS:
+        own = init if isinstance(init, Init) else Init.from_pretrained(str(init))
+        on = loaded(own.backbone.name)
+        follows = prompt is None and not isinstance(backbone, Backbone)
+        return own, own.backbone.with_its_prompt(on) if follows else on
+    if str(init) in shipped_inits():
+        Init.from_pretrained(str(init))  # refuses a name that is also that of a folder here
+    on = loaded("minilm")
+    return DEFAULTS[str(init or GENERAL)](on), on
