@@ -70,7 +70,7 @@ class WarpConfig:
         features = self.features
         known = len(set(features)) == len(features) and all(_FEATURE.fullmatch(name) for name in features)
         if not known and self.read_out != "replaced_token":
-            names = "mask, debiased_mask, mean, pooled, pooled-1, …, text, text-1, …"
+            names = "mask, debiased_mask, mean, text, text-1, …, pooled, pooled-1, …"
             allowed = f"one or several of {names} with + between, each once"
             raise InputError(f"read_out={self.read_out!r} must be {allowed}; or replaced_token.")
         if (self.read_out == "replaced_token") != (self.verbalizer == "replaced_token"):
