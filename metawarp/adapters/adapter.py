@@ -8,14 +8,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, Unpack
 
 import torch
 from torch import Tensor
 
 from episodes import InputError
 from metawarp.backbones.backbone import Backbone
-from metawarp.backbones.family import Observer
+from metawarp.backbones.family import Reading
 from metawarp.texts.encoded_batch import EncodedBatch
 
 TextReader = Callable[[EncodedBatch], Tensor]
@@ -111,19 +111,12 @@ class Adapter(Protocol):
         the space of the word embeddings; `generator` draws the random numbers that an adapter needs."""
         ...
 
-    def hidden_states(
-        self,
-        parts: Parts,
-        batch: EncodedBatch,
-        task: Tensor,
-        head_at: Tensor | None = None,
-        observe: Observer | None = None,
-    ) -> Tensor:
+    def hidden_states(self, parts: Parts, batch: EncodedBatch, task: Tensor, **reading: Unpack[Reading]) -> Tensor:
         """Last hidden states (B, n, h), or the input of the masked-LM head at one position of each text, (B, h).
 
         The parts are those of T tasks, or of one that all texts share. The batch holds B visible texts on the
-        backbone's device, task (B,) the index of each text's task, and head_at (B,) the positions where the head reads.
-        `observe` receives the output of each layer from the adapter's first one on.
+        backbone's device, and task (B,) the index of each text's task. `observe` receives the output of each layer from
+        the adapter's first one on.
         """
         ...
 

@@ -7,13 +7,13 @@ References:
 
 from dataclasses import dataclass
 from functools import partial
-from typing import final
+from typing import Unpack, final
 
 import torch
 from torch import Tensor
 
 from metawarp.adapters.adapter import Adapter, AdapterContext, Parts, insert_soft_tokens
-from metawarp.backbones.family import Layer, Observer
+from metawarp.backbones.family import Layer, Reading
 from metawarp.texts.encoded_batch import EncodedBatch
 
 
@@ -41,14 +41,7 @@ class DeepPrompt(Adapter):
         stacked = torch.stack(later) if later else soft_tokens.new_zeros(self.shapes["later"])
         return {"prompt": context.soft_tokens_at(context.layer, soft_tokens), "later": stacked}
 
-    def hidden_states(
-        self,
-        parts: Parts,
-        batch: EncodedBatch,
-        task: Tensor,
-        head_at: Tensor | None = None,
-        observe: Observer | None = None,
-    ) -> Tensor:
+    def hidden_states(self, parts: Parts, batch: EncodedBatch, task: Tensor, **reading: Unpack[Reading]) -> Tensor:
         first = self.context.layer
 
         def wrapper(number: int, layer: Layer) -> Layer:
@@ -60,6 +53,4 @@ class DeepPrompt(Adapter):
             return layer(insert_soft_tokens(soft_tokens.to(hidden.dtype), hidden, batch, task))
 
         backbone, entering = self.context.backbone, self.context.entering_with(parts["prompt"], batch, task)
-        return backbone.hidden_states(
-            entering, batch.attention_mask, first, head_at=head_at, wrapper=wrapper, observe=observe
-        )
+        return backbone.hidden_states(entering, batch.attention_mask, first, wrapper=wrapper, **reading)

@@ -8,7 +8,7 @@ References:
 import copy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, final
+from typing import Any, Unpack, final
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from episodes import InputError
 from metawarp.adapters.adapter import Adapter, AdapterContext, Parts
 from metawarp.adapters.own_weights import at_or_above, hidden_states_with_weights, soft_token_shape, soft_token_start
-from metawarp.backbones.family import Observer
+from metawarp.backbones.family import Reading
 from metawarp.texts.encoded_batch import EncodedBatch
 
 
@@ -70,15 +70,8 @@ class Lora(Adapter):
         start = {name: weight.to(soft_tokens) for name, weight in weights.items()}
         return soft_token_start(self.context, soft_tokens) | start
 
-    def hidden_states(
-        self,
-        parts: Parts,
-        batch: EncodedBatch,
-        task: Tensor,
-        head_at: Tensor | None = None,
-        observe: Observer | None = None,
-    ) -> Tensor:
-        return hidden_states_with_weights(self.context, self._encoder, parts, batch, task, head_at, observe)
+    def hidden_states(self, parts: Parts, batch: EncodedBatch, task: Tensor, **reading: Unpack[Reading]) -> Tensor:
+        return hidden_states_with_weights(self.context, self._encoder, parts, batch, task, reading)
 
 
 def require_peft() -> Any:

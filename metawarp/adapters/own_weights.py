@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from metawarp.adapters.adapter import AdapterContext, Parts, insert_soft_tokens
-from metawarp.backbones.family import Observer
+from metawarp.backbones.family import Observer, Reading
 from metawarp.texts.encoded_batch import EncodedBatch
 
 
@@ -31,18 +31,13 @@ def soft_token_start(context: AdapterContext, soft_tokens: Tensor) -> Parts:
 
 
 def hidden_states_with_weights(
-    context: AdapterContext,
-    encoder: nn.Module,
-    parts: Parts,
-    batch: EncodedBatch,
-    task: Tensor,
-    head_at: Tensor | None,
-    observe: Observer | None,
+    context: AdapterContext, encoder: nn.Module, parts: Parts, batch: EncodedBatch, task: Tensor, reading: Reading
 ) -> Tensor:
     """Hidden states as `Adapter.hidden_states` returns them, one task after the other.
 
     The parts are soft tokens "prompt", if there are some, and weights of `encoder`, a copy of the backbone's model.
     """
+    head_at, observe = reading.get("head_at"), reading.get("observe")
     some_part = next(iter(parts.values()))
     n_tasks, entering = len(some_part), context.entering(batch, some_part.dtype)
     if "prompt" in parts:

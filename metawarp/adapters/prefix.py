@@ -5,7 +5,7 @@ References:
 """
 
 from dataclasses import dataclass
-from typing import final
+from typing import Unpack, final
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from episodes.errors import InputError, listing
 from metawarp.adapters.adapter import Adapter, AdapterContext, Parts
 from metawarp.backbones.architectures import ARCHITECTURES
 from metawarp.backbones.content_attention import ContentAttention
-from metawarp.backbones.family import Layer, Observer
+from metawarp.backbones.family import Layer, Reading
 from metawarp.texts.encoded_batch import EncodedBatch
 
 
@@ -48,14 +48,7 @@ class Prefix(Adapter):
         ]
         return {"prompt": torch.stack(pairs).to(soft_tokens)}
 
-    def hidden_states(
-        self,
-        parts: Parts,
-        batch: EncodedBatch,
-        task: Tensor,
-        head_at: Tensor | None = None,
-        observe: Observer | None = None,
-    ) -> Tensor:
+    def hidden_states(self, parts: Parts, batch: EncodedBatch, task: Tensor, **reading: Unpack[Reading]) -> Tensor:
         backbone, first = self.context.backbone, self.context.layer
 
         def wrapper(number: int, layer: Layer) -> Layer:
@@ -64,9 +57,7 @@ class Prefix(Adapter):
             return lambda hidden: attention(hidden, hidden, batch.attention_mask, prefix)
 
         entering = self.context.entering(batch, parts["prompt"].dtype)
-        return backbone.hidden_states(
-            entering, batch.attention_mask, first, head_at=head_at, wrapper=wrapper, observe=observe
-        )
+        return backbone.hidden_states(entering, batch.attention_mask, first, wrapper=wrapper, **reading)
 
     def _attention(self, layer: int) -> ContentAttention:
         attention = self.context.backbone.content_attention(layer)

@@ -6,13 +6,13 @@ References:
 """
 
 from dataclasses import dataclass
-from typing import final
+from typing import Unpack, final
 
 import torch
 from torch import Tensor
 
 from metawarp.adapters.adapter import Adapter, AdapterContext, Parts
-from metawarp.backbones.family import Observer
+from metawarp.backbones.family import Reading
 from metawarp.texts.encoded_batch import EncodedBatch
 
 
@@ -30,15 +30,6 @@ class Prompt(Adapter):
     def start(self, soft_tokens: Tensor, generator: torch.Generator) -> Parts:
         return {"prompt": self.context.soft_tokens_at(self.context.layer, soft_tokens)}
 
-    def hidden_states(
-        self,
-        parts: Parts,
-        batch: EncodedBatch,
-        task: Tensor,
-        head_at: Tensor | None = None,
-        observe: Observer | None = None,
-    ) -> Tensor:
+    def hidden_states(self, parts: Parts, batch: EncodedBatch, task: Tensor, **reading: Unpack[Reading]) -> Tensor:
         entering = self.context.entering_with(parts["prompt"], batch, task)
-        return self.context.backbone.hidden_states(
-            entering, batch.attention_mask, self.context.layer, head_at=head_at, observe=observe
-        )
+        return self.context.backbone.hidden_states(entering, batch.attention_mask, self.context.layer, **reading)

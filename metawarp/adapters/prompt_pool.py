@@ -6,14 +6,14 @@ References:
 """
 
 from dataclasses import dataclass
-from typing import final
+from typing import Unpack, final
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from metawarp.adapters.adapter import Adapter, AdapterContext, Parts
-from metawarp.backbones.family import Observer
+from metawarp.backbones.family import Reading
 from metawarp.texts.encoded_batch import EncodedBatch
 
 
@@ -46,14 +46,7 @@ class PromptPool(Adapter):
         spread = 0.1 * soft_tokens.std() if soft_tokens.numel() > 1 else 0.0
         return {"prompts": soft_tokens + spread * noise["prompts"], "keys": noise["keys"]}
 
-    def hidden_states(
-        self,
-        parts: Parts,
-        batch: EncodedBatch,
-        task: Tensor,
-        head_at: Tensor | None = None,
-        observe: Observer | None = None,
-    ) -> Tensor:
+    def hidden_states(self, parts: Parts, batch: EncodedBatch, task: Tensor, **reading: Unpack[Reading]) -> Tensor:
         context, keys = self.context, parts["keys"]
         size = context.backbone.sentence_size
         (embedding,) = context.sentence(batch)
@@ -63,6 +56,4 @@ class PromptPool(Adapter):
         # By the shape and not by len(), which an exported graph would hold as a constant.
         own = torch.arange(batch.input_ids.shape[0], device=soft_tokens.device)
         entering = context.entering_with(soft_tokens, batch, own)
-        return context.backbone.hidden_states(
-            entering, batch.attention_mask, context.layer, head_at=head_at, observe=observe
-        )
+        return context.backbone.hidden_states(entering, batch.attention_mask, context.layer, **reading)

@@ -5,14 +5,14 @@ References:
 """
 
 from dataclasses import dataclass
-from typing import final
+from typing import Unpack, final
 
 import torch
 from torch import Tensor
 
 from metawarp.adapters.adapter import Adapter, AdapterContext, Parts
 from metawarp.adapters.own_weights import at_or_above, hidden_states_with_weights, soft_token_shape, soft_token_start
-from metawarp.backbones.family import Observer
+from metawarp.backbones.family import Reading
 from metawarp.texts.encoded_batch import EncodedBatch
 
 _NOT_IN_LAYERS = ("embeddings.", "embeddings_project.", "encoder.embedding_hidden_mapping_in.", "pooler.")
@@ -35,17 +35,8 @@ class Weights(Adapter):
         weights = {name: weight.to(soft_tokens) for name, weight in self._weights.items()}
         return soft_token_start(self.context, soft_tokens) | weights
 
-    def hidden_states(
-        self,
-        parts: Parts,
-        batch: EncodedBatch,
-        task: Tensor,
-        head_at: Tensor | None = None,
-        observe: Observer | None = None,
-    ) -> Tensor:
-        return hidden_states_with_weights(
-            self.context, self.context.backbone.model, parts, batch, task, head_at, observe
-        )
+    def hidden_states(self, parts: Parts, batch: EncodedBatch, task: Tensor, **reading: Unpack[Reading]) -> Tensor:
+        return hidden_states_with_weights(self.context, self.context.backbone.model, parts, batch, task, reading)
 
     @property
     def _weights(self) -> dict[str, Tensor]:

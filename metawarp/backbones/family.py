@@ -6,7 +6,7 @@ a final norm) is therefore stated here, and tested against the model's own forwa
 """
 
 from collections.abc import Callable, Collection
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypedDict
 
 import torch
 from torch import Tensor
@@ -21,6 +21,16 @@ LayerWrapper = Callable[[int, Layer], Layer]
 
 Observer = Callable[[int, Tensor], None]
 """Receives the number of a layer, from 1, and its output (B, n, h)."""
+
+
+class Reading(TypedDict, total=False):
+    """What is read of a forward pass beside the last hidden states."""
+
+    head_at: Tensor | None
+    """(B,), a position in each text: only the input of the masked-LM head there is computed."""
+    observe: Observer | None
+    """Receives the output of each layer."""
+
 
 Head = Callable[[Tensor], Tensor]
 """From hidden states (…, h) to features (…, d) before the decoder (masked-LM head), or to one logit (…,) per token

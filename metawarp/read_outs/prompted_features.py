@@ -73,7 +73,7 @@ class PromptedFeatures:
 
     def _at_mask(self, values: Tensor, batch: EncodedBatch, task: Tensor) -> Tensor:
         """The feature "mask", by way of the layers that the head needs."""
-        hidden = self._adapter.hidden_states(split(self._adapter, values), batch, task, batch.mask_position)
+        hidden = self._adapter.hidden_states(split(self._adapter, values), batch, task, head_at=batch.mask_position)
         return self._backbone.mask_features(hidden)
 
     def _in_passes(self, values: Tensor, batch: EncodedBatch, task: Tensor) -> Tensor:

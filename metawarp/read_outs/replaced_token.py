@@ -69,7 +69,7 @@ class ReplacedToken(ReadOut):
 
         def logits(part: EncodedBatch, rows: Tensor) -> Tensor:
             part = part.to(self._backbone.device)
-            hidden = self._adapter.hidden_states({"prompt": soft_tokens}, part, pair[rows], part.mask_position)
+            hidden = self._adapter.hidden_states({"prompt": soft_tokens}, part, pair[rows], head_at=part.mask_position)
             return self._head(hidden).to(soft_tokens.dtype)
 
         copies = with_class.select(torch.arange(len(windows)).repeat_interleave(n_way))
