@@ -49,6 +49,7 @@ def measure(name: str, folder: Path, episodes: int) -> BackboneResults:
     backbone, published = Backbone.load(name), folder / "hwu64" / "published"
     encode = SentenceEncoder(backbone, None, 0, None)
     test = read_table(str(published / "test.jsonl"), "text", "label")
+    truth, embeddings = np.array([str(label) for label in test.labels]), encode(test.texts)
     accuracy: dict[str, dict[str, float]] = {"general": {}, "logistic regression": {}}
     seconds = per_second = 0.0
     for k in SHOTS:
@@ -61,9 +62,8 @@ def measure(name: str, folder: Path, episodes: int) -> BackboneResults:
         predicted = classifier.predict(test.texts)
         per_second = len(test.texts) / (time.perf_counter() - start)
         regression = LogisticRegression(C=STRENGTH, max_iter=1000).fit(encode(train.texts), labels)
-        truth = np.array([str(label) for label in test.labels])
         accuracy["general"][f"HWU64, {k} texts"] = 100 * float((predicted == truth).mean())
-        by_regression = regression.predict(encode(test.texts))
+        by_regression = regression.predict(embeddings)
         accuracy["logistic regression"][f"HWU64, {k} texts"] = 100 * float((by_regression == truth).mean())
     for k in (1, 5) if episodes else ():
         huffpost = folder / "huffpost"

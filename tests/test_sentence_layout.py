@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from running import refused
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
 from tiny import TEXTS, tiny_folder
@@ -236,8 +237,6 @@ def test_the_name_of_a_prompt_that_does_not_exist_is_refused(tmp_path, prompts, 
 
 
 def test_layers_under_other_names_are_refused_and_the_message_names_both(tmp_path):
-    from safetensors.torch import load_file, save_file
-
     folder = tiny_folder(tmp_path)
     weights = load_file(folder / "model.safetensors")
     renamed = {name.replace("encoder.layer.", "blocks."): weight for name, weight in weights.items()}

@@ -18,11 +18,11 @@ def general(backbone: Backbone) -> Init:
     template, the read-out and the verbalizer, with the numbers that were learned on MiniLM, as far as these do not
     depend on the width of a backbone.
     """
-    for folder in shipped_inits().values():
-        init = Init.load(folder)
+    shipped = {name: Init.load(folder) for name, folder in shipped_inits().items()}
+    for init in shipped.values():
         if (init.backbone.fingerprint, init.backbone.prompt) == (backbone.fingerprint, backbone.prompt):
             return init
-    learned = Init.load(shipped_inits()[GENERAL])
+    learned = shipped[GENERAL]
     start = Init.start(Warp(backbone, learned.config), learned.inner)
     parameters = replace(learned.parameters, adapter=start.parameters.adapter)
     return replace(start, parameters=parameters, temperature=learned.temperature)
