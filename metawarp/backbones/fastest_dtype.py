@@ -9,11 +9,11 @@ import statistics
 import time
 from contextlib import suppress
 from pathlib import Path
-from uuid import uuid4
 
 import torch
 
 from metawarp.backbones.checkpoint import Checkpoint
+from metawarp.outputs import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +40,7 @@ def fastest_dtype(checkpoint: Checkpoint) -> str:
     logger.info("dtype='auto' is %s on this machine: %s", chosen, seconds)
     with suppress(OSError):  # a folder that cannot be written only means that it is measured again
         file.parent.mkdir(parents=True, exist_ok=True)
-        new = file.with_suffix(f".{uuid4().hex}")
-        new.write_text(json.dumps({"dtype": chosen, "seconds": seconds}), encoding="utf-8")
-        new.replace(file)
+        write_text(file, json.dumps({"dtype": chosen, "seconds": seconds}))
     return chosen
 
 
