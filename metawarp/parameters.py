@@ -109,3 +109,16 @@ def task_shapes(
     """The schema of one adapted task: name and shape of each tensor."""
     shapes = {"adapter": (1, *adapter_shape), "class_embeddings": (1, n_classes, class_embedding_size), "scale": (1,)}
     return shapes | ({"read_out_weights": (len(config.features),)} if len(config.features) > 1 else {})
+
+
+def of_task_size(
+    shots: Tensor,
+    ways: Tensor,
+    base: Tensor | float | None,
+    by_shots: Tensor | float | None,
+    by_ways: Tensor | float | None,
+) -> Tensor:
+    """A positive number for each of T tasks that depends on its size: exp(base + by_shots·log(1 + K) + by_ways·log N),
+    with the mean number K of texts per class (T,) and the number N of classes (T,)."""
+    assert base is not None and by_shots is not None and by_ways is not None
+    return (base + by_shots * shots.log1p() + by_ways * ways.log()).exp()

@@ -68,7 +68,7 @@ def test_other_inner_loops_agree(tiny):
 
 @pytest.mark.parametrize("method", ["maml", slow("fomaml")])
 def test_a_real_backbone_agrees_to_single_precision(minilm, method):
-    assert_same(minilm, InnerLoop(1, GROUPS), method, k_shot=1, prompt_start="mask", rtol=1e-5)
+    assert_same(minilm, InnerLoop(1, GROUPS), method, k_shot=1, prompt_start="mask", rtol=1e-4)
 
 
 def test_without_learn2learn_the_message_has_the_command_that_installs_it(monkeypatch):

@@ -100,6 +100,22 @@ def test_without_a_layout_the_mean_is_the_sentence_embedding(tmp_path):
     assert_same_embeddings(model, plain)
 
 
+@pytest.mark.parametrize("has_layout", [True, False])
+def test_a_repository_of_the_hub_is_read_like_a_folder(tmp_path, monkeypatch, has_layout):
+    model, folder = saved(tmp_path, Pooling(32, "cls"), Dense(32, 12), prompts=PROMPTS)
+    cached = tmp_path / "cache" / "models--me--encoder"
+    shutil.copytree(folder if has_layout else tmp_path / "plain", cached / "snapshots" / "1")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    backbone = Backbone.load("me/encoder", prompt="query" if has_layout else None)
+    if has_layout:
+        assert_same_embeddings(model, backbone, prompt_name="query")
+    else:
+        assert backbone.fingerprint == Backbone.load(tmp_path / "plain").fingerprint
+        assert backbone.sentence_size == 32
+
+
 def test_minilm_has_the_embeddings_of_sentence_transformers(minilm):
     model = SentenceTransformer(minilm.source, device="cpu")
     assert_same_embeddings(model, minilm)

@@ -8,10 +8,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from episodes import InputError
+from metawarp.parameters import of_task_size
 
 
 @dataclass(frozen=True)
@@ -44,5 +44,5 @@ class Temperature:
 
     def of(self, shots: Tensor, ways: Tensor) -> Tensor:
         """Temperature (T,) of tasks with mean shots K (T,) and ways N (T,)."""
-        shots, ways = shots.clamp(*self.shots), ways.clamp(*self.ways)
-        return torch.exp(self.base + self.by_shots * shots.log1p() + self.by_ways * ways.log())
+        size = shots.clamp(*self.shots), ways.clamp(*self.ways)
+        return of_task_size(*size, self.base, self.by_shots, self.by_ways)

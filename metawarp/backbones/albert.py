@@ -40,6 +40,6 @@ def _group(encoder: Any, layer: int) -> Any:
     return groups[layer * len(groups) // encoder.config.num_hidden_layers]
 
 
-def _rest_of_layer(module: Any, attended: Tensor, here: Tensor) -> Tensor:
-    normed = module.attention.LayerNorm(here + module.attention.dense(attended))
+def _rest_of_layer(module: Any, attended: Tensor, residual: Tensor) -> Tensor:
+    normed = module.attention.LayerNorm(residual + module.attention.dense(attended))
     return module.full_layer_layer_norm(module.ff_chunk(normed) + normed)

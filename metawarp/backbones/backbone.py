@@ -81,17 +81,18 @@ class Backbone(Checkpoint):
                 return measured
             return cls.load(name, device=device, dtype=chosen, prompt=prompt, max_tokens=max_tokens)
         checkpoint = load_checkpoint(str(name), _dtype(dtype), _device(device))
-        return cls(**vars(checkpoint), name=str(name), max_tokens=max_tokens).with_prompt(prompt)
+        loaded = cls(**vars(checkpoint), name=str(name), max_tokens=max_tokens)
+        return loaded.with_prompt(loaded.layout.default_prompt if prompt is None else prompt)
 
     def with_prompt(self, prompt: str | None) -> Self:
         """The same backbone with another prompt before every text.
 
         Args:
-            prompt: the text itself, or the name of one of `layout.prompts`; None: the default one of the model.
+            prompt: the text itself, or the name of one of `layout.prompts`; None: the prompt that it has.
 
         InputError if there is no prompt of this name.
         """
-        return replace(self, prompt=self.layout.prompt_text(prompt, self.name))
+        return self if prompt is None else replace(self, prompt=self.layout.prompt_text(prompt, self.name))
 
     @property
     def word_embeddings(self) -> Tensor:

@@ -75,5 +75,5 @@ class Electra(BertLike):
         return model.generator_predictions
 
 
-def _rest_of_layer(module: Any, attended: Tensor, here: Tensor) -> Tensor:
-    return module.feed_forward_chunk(module.attention.output(attended, here))
+def _rest_of_layer(module: Any, attended: Tensor, residual: Tensor) -> Tensor:
+    return module.feed_forward_chunk(module.attention.output(attended, residual))

@@ -1,7 +1,6 @@
 """Loading a checkpoint from the package that carries it, a folder, or the Hub: model, tokenizer and family."""
 
 import hashlib
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +13,6 @@ import torch
 from episodes.errors import InputError, first_line, listing
 from metawarp.backbones.architectures import ARCHITECTURES
 from metawarp.backbones.family import Family, Head, LastLayer
-from metawarp.backbones.minilm import minilm_folder
 from metawarp.backbones.repository import Repository
 from metawarp.backbones.sentence_layout import SentenceLayout, read_layout
 
@@ -61,18 +59,18 @@ def load_checkpoint(name: str, dtype: torch.dtype, device: torch.device) -> Chec
     """Load and freeze a model; see `Backbone.load`. Code in the repository is never run."""
     from transformers import AutoConfig, AutoTokenizer
 
-    repository = Repository.of(minilm_folder() if name == "minilm" else name)
+    repository = Repository.of(name)
     try:
-        layout = read_layout(name, repository.file)
+        layout = read_layout(repository)
         options = {"local_files_only": repository.local_only, "subfolder": layout.folder, "trust_remote_code": False}
-        _refuse_remote_code(repository, layout, name)
         config = AutoConfig.from_pretrained(repository.source, **options)
+        _refuse_remote_code(config, name)
         family = _family_of(config, name)
         layout.require_width(config.hidden_size, name)
         tokenizer = AutoTokenizer.from_pretrained(repository.source, use_fast=True, **options)
         _require_matching_tokenizer(config, tokenizer, family, name)
         with _quiet_transformers():
-            whole = _load(name, repository.source, config, family, tokenizer, layout, options)
+            whole = _load(repository, config, family, tokenizer, layout, options)
     except (InputError, ImportError):
         raise
     except Exception as error:  # whatever transformers raises for damaged files: KeyError, RuntimeError, …
@@ -83,8 +81,7 @@ def load_checkpoint(name: str, dtype: torch.dtype, device: torch.device) -> Chec
 
 
 def _load(
-    name: str,
-    source: str,
+    repository: Repository,
     config: Any,
     family: Family,
     tokenizer: Any,
@@ -93,6 +90,7 @@ def _load(
 ) -> Checkpoint:
     from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForPreTraining
 
+    source = repository.source
     announced = config.architectures or ()
     masked_lm = any(kind.endswith(family.masked_lm_classes) for kind in announced)
     discriminates = not masked_lm and any(kind.endswith(family.discriminator_classes) for kind in announced)
@@ -116,7 +114,7 @@ def _load(
         problem = f"its config announces {listing(needed, 3)}, which transformers would fill with random numbers"
         others = sorted(report["unexpected_keys"])
         instead = f"; the file has instead {listing(others, 3)}" if others else ""
-        raise InputError(f"The weights of backbone {name!r} are incomplete: {problem}{instead}.")
+        raise InputError(f"The weights of backbone {repository.name!r} are incomplete: {problem}{instead}.")
     masked_lm_head = family.masked_lm_head(model) if masked_lm else None
     discriminator_head = getattr(model, family.discriminator_head) if discriminates else None
     heads = masked_lm_head, discriminator_head, last_layer
@@ -137,14 +135,9 @@ def _fingerprint(model: Any, missing: set[str], layout: SentenceLayout) -> str:
     return digest.hexdigest()[:16]
 
 
-def _refuse_remote_code(repository: Repository, layout: SentenceLayout, name: str) -> None:
+def _refuse_remote_code(config: Any, name: str) -> None:
     """InputError if the model is computed by code in its repository, also where transformers knows its type."""
-    file = repository.file(f"{layout.folder}/config.json" if layout.folder else "config.json")
-    try:
-        own = json.loads(file.read_text(encoding="utf-8"))["auto_map"] if file is not None else {}
-    except (OSError, ValueError, KeyError, TypeError):  # no such code; a damaged file is reported where it is needed
-        return
-    if any(str(key).startswith(("AutoModel", "AutoConfig")) for key in own):
+    if any(str(part).startswith(("AutoModel", "AutoConfig")) for part in getattr(config, "auto_map", None) or ()):
         raise InputError(_REMOTE_CODE.format(name=repr(name)))
 
 

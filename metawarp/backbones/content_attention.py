@@ -26,8 +26,8 @@ class ContentAttention:
     n_heads: int
     rest_of_layer: Callable[[Tensor, Tensor], Tensor]
 
-    def __call__(self, here: Tensor, hidden: Tensor, mask: Tensor, prefix: Tensor | None = None) -> Tensor:
-        """Output of the layer (B, m, h) at some positions, whose input states are `here` (B, m, h).
+    def __call__(self, query_states: Tensor, hidden: Tensor, mask: Tensor, prefix: Tensor | None = None) -> Tensor:
+        """Output of the layer (B, m, h) at some positions, whose input states are `query_states` (B, m, h).
 
         They attend to all positions, with input states `hidden` (B, n, h), where `mask` (B, n) is true. `prefix`
         (B, 2, K, h) has additional keys and values, placed before those of the tokens.
@@ -36,10 +36,10 @@ class ContentAttention:
         if prefix is not None:
             keys, values = torch.cat([prefix[:, 0], keys], dim=1), torch.cat([prefix[:, 1], values], dim=1)
             mask = nn.functional.pad(mask, (prefix.shape[2], 0), value=True)
-        projected = self.query(here), keys, values
+        projected = self.query(query_states), keys, values
         heads = [states.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for states in projected]
         attended = nn.functional.scaled_dot_product_attention(*heads, attn_mask=mask[:, None, None, :].bool())
-        return self.rest_of_layer(attended.transpose(1, 2).flatten(2), here)
+        return self.rest_of_layer(attended.transpose(1, 2).flatten(2), query_states)
 
     def keys_values(self, hidden: Tensor) -> Tensor:
         """Keys and values (2, K, h) of K input states (K, h)."""

@@ -33,6 +33,6 @@ class DistilBert(Family):
         return ContentAttention(attention.q_lin, attention.k_lin, attention.v_lin, attention.n_heads, rest)
 
 
-def _rest_of_layer(module: Any, attended: Tensor, here: Tensor) -> Tensor:
-    normed = module.sa_layer_norm(module.attention.out_lin(attended) + here)
+def _rest_of_layer(module: Any, attended: Tensor, residual: Tensor) -> Tensor:
+    normed = module.sa_layer_norm(module.attention.out_lin(attended) + residual)
     return module.output_layer_norm(module.ffn(normed) + normed)

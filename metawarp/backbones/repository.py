@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from episodes.hub import hub_refusal
+from metawarp.backbones.minilm import minilm_folder
 
 
 @dataclass(frozen=True)
@@ -11,32 +12,36 @@ class Repository:
     """A place that holds a checkpoint.
 
     Attributes:
+        name: the name that the user gave.
         source: folder or Hub id.
         refusal: why the Hub does not provide it; None for a folder, or if the Hub provides it.
     """
 
+    name: str
     source: str
     refusal: str | None
 
     @classmethod
-    def of(cls, source: str) -> "Repository":
-        """The repository of a folder or Hub id; asks the Hub about the latter."""
-        return cls(source, None if Path(source).is_dir() else hub_refusal("model", source))
+    def of(cls, name: str) -> "Repository":
+        """The repository of "minilm", a folder or a Hub id; asks the Hub about the last."""
+        source = minilm_folder() if name == "minilm" else name
+        return cls(name, source, None if Path(source).is_dir() else hub_refusal("model", source))
 
     @property
     def local_only(self) -> bool:
         """Whether files come from the disk alone; the local cache may have what the Hub does not provide."""
         return Path(self.source).is_dir() or self.refusal is not None
 
-    def file(self, name: str) -> Path | None:
-        """Local path of a file, downloaded if necessary; None if the repository does not have it."""
+    def file(self, name: str, folder: str = "") -> Path | None:
+        """Local path of a file in a folder, downloaded if necessary; None if the repository does not have it."""
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import EntryNotFoundError
 
+        path = f"{folder}/{name}" if folder else name
         if Path(self.source).is_dir():
-            path = Path(self.source) / name
-            return path if path.is_file() else None
+            local = Path(self.source) / path
+            return local if local.is_file() else None
         try:
-            return Path(hf_hub_download(self.source, name, local_files_only=self.local_only))
+            return Path(hf_hub_download(self.source, path, local_files_only=self.local_only))
         except EntryNotFoundError:
             return None

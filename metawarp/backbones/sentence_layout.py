@@ -7,7 +7,7 @@ folder of its own. Without this file, the mean over the tokens is the sentence e
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,10 +16,8 @@ from torch import nn
 
 from episodes.errors import InputError, first_line, listing
 from metawarp.backbones.pooling import POOLING_MODES, Pooling
+from metawarp.backbones.repository import Repository
 from metawarp.backbones.sentence_head import Dense, Normalize, output_size
-
-ReadFile = Callable[[str], Path | None]
-"""From the name of a file in the repository to its local path; None if there is no such file."""
 
 _NAME = re.compile(r"[\w-]+")
 _PACKAGE = "sentence_transformers."
@@ -80,33 +78,30 @@ class SentenceLayout:
         except InputError as error:
             raise InputError(f"Backbone {name!r} is a sentence encoder that cannot be read: {error}.") from error
 
-    def prompt_text(self, prompt: str | None, name: str) -> str:
+    def prompt_text(self, prompt: str, name: str) -> str:
         """The text that is put before each text.
 
         Args:
-            prompt: name of one of the prompts, or the text itself; None: the default one. A value that consists of
-                letters, digits, "-" and "_" alone is a name.
+            prompt: name of one of the prompts, or the text itself. A value that consists of letters, digits, "-" and
+                "_" alone is a name.
             name: name of the backbone.
 
         InputError if there is no prompt of this name.
         """
-        chosen = self.default_prompt if prompt is None else prompt
-        if chosen is None:
-            return ""
-        if chosen not in self.prompts and _NAME.fullmatch(chosen):
+        if prompt not in self.prompts and _NAME.fullmatch(prompt):
             known = f"its prompts are {listing(self.prompts)}" if self.prompts else "it has no named prompts"
             advice = "to give the text of a prompt, end it with a colon or a space, as in prompt='query: '"
-            raise InputError(f"Backbone {name!r} has no prompt {chosen!r}: {known}; {advice}.")
-        return self.prompts.get(chosen, chosen)
+            raise InputError(f"Backbone {name!r} has no prompt {prompt!r}: {known}; {advice}.")
+        return self.prompts.get(prompt, prompt)
 
 
-def read_layout(name: str, read_file: ReadFile) -> SentenceLayout:
+def read_layout(repository: Repository) -> SentenceLayout:
     """The layout of a repository; the default one if it has no modules.json.
 
     InputError if the layout is incomplete or damaged, or has a module that is not supported.
     """
-    reader = _Reader(name, read_file)
-    if (file := read_file("modules.json")) is None:
+    reader = _Reader(repository)
+    if (file := repository.file("modules.json")) is None:
         return SentenceLayout()
     modules = reader.content_of(file, list)
     try:
@@ -139,14 +134,14 @@ def read_layout(name: str, read_file: ReadFile) -> SentenceLayout:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads the files of one repository; its errors name the repository."""
+    """Reads the configs of one repository; its errors name the repository."""
 
-    name: str
-    read_file: ReadFile
+    repository: Repository
 
     def refusal(self, problem: str, needed: str | None = None) -> InputError:
         support = "" if needed is None else f"; metawarp supports {needed}"
-        return InputError(f"Backbone {self.name!r} is a sentence encoder that cannot be read: {problem}{support}.")
+        name = self.repository.name
+        return InputError(f"Backbone {name!r} is a sentence encoder that cannot be read: {problem}{support}.")
 
     def content_of(self, file: Path, kind: type) -> Any:
         try:
@@ -159,7 +154,7 @@ class _Reader:
 
     def config(self, folder: str, file: str) -> dict[str, Any] | None:
         """The content of a config file in a module's folder; None if it is not there."""
-        path = self.read_file(f"{folder}/{file}" if folder else file)
+        path = self.repository.file(file, folder)
         return None if path is None else self.content_of(path, dict)
 
     def needed_config(self, folder: str) -> dict[str, Any]:
@@ -199,7 +194,7 @@ class _Reader:
             return Normalize()
         config = self.needed_config(folder)
         self.require_sentence(config, folder)
-        if (weights := self.read_file(f"{folder}/model.safetensors")) is None:
+        if (weights := self.repository.file("model.safetensors", folder)) is None:
             raise self.refusal(f"modules.json names the folder {folder!r}, but {folder}/model.safetensors is missing")
         try:
             return Dense.load(config, weights)

@@ -26,7 +26,7 @@ class BackboneStore:
         The arguments and errors are those of `Backbone.load`. Different spellings of one folder are the same backbone.
         """
         if isinstance(name, Backbone):
-            return name if prompt is None else name.with_prompt(prompt)
+            return name.with_prompt(prompt)
         folder = Path(name).expanduser()
         source = str(folder.resolve()) if folder.is_dir() else str(name)
         key = (source, str(device), str(dtype).removeprefix("torch."))
@@ -37,7 +37,7 @@ class BackboneStore:
             while len(self._loaded) > self.capacity:
                 self._loaded.popitem(last=False)
             loaded = self._loaded[key]
-        return loaded if prompt is None else loaded.with_prompt(prompt)
+        return loaded.with_prompt(prompt)
 
 
 BACKBONES = BackboneStore()

@@ -57,15 +57,15 @@ def init_and_backbone(
 
     def loaded(name: str) -> Backbone:
         if isinstance(backbone, Backbone):
-            return backbone if prompt is None else backbone.with_prompt(prompt)
+            return backbone.with_prompt(prompt)
         return load(backbone or name)
 
     if isinstance(init, Init) or str(init or GENERAL) not in DEFAULTS:
         own = init if isinstance(init, Init) else Init.from_pretrained(str(init))
-        on = loaded(own.backbone.name)
+        model = loaded(own.backbone.name)
         follows = prompt is None and not isinstance(backbone, Backbone)
-        return own, own.backbone.with_its_prompt(on) if follows else on
+        return own, own.backbone.with_its_prompt(model) if follows else model
     if str(init) in shipped_inits():
         Init.from_pretrained(str(init))  # refuses a name that is also that of a folder here
-    on = loaded("minilm")
-    return DEFAULTS[str(init or GENERAL)](on), on
+    model = loaded("minilm")
+    return DEFAULTS[str(init or GENERAL)](model), model

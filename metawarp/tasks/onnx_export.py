@@ -63,9 +63,8 @@ class TaskGraph(nn.Module):
             embeddings = self.read_out.text.of_bare_texts(bare)
         index = torch.zeros_like(input_ids[:, 0])
         features = self.read_out.combined(prompted, lambda: self.features_of_empty_text, embeddings, index)
-        classes = task.class_embeddings.expand(input_ids.shape[0], -1, -1)  # ONNX's Einsum does not broadcast
         read = self.read_out.concatenated(features, task.read_out_weights)
-        return self.warp.verbalizer.logits(read, classes, task.scale).softmax(-1)
+        return self.warp.verbalizer.logits(read, task.class_embeddings[0], task.scale).softmax(-1)
 
     def _prompted_features(self, batch: EncodedBatch) -> dict[str, Tensor]:
         if not self.prompted.sizes:

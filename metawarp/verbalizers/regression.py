@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from episodes import InputError
-from metawarp.parameters import InitParameters
+from metawarp.parameters import InitParameters, of_task_size
 from metawarp.texts.task_batch import TaskBatch
 from metawarp.verbalizers.logistic_regression import fit_logistic_regression, with_bias
-from metawarp.verbalizers.verbalizer import Verbalizer
+from metawarp.verbalizers.verbalizer import Verbalizer, dot_products
 
 
 @final
@@ -42,28 +42,20 @@ class Regression(Verbalizer):
     ) -> Tensor:
         shots = tasks.shots.to(init.log_scale)
         mean_shots = shots.sum(1) / tasks.n_way
-        strength = _of_size(init.log_strength, init.strength_by_shots, init.strength_by_ways, mean_shots, tasks.n_way)
+        size = mean_shots, tasks.n_way.to(mean_shots)
+        strength = of_task_size(*size, init.log_strength, init.strength_by_shots, init.strength_by_ways)
         examples = []
         if support is not None:
             # Balanced: how many texts a user has of a class says nothing about how often it will be predicted.
             texts = tasks.support
             examples.append((support, texts.task, texts.label, mean_shots[texts.task] / shots[texts.task, texts.label]))
         if names is not None:
-            slopes = init.name_count_by_shots, init.name_count_by_ways
-            count = _of_size(init.log_name_count, *slopes, mean_shots, tasks.n_way)[tasks.names.task]
-            examples.append((names, tasks.names.task, tasks.names.label, count))
+            count = of_task_size(*size, init.log_name_count, init.name_count_by_shots, init.name_count_by_ways)
+            examples.append((names, tasks.names.task, tasks.names.label, count[tasks.names.task]))
         if not examples:
             raise InputError("A regression needs class names or support texts; give texts or class_names.")
         features, task, label, count = (torch.cat(column) for column in zip(*examples, strict=True))
         return fit_logistic_regression(features, task, label, count, tasks.class_mask, strength)
 
     def logits(self, features: Tensor, class_embeddings: Tensor, scale: Tensor) -> Tensor:
-        return scale * torch.einsum("...d,...cd->...c", with_bias(features), class_embeddings)
-
-
-def _of_size(
-    log: Tensor | None, by_shots: Tensor | None, by_ways: Tensor | None, shots: Tensor, ways: Tensor
-) -> Tensor:
-    """exp(log + by_shots·log(1 + K) + by_ways·log(N)) of T tasks with mean shots K (T,) and ways N (T,)."""
-    assert log is not None and by_shots is not None and by_ways is not None
-    return torch.exp(log + by_shots * shots.log1p() + by_ways * ways.to(shots).log())
+        return scale * dot_products(with_bias(features), class_embeddings)

@@ -50,7 +50,12 @@ class Verbalizer(Protocol):
 
 def cosine_logits(features: Tensor, class_embeddings: Tensor, scale: Tensor) -> Tensor:
     """scale · cos(f, v_c) for features of unit length."""
-    return scale * torch.einsum("...d,...cd->...c", features, normalize(class_embeddings, dim=-1))
+    return scale * dot_products(features, normalize(class_embeddings, dim=-1))
+
+
+def dot_products(features: Tensor, class_embeddings: Tensor) -> Tensor:
+    """Dot products (…, C) of features (…, d) with class embeddings (…, C, d)."""
+    return (class_embeddings @ features[..., None])[..., 0]
 
 
 def by_class(features: Tensor, texts: LabelledTexts, shape: torch.Size) -> Tensor:
