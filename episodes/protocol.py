@@ -13,7 +13,7 @@ from episodes.sampler import EpisodeSampler, Range, bounds
 
 logger = logging.getLogger(__name__)
 
-Names = str | Path | Mapping[str, Sequence[str]]
+SplitSource = str | Path | Mapping[str, Sequence[str]]
 """Path of a splits.json, or the class names by part that it holds."""
 
 Part = Literal["train", "validation", "test", "all"]
@@ -26,7 +26,7 @@ SPLITS_FILE = "splits.json"
 """Name of the file with the class names of a split."""
 
 
-def class_split(corpus: Corpus, splits: Names | None, seed: int) -> ClassSplit:
+def class_split(corpus: Corpus, splits: SplitSource | None, seed: int) -> ClassSplit:
     """The given split; without one, a bundled corpus's own split, or `FRACTIONS` drawn from a seed.
 
     Errors are those of `Corpus.split_classes`.

@@ -15,7 +15,8 @@ import transformers
 from marks import slow_except
 from running import refused
 from safetensors.torch import load_file, save_file
-from tiny import DECODERS, MODELS, OWN_SIZES, TYPES_AND_HEADS, WITH_HEAD, tiny_backbone, tiny_folder, tokens_with_mask
+from tiny import MODELS, OWN_SIZES, TYPES_AND_HEADS, WITH_HEAD, tiny_backbone, tiny_folder, tokens_with_mask
+from tiny_tokenizers import DECODERS
 from torch.testing import assert_close
 
 from metawarp import Backbone

@@ -11,7 +11,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
-from tiny import WORDS, query_logits
+from tiny import query_logits
+from tiny_tokenizers import WORDS
 
 from episodes import Episode
 from metawarp import Init, Warp, WarpClassifier, WarpConfig

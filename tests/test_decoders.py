@@ -7,7 +7,8 @@ import transformers
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from test_sentence_layout import assert_same_embeddings
-from tiny import DECODERS, TEXTS, features, tiny_backbone, tiny_folder, tiny_model, tokens_with_mask
+from tiny import TEXTS, features, tiny_backbone, tiny_folder, tiny_model, tokens_with_mask
+from tiny_tokenizers import DECODERS
 from torch.testing import assert_close
 
 from metawarp import Backbone, WarpClassifier

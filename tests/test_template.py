@@ -7,7 +7,8 @@ from tempfile import TemporaryDirectory
 import pytest
 import torch
 from running import refused
-from tiny import NO_STEPS, features, tiny_backbone, tiny_model, tiny_tokenizer
+from tiny import NO_STEPS, features, tiny_backbone, tiny_model
+from tiny_tokenizers import tiny_tokenizer
 from torch.testing import assert_close
 from transformers import PreTrainedTokenizerFast
 
@@ -105,7 +106,7 @@ def test_words_become_the_tokens_of_the_whole_string(model_type):
     encode = encoder("it is about {text} and {prompt:'the topic'} so{mask}", model_type=model_type)
     batch = encode(["music today"])
     ids = batch.input_ids[0].clone()
-    ids[batch.prompt_index[0] >= 0] = torch.tensor(encode.prompt_words)
+    ids[batch.prompt_index[0] >= 0] = torch.tensor(encode.prompt_word_ids)
     whole = tokenizer(f"it is about music today and the topic so{tokenizer.mask_token}")
     assert ids.tolist() == whole["input_ids"]
     text = tokenizer(" music today" if model_type == "roberta" else "music today")

@@ -91,8 +91,9 @@ def evaluate(
     loaded = corpus if isinstance(corpus, Corpus) else Corpus.load(corpus)
     parts, tested = tested_classes(loaded, splits, split)
     sampler = EpisodeSampler(tested, n_way, k_shot, n_query, seed)
-    on = processes.device or device
-    load = functools.partial(Backbone.load, device=on, dtype=dtype, prompt=prompt, max_tokens=max_tokens)
+    load = functools.partial(
+        Backbone.load, device=processes.device or device, dtype=dtype, prompt=prompt, max_tokens=max_tokens
+    )
     loaded_init, backbone = init_and_backbone(init, backbone, load, prompt)
     cache, texts = FeatureCache(), [*tested.texts, *tested.class_names]
     warp = loaded_init.bind(backbone, any_backbone=any_backbone, cache=cache)

@@ -33,7 +33,7 @@ def fresh_parameters(
 
 def _fresh_adapter(warp: Warp, seed: int, use_words: bool) -> Tensor:
     """Start of the adapter: soft tokens from the template's words, and from the configured start elsewhere."""
-    backbone, words = warp.backbone, warp.encoder.prompt_words
+    backbone, words = warp.backbone, warp.encoder.prompt_word_ids
     embeddings = backbone.word_embeddings.float().cpu()
     generator = generator_for(seed, "prompt")
     size = (len(words), backbone.embedding_size)

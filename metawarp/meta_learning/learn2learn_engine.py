@@ -86,7 +86,7 @@ def meta_gradient(init: InitParameters, batch: MetaBatch, *, second_order: bool 
     `MAML` is used if all inner learning rates are fixed and equal, `MetaSGD` if they are learned or differ.
     """
     warp, tasks, inner = batch.warp, batch.tasks, batch.inner
-    gradients, losses, correct = zero_gradients(init), [], 0.0
+    gradients, losses, batch_accuracy = zero_gradients(init), [], 0.0
     with twice_differentiable(second_order and warp.reads_again(inner)):
         for task in map(tasks.task, range(len(tasks))):
             learner = _learner(warp, init, task, inner, second_order)
@@ -102,9 +102,9 @@ def meta_gradient(init: InitParameters, batch: MetaBatch, *, second_order: bool 
             gradients = InitParameters(**{name: g + of_task[name] for name, g in tensors_of(gradients).items()})
             losses.append(loss.detach())
             with torch.no_grad():
-                share = accuracy(learner.module.logits(task.query), task.query.label)
-            correct += share * len(task.query) / len(tasks.query)
-    return MetaGradient(gradients, torch.stack(losses), correct)
+                task_accuracy = accuracy(learner.module.logits(task.query), task.query.label)
+            batch_accuracy += task_accuracy * len(task.query) / len(tasks.query)
+    return MetaGradient(gradients, torch.stack(losses), batch_accuracy)
 
 
 def _learner(warp: Warp, init: InitParameters, task: TaskBatch, inner: InnerLoop, second_order: bool) -> Any:

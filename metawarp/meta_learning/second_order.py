@@ -43,12 +43,12 @@ def unroll(init: InitParameters, batch: MetaBatch, *, second_order: bool = True)
     Without `second_order`, the inner gradients count as constants.
     """
     states = trajectory(batch.warp, init, batch.tasks, batch.inner, second_order=second_order)
-    total, correct = torch.zeros(()), 0.0
+    total, query_accuracy = torch.zeros(()), 0.0
     for parameters, weight in zip(states, batch.loss_weights, strict=True):
         if weight:
-            losses, correct = query_losses(batch.warp, parameters, batch.tasks)
+            losses, query_accuracy = query_losses(batch.warp, parameters, batch.tasks)
             total = total + weight * losses
-    return MetaGradient(gradients_of(total.mean(), init), total.detach(), correct)
+    return MetaGradient(gradients_of(total.mean(), init), total.detach(), query_accuracy)
 
 
 def recompute(init: InitParameters, batch: MetaBatch) -> MetaGradient:
@@ -65,7 +65,7 @@ def recompute(init: InitParameters, batch: MetaBatch) -> MetaGradient:
     leaves = mapped(init, lambda tensor: tensor.detach().requires_grad_(tensor.requires_grad))
     rates = {name: tensor for name, tensor in tensors_of(leaves).items() if name in LEARNING_RATES.values()}
     rate_gradients = {name: torch.zeros_like(tensor) for name, tensor in rates.items()}
-    total, correct = torch.zeros(()), 0.0
+    total, query_accuracy = torch.zeros(()), 0.0
     gradients: dict[str, Tensor] = {}  # of the outer loss with respect to the parameters after the current step
     for number in range(n_steps, 0, -1):
         first = number == 1
@@ -78,15 +78,15 @@ def recompute(init: InitParameters, batch: MetaBatch) -> MetaGradient:
         outputs, vectors = _with_known_gradient(after, gradients)
         for parameters, weight in ((after, weights[number]), (before, weights[0] if first else 0.0)):
             if weight:
-                losses, share = query_losses(warp, parameters, tasks)
+                losses, accuracy = query_losses(warp, parameters, tasks)
                 total = total + weight * losses.detach()
-                correct = share if number == n_steps and parameters is after else correct
+                query_accuracy = accuracy if number == n_steps and parameters is after else query_accuracy
                 outputs.append(weight * losses.mean())
                 vectors.append(torch.ones_like(outputs[-1]))
         variables = tensors_of(init) if first else {**tensors_of(before), **rates}
         gradients = vector_jacobian(outputs, vectors, variables)
         rate_gradients = {name: gradient + gradients[name] for name, gradient in rate_gradients.items()}
-    return MetaGradient(InitParameters(**{**gradients, **rate_gradients}), total, correct)
+    return MetaGradient(InitParameters(**{**gradients, **rate_gradients}), total, query_accuracy)
 
 
 def choose_second_order(

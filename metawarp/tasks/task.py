@@ -153,11 +153,11 @@ class Task:
             raise InputError(f"config.json in {str(folder)!r} does not describe a task ({error}).") from error
         if not belongs or len(classes) != len(names):
             raise InputError(f"The task in {str(folder)!r} does not belong to the init in it; fit it again.")
-        on = store.get(backbone or own.name, device=device, dtype=dtype)
-        on = on if isinstance(backbone, Backbone) else own.with_its_prompt(on)
-        warp = replace(init, backbone=own).bind(on, any_backbone=any_backbone, cache=cache)
-        tensors = {"adapter": init.on(on).adapter[None], **tensors}
+        loaded = store.get(backbone or own.name, device=device, dtype=dtype)
+        loaded = loaded if isinstance(backbone, Backbone) else own.with_its_prompt(loaded)
+        warp = replace(init, backbone=own).bind(loaded, any_backbone=any_backbone, cache=cache)
+        tensors = {"adapter": init.on(loaded).adapter[None], **tensors}
         shapes = task_shapes(warp.config, adapter_shape(warp.adapter), len(names), warp.class_embedding_size)
         storage.require_shapes(tensors, shapes, f"task.safetensors in {str(folder)!r}")
-        parameters = mapped(TaskParameters(**tensors), lambda tensor: tensor.to(on.device))
+        parameters = mapped(TaskParameters(**tensors), lambda tensor: tensor.to(loaded.device))
         return cls(warp, parameters, np.array(classes), names, init, inner_steps)

@@ -24,7 +24,7 @@ class TextEncoder:
     `stride`, or truncated if that is 0. `tokens` caches the token ids of texts.
 
     Attributes:
-        prompt_words: for each soft token, the id of the token that it starts from; None if the template gives no word.
+        prompt_word_ids: for each soft token, the id of its word in the template; None if the template gives none.
         space: white space put before a text, because the template has words there.
         before: number of template tokens before the text.
         room: number of tokens that a text may have; a longer text loses its end, or is read in windows.
@@ -34,7 +34,7 @@ class TextEncoder:
         self, template: Template, backbone: Backbone, max_length: int, stride: int, tokens: CacheScope
     ) -> None:
         self.backbone, self.max_length, self.stride, self._tokens = backbone, max_length, stride, tokens
-        self.prompt_words: list[int | None] = []
+        self.prompt_word_ids: list[int | None] = []
         first, last = _special_tokens(backbone)
         has_start = any(kind == "start" for kind, _ in template.parts)
         places: list[_Place] = [] if has_start else [*first]
@@ -51,7 +51,7 @@ class TextEncoder:
                 starts: Sequence[int | None] = [None] * value if isinstance(value, int) else self.token_ids([value])[0]
                 numbers = range(self.prompt_length, self.prompt_length + len(starts))
                 places += [(backbone.pad_token_id, number, False) for number in numbers]
-                self.prompt_words += starts
+                self.prompt_word_ids += starts
         self._prefix, self._suffix = places[: self.before], [*places[self.before :], *last]
         self.room = max_length - len(places) - len(last)
         if self.room < 1:
@@ -64,7 +64,7 @@ class TextEncoder:
     @property
     def prompt_length(self) -> int:
         """Number K of soft tokens."""
-        return len(self.prompt_words)
+        return len(self.prompt_word_ids)
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of bare texts, without special tokens."""

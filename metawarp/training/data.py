@@ -10,7 +10,7 @@ import numpy as np
 
 from episodes import ClassSplit, Corpus, EpisodeSampler
 from episodes.errors import InputError, quoted
-from episodes.protocol import SPLITS_FILE, Names, class_split, validation_sampler
+from episodes.protocol import SPLITS_FILE, SplitSource, class_split, validation_sampler
 from episodes.sampler import MixtureSampler, Range, Sampler, bounds
 from episodes.splits import PARTS
 
@@ -40,7 +40,7 @@ class TrainingData:
     splits: tuple[ClassSplit, ...]
 
     @classmethod
-    def load(cls, sources: Sequence[Source], splits: Sequence[Names] | None = None, seed: int = 0) -> Self:
+    def load(cls, sources: Sequence[Source], splits: Sequence[SplitSource] | None = None, seed: int = 0) -> Self:
         """Load corpora, if they are not loaded, and split their classes; InputError if one cannot be used.
 
         Splits are a splits.json, or its content, for each corpus; None: see `episodes.protocol.class_split`.

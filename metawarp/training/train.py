@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from episodes import Corpus
-from episodes.protocol import Names
+from episodes.protocol import SplitSource
 from episodes.sampler import Range
 from metawarp import outputs
 from metawarp.backbones.backbone import TOKENS_PER_PASS, Backbone
@@ -30,7 +30,7 @@ def train(
     corpus: Source | Sequence[Source],
     output: str,
     *,
-    splits: Names | Sequence[Names] | None = None,
+    splits: SplitSource | Sequence[SplitSource] | None = None,
     backbone: str | Backbone = "minilm",
     device: str = "cpu",
     dtype: str = "float32",
