@@ -26,7 +26,7 @@ from benchmarks.record import RESULTS, recorded_tables
 from benchmarks.report.overview import overview_rows
 from benchmarks.report.tables import NOTE, Rows, accuracy_rows, calibration_rows, cost_rows
 from benchmarks.runner.results_format import CorpusResults, TableResults
-from benchmarks.speed import speed_rows
+from benchmarks.speed import fit_rows, prediction_rows
 from episodes import InputError
 from metawarp.backbones.architectures import describe_architectures
 from metawarp.outputs import write_text
@@ -71,6 +71,7 @@ def _has(table: TableResults, kind: str) -> bool:
 
 def _study_rows() -> dict[str, Rows]:
     engines = json.loads((RESULTS / "engines.json").read_text(encoding="utf-8"))
+    speed = json.loads((RESULTS / "speed.json").read_text(encoding="utf-8"))
     return {
         "engines": engine_results.cost_rows(engines),
         "engine-summary": engine_results.summary_rows(engines),
@@ -78,7 +79,8 @@ def _study_rows() -> dict[str, Rows]:
         "dtype": dtype_rows(json.loads((RESULTS / "dtype.json").read_text(encoding="utf-8"))),
         "latency": latency_rows(json.loads((RESULTS / "latency.json").read_text(encoding="utf-8"))),
         "ranking": ranking_rows(json.loads((RESULTS / "ranking.json").read_text(encoding="utf-8"))),
-        "speed": speed_rows(json.loads((RESULTS / "speed.json").read_text(encoding="utf-8"))),
+        "speed": prediction_rows(speed["prediction"]),
+        "speed-of-fit": fit_rows(speed["fit"]),
         "backbone-study": backbone_study_rows(json.loads((RESULTS / "backbones.json").read_text(encoding="utf-8"))),
     }
 

@@ -14,7 +14,7 @@ from metawarp import Backbone
 def data(tmp_path):
     """The files that the studies read, with tiny corpora, and a tiny backbone."""
     corpus = tiny_corpus(n_classes=3, n_texts=12)
-    for folder, name in (("hwu64/published", "train_5"), ("hwu64", "data"), ("reuters", "data")):
+    for folder, name in (("hwu64/published", "train_5"), ("hwu64", "data"), ("huffpost", "data"), ("reuters", "data")):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         write_rows(tmp_path / folder / f"{name}.jsonl", corpus)
     for name in ("train_10", "test"):
@@ -34,9 +34,14 @@ def test_the_study_of_backbones_has_accuracies_and_costs(data):
 
 
 def test_the_study_of_speed_compares_both_with_each_number_of_threads(data):
-    results = speed.measure(Backbone.load(data / "backbone"), data, rounds=1)
-    assert [(one["texts"], one["threads"]) for one in results] == [
-        ("short texts", 1), ("short texts", 2), ("long texts", 1), ("long texts", 2),
-    ]  # fmt: skip
-    assert all(one["ratio"] > 0 for one in results)
-    assert speed.speed_rows(results).markdown.count("\n") == 5
+    measured = speed.measure(Backbone.load(data / "backbone"), data, rounds=1)
+    results = measured["prediction"]
+    kinds = ("intents", "headlines", "long articles")
+    assert [(one["texts"], one["threads"]) for one in results] == [(kind, n) for kind in kinds for n in (1, 2)]
+    for one in results:
+        assert one["ratio"][speed.PEER] == 1 and one["ratio"]["metawarp, int8 graph"] > 0
+        assert one["accuracy"]["metawarp"] > 0.5
+        assert one["accuracy"]["metawarp, int8 graph"] == pytest.approx(one["accuracy"]["metawarp"], abs=0.15)
+    assert speed.prediction_rows(results).markdown.count("\n") == 2 + 3 * 6 - 1
+    assert all(one["ratio"] > 0 and one["classes"] >= 150 for one in measured["fit"])
+    assert speed.fit_rows(measured["fit"]).markdown.count("\n") == 2 + 2 - 1
