@@ -22,7 +22,7 @@ class GraphPredictor:
         self.session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         self.tokenizer, facts = tokenizer, self.session.get_modelmeta().custom_metadata_map
         self.classes, self.prefix = json.loads(facts["classes"]), facts["text_prefix"]
-        self.max_tokens = int(facts["max_tokens"])
+        self.max_tokens, self.lower_case = int(facts["max_tokens"]), json.loads(facts["lower_case"])
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """Labels of the texts, which are read in the order of their lengths."""
@@ -36,9 +36,10 @@ class GraphPredictor:
 
     def _probabilities(self, texts: Sequence[str]) -> np.ndarray:
         encoded = self.tokenizer(
-            [self.prefix + text for text in texts],
+            [self.prefix + (text.lower() if self.lower_case else text) for text in texts],
             add_special_tokens=False,
             padding=True,
+            padding_side="right",
             truncation=True,
             max_length=self.max_tokens,
             return_tensors="np",

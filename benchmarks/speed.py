@@ -4,8 +4,8 @@
 
 FOLDER holds `hwu64` and `huffpost` (short texts) and `reuters` (long texts), each with a `data.jsonl`. All methods
 predict the same texts by turns in one process. The ratio of the times of sentence-transformers and of a method is the
-median over the rounds; above 1, the method is faster. A second table has the time of `fit` for all classes of a bundled
-corpus beside that of encoding the same texts. Writes results/speed.json.
+median over the rounds; above 1, the method is faster. A second table has the time of `fit` for 150 classes of the
+bundled corpus "varied" beside that of encoding the same texts. Writes results/speed.json.
 """
 
 import argparse

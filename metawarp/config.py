@@ -29,12 +29,12 @@ class WarpConfig:
         template: {text} with soft tokens, such as {prompt:8}, words and {mask} around it; see `Template`.
         read_out: features f(x) that are read of a text, one or several with + between: "mask", the feature at [MASK]
             (WARP); "debiased_mask", the same minus the feature of the template without a text; "pooled", the sentence
-            embedding of the text under the soft tokens and words of the template; "pooled-1", "pooled-2", …, the pooled
-            hidden states so many layers below the last; "pooled-1/3", the same a third of the layers below the last;
-            "mean", the mean of the last hidden states of the text, whatever pooling the backbone has; "text", "text-1",
-            …, what "pooled", "pooled-1", … are of the bare text, read without the template. A layer that the backbone
-            does not have is replaced by the nearest one. Several features are concatenated with learned weights.
-            "replaced_token", alone: a discriminator's score of each class.
+            embedding of the text inside its template; "pooled-2", the pooled hidden states two layers below the last
+            layer, and "pooled-1/3" those a third of all layers below it; "text", "text-2" and "text-1/3", the same for
+            the text alone, read without the template; "mean", the mean of the last hidden states of the text inside its
+            template, whatever pooling the backbone has. A layer that the backbone does not have is replaced by the
+            nearest one. Several features are concatenated with learned weights. "replaced_token", alone: a
+            discriminator's score of each class.
         verbalizer: how class embeddings are computed: from the "names" of the classes; as means of the "support"
             features; as a "mix" w·name + (1 - w)·mean whose w falls with the number of shots; by "regression", a
             logistic regression on support texts and names; or for the read-out "replaced_token".
@@ -78,7 +78,7 @@ class WarpConfig:
             raise InputError(f"'replaced_token' must be both read-out and verbalizer; got {given}.")
         if NEED_MASK & set(features) and not Template(self.template).has_mask:
             given = f"read_out={self.read_out!r} needs {{mask}} in the template; got template={self.template!r}"
-            raise InputError(f"{given}. Add {{mask}}, or use read_out='mean'.")
+            raise InputError(f"{given}. Add {{mask}}, or use read_out='pooled'.")
 
     @property
     def features(self) -> tuple[str, ...]:

@@ -30,11 +30,12 @@ class InitParameters:
             "mix"; None for others.
         log_strength: (), natural logarithm of the strength of the regression (scikit-learn's C) in a task of one class
             without texts, for the verbalizer "regression"; None for others, as in the next five.
-        strength_by_shots: (), what log(1 + K) adds to it per unit, where K is the mean number of texts per class.
-        strength_by_ways: (), what log(N) adds to it per unit, where N is the number of classes.
+        strength_by_shots: (), coefficient of log(1 + K) in the same logarithm, where K is the mean number of texts per
+            class.
+        strength_by_ways: (), coefficient of log(N), where N is the number of classes.
         log_name_count: (), natural logarithm of the number of texts that a class name counts as.
-        name_count_by_shots: (), what log(1 + K) adds to it per unit.
-        name_count_by_ways: (), what log(N) adds to it per unit.
+        name_count_by_shots: (), coefficient of log(1 + K) in the same logarithm.
+        name_count_by_ways: (), coefficient of log(N).
         log_adapter_lr: (S,), natural logarithm of the adapter's learning rate at each of the S inner steps; None if the
             inner loop does not update the adapter.
         log_class_embedding_lr: (S,), the same for class embeddings.
@@ -111,14 +112,14 @@ def task_shapes(
     return shapes | ({"read_out_weights": (len(config.features),)} if len(config.features) > 1 else {})
 
 
-def of_task_size(
+def power_law(
     shots: Tensor,
     ways: Tensor,
-    base: Tensor | float | None,
-    by_shots: Tensor | float | None,
-    by_ways: Tensor | float | None,
+    log_factor: Tensor | float | None,
+    shots_exponent: Tensor | float | None,
+    ways_exponent: Tensor | float | None,
 ) -> Tensor:
-    """A positive number for each of T tasks that depends on its size: exp(base + by_shots·log(1 + K) + by_ways·log N),
-    with the mean number K of texts per class (T,) and the number N of classes (T,)."""
-    assert base is not None and by_shots is not None and by_ways is not None
-    return (base + by_shots * shots.log1p() + by_ways * ways.log()).exp()
+    """A positive number (T,) for each of T tasks that depends on its size: e^a·(1 + K)^b·N^c, with the mean number K of
+    texts per class (T,), the number N of classes (T,), and the numbers a, b and c in the order of the arguments."""
+    assert log_factor is not None and shots_exponent is not None and ways_exponent is not None
+    return (log_factor + shots_exponent * shots.log1p() + ways_exponent * ways.log()).exp()

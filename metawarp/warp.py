@@ -53,21 +53,14 @@ class Warp:
         hidden_states: HiddenStateFile | None = None,
     ) -> None:
         self.backbone, self.config, self.cache = backbone, config, cache
-        has_word_features = config.read_out == "mask" and backbone.masked_lm_head is not None
-        if config.name_source == "embeddings" and not (has_word_features or config.read_out == "replaced_token"):
-            needed = "read_out='mask' and a masked-LM head, or read_out='replaced_token'"
-            given = f"read_out={config.read_out!r} on backbone {backbone.name!r}"
-            raise InputError(f"name_source='embeddings' needs {needed}; got {given}. Use name_source='template'.")
-        layer, n_layers = config.adapter_layer, backbone.n_layers
-        if not 0 <= layer < n_layers:
-            allowed = f"a layer of backbone {backbone.name!r}: 0 to {n_layers - 1}"
-            raise InputError(f"adapter_layer={layer} must be {allowed}.")
+        _require_supported(backbone, config)
         tokens = CacheScope(cache, "token ids", backbone.fingerprint, backbone.prompt, config.template)
-        limit = backbone.max_positions
-        length = limit if config.max_length is None else min(config.max_length, limit)
+        length = backbone.trained_length if config.max_length is None else config.max_length
+        length = min(length, backbone.max_positions)
         self.encoder = TextEncoder(Template(config.template), backbone, length, config.stride, tokens)
+        layer = config.adapter_layer
         self.lower = LowerLayers(backbone, layer, cache, hidden_states) if layer else None
-        sentence = TextEmbeddings(backbone, [n_layers], cache)
+        sentence = TextEmbeddings(backbone, [backbone.n_layers], cache)
         context = AdapterContext(backbone, self.encoder([""]), layer, self.lower, sentence)
         self.adapter = create_adapter(config.adapter, config.adapter_size, context)
         self.read_out = read_out_named(config.read_out)(config, self.encoder, self.adapter, cache)
@@ -104,7 +97,7 @@ class Warp:
         """Check that the features depend on the adapter, if the inner loop updates it; InputError if they do not."""
         if "adapter" in inner.moving and "adapter" not in self.read_out.depends_on:
             given = f"read_out={self.config.read_out!r} with template={self.config.template!r} does not depend on it"
-            advice = "add soft tokens, and mean or mask to the read-out, or use a method such as method='anil'"
+            advice = "add soft tokens, and pooled or mask to the read-out, or use a method such as method='anil'"
             raise InputError(f"The inner loop updates the adapter, but {given}; {advice}.")
 
     def read(self, parameters: TaskParameters, batch: EncodedBatch, task: Tensor) -> Tensor:
@@ -132,3 +125,22 @@ class Warp:
         words = (batch.text_mask & ~torch.isin(batch.input_ids, special)).to(parameters.adapter)
         vectors = self.backbone.embed_tokens(batch.input_ids).to(words)
         return (vectors * words[..., None]).sum(1) / words.sum(1, keepdim=True).clamp(min=1)
+
+
+def _require_supported(backbone: Backbone, config: WarpConfig) -> None:
+    """Check that a backbone supports a config; InputError if it does not."""
+    has_word_features = config.read_out == "mask" and backbone.masked_lm_head is not None
+    if config.name_source == "embeddings" and not (has_word_features or config.read_out == "replaced_token"):
+        needed = "read_out='mask' and a masked-LM head, or read_out='replaced_token'"
+        given = f"read_out={config.read_out!r} on backbone {backbone.name!r}"
+        raise InputError(f"name_source='embeddings' needs {needed}; got {given}. Use name_source='template'.")
+    if config.name_source == "embeddings" and backbone.prompt:
+        problem = f"reads the words of a name alone, but the backbone puts prompt={backbone.prompt!r} before them"
+        advice = "use name_source='template', or load the backbone with prompt=''"
+        raise InputError(f"name_source='embeddings' {problem}; {advice}.")
+    if config.stride and backbone.prompt and not backbone.layout.pooling.include_prompt:
+        problem = f"backbone {backbone.name!r} does not pool its prompt, which stands in the first window only"
+        raise InputError(f"stride={config.stride} is not supported: {problem}; use stride=0 or prompt=''.")
+    if not 0 <= config.adapter_layer < backbone.n_layers:
+        allowed = f"a layer of backbone {backbone.name!r}: 0 to {backbone.n_layers - 1}"
+        raise InputError(f"adapter_layer={config.adapter_layer} must be {allowed}.")

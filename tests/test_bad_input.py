@@ -132,7 +132,7 @@ BAD_TRAININGS = {
     "--method=multitask --training.query-loss=multi_step": ["query_loss='multi_step'", "'multitask'", "fomaml, anil"],
     "--method=mamll": ["mamll"],
     "--model.read-out=max": ["read_out='max'", "mask, debiased_mask, mean, text, text-1", "replaced_token"],
-    "--model.template={text}": ["{mask}", "template='{text}'", "read_out='mean'"],
+    "--model.template={text}": ["{mask}", "template='{text}'", "read_out='pooled'"],
     "--device=cudda": ["device='cudda'", "(flags: --device)"],
 }
 

@@ -150,3 +150,5 @@ def test_a_graph_in_int8_is_smaller_and_predicts_nearly_the_same(tmp_path, minil
     assert json.loads(facts["classes"]) == model.classes_.tolist()
     assert found == pytest.approx(model.predict_proba(MANY), abs=0.1)
     assert np.abs(found - model.predict_proba(MANY)).max() > 1e-6, "the weights were quantized"
+    with refused("quantize='fp16'", "'int8'"):
+        model.save_onnx(tmp_path / "fp16.onnx", quantize="fp16")  # pyright: ignore[reportArgumentType]

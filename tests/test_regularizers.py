@@ -167,6 +167,6 @@ def test_unusable_settings_are_refused(tiny, tmp_path):
     with refused("regularizer_epsilon=0", "positive"):
         TrainingConfig(regularizer="sift", regularizer_epsilon=0)
     for name in ("scal", "sift"):
-        with refused(f"regularizer={name!r}", "read_out='text'", "mean or mask"):
+        with refused(f"regularizer={name!r}", "read_out='text'", "pooled or mask"):
             model = replace(MODEL, read_out="text")
             trainer_of(tiny, tmp_path, TrainingConfig(regularizer=name), method="prototypical", model=model)

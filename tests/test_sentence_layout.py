@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,42 +11,16 @@ import numpy as np
 import pytest
 from running import refused
 from safetensors.torch import load_file, save_file
+from sentence_encoders import PROMPTS, assert_same_embeddings, change, ours, saved
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
-from tiny import TEXTS, tiny_folder
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling
+from tiny import tiny_folder
 from torch import nn
 
-from metawarp import Backbone, WarpClassifier, WarpConfig
+from metawarp import Backbone
 from metawarp.backbones.pooling import POOLING_MODES
-from metawarp.texts.text_embeddings import TextEmbeddings
-from metawarp.warp import Warp
 
-MIXED_TEXTS = [*TEXTS, "play", "Set The ALARM", " the rain  today ", "pay my bill please and " * 40]
-"""Texts of different lengths, in a batch with padding; the last one is longer than the models below may read."""
-
-SENTENCE = WarpConfig(template="{text}", read_out="text")
 MPNET = os.environ.get("METAWARP_MPNET", "")
-
-
-def ours(backbone: Backbone, texts: Sequence[str]) -> np.ndarray:
-    """Sentence embeddings as the layout defines them, of unit length only if it says so."""
-    (embeddings,) = TextEmbeddings(backbone, [backbone.n_layers], None)(Warp(backbone, SENTENCE).encoder(texts))
-    return embeddings.float().numpy()
-
-
-def saved(folder: Path, *modules: nn.Module, model_type: str = "bert", max_length: int | None = 24, **settings: Any):
-    """A tiny sentence encoder with modules behind its transformer, which sentence-transformers has saved."""
-    transformer = Transformer(str(tiny_folder(folder / "plain", model_type)), max_seq_length=max_length)
-    model = SentenceTransformer(modules=[transformer, *modules], device="cpu", **settings)
-    model.save(str(folder / "saved"), create_model_card=False)
-    return model.eval(), folder / "saved"
-
-
-def assert_same_embeddings(model: SentenceTransformer, backbone: Backbone, **options: Any) -> None:
-    expected = model.encode(MIXED_TEXTS, batch_size=4, convert_to_numpy=True, show_progress_bar=False, **options)
-    found = ours(backbone, MIXED_TEXTS)
-    assert np.ptp(expected, axis=0).max() > 1e-2, "all texts have the same embedding, so the comparison means nothing"
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("mode", [*POOLING_MODES, ("cls", "mean"), ("max", "weightedmean", "lasttoken")], ids=str)
@@ -70,6 +44,13 @@ def test_dense_and_normalize_modules_follow_the_pooling(tmp_path, activation):
     backbone = Backbone.load(folder)
     assert backbone.sentence_size == 12
     assert_same_embeddings(model, backbone)
+
+
+def test_dense_modules_with_another_activation_are_another_backbone(tmp_path):
+    _, folder = saved(tmp_path, Pooling(32), Dense(32, 12, activation_function=nn.Tanh()))
+    tanh = Backbone.load(folder)
+    change(DENSE, activation_function="torch.nn.modules.linear.Identity")(folder)
+    assert Backbone.load(folder).fingerprint != tanh.fingerprint
 
 
 def test_configs_of_earlier_releases_name_each_mode_in_an_entry_of_its_own(tmp_path):
@@ -127,54 +108,7 @@ def test_mpnet_has_the_embeddings_of_sentence_transformers():
     assert_same_embeddings(SentenceTransformer(MPNET, device="cpu"), Backbone.load(MPNET))
 
 
-# Prompts ------------------------------------------------------------------------------------------------------
-
-PROMPTS = {"query": "query: ", "classify": "play: "}
-
-
-@pytest.mark.parametrize("include_prompt", [True, False])
-@pytest.mark.parametrize("mode", ["mean", "cls", "weightedmean"])
-@pytest.mark.parametrize("prompt", ["query", "the text: ", None])
-def test_a_prompt_is_put_before_every_text(tmp_path, mode, include_prompt, prompt):
-    pooling = Pooling(32, mode, include_prompt=include_prompt)
-    model, folder = saved(tmp_path, pooling, prompts=PROMPTS, default_prompt_name="classify")
-    backbone = Backbone.load(folder, prompt=prompt)
-    assert backbone.prompt == {"query": "query: ", None: "play: "}.get(prompt, prompt)
-    assert_same_embeddings(model, backbone, prompt=backbone.prompt)
-
-
-def test_without_a_default_there_is_no_prompt(tmp_path):
-    model, folder = saved(tmp_path, Pooling(32), prompts=PROMPTS)
-    assert Backbone.load(folder).prompt == ""
-    assert_same_embeddings(model, Backbone.load(folder))
-
-
-def test_a_task_remembers_the_prompt_that_it_was_fitted_with(tmp_path):
-    _, folder = saved(tmp_path, Pooling(32, "cls"), prompts=PROMPTS)
-    examples = ["play music", "set the alarm", "rain today", "cold weather"], ["music", "music", "rain", "rain"]
-    classifier = WarpClassifier(backbone=str(folder), prompt="query").fit(*examples)
-    assert classifier.task_.warp.backbone.prompt == "query: "
-    classifier.save(tmp_path / "task")
-    loaded = WarpClassifier.load(tmp_path / "task")
-    assert loaded.task_.warp.backbone.prompt == "query: "
-    np.testing.assert_array_equal(loaded.predict_proba(TEXTS), classifier.predict_proba(TEXTS))
-    without = WarpClassifier(backbone=str(folder)).fit(*examples)
-    assert np.abs(without.predict_proba(TEXTS) - classifier.predict_proba(TEXTS)).max() > 1e-6
-    with refused("the prompt 'query: '", "has ''", "prompt='query: '"):
-        WarpClassifier.load(tmp_path / "task", Backbone.load(folder))
-
-
 # What cannot be read --------------------------------------------------------------------------------------------
-
-
-def change(file: str, **changes: Any) -> Callable[[Path], None]:
-    """A function that changes entries of a JSON file in a folder."""
-
-    def apply(folder: Path) -> None:
-        config = json.loads((folder / file).read_text(encoding="utf-8"))
-        (folder / file).write_text(json.dumps(config | changes), encoding="utf-8")
-
-    return apply
 
 
 def change_modules(number: int, **changes: str) -> Callable[[Path], None]:
@@ -216,6 +150,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "no length": (change("sentence_bert_config.json", max_seq_length=-1), ["max_seq_length=-1"]),
     "prompts": (change("config_sentence_transformers.json", prompts=["query: "]), ["prompts"]),
     "default prompt": (change("config_sentence_transformers.json", default_prompt_name="no"), ["no prompt 'no'"]),
+    "a list": (change("config_sentence_transformers.json", default_prompt_name=["a"]), ["default_prompt_name=['a']"]),
     "remote code": (change("config.json", auto_map={"AutoModel": "code.Model"}), REMOTE),
     "remote type": (change("config.json", model_type="own", auto_map={"AutoConfig": "code.Config"}), REMOTE),
 }
@@ -238,18 +173,6 @@ def test_code_of_a_repository_is_never_run_whatever_standard_input_says(tmp_path
     with refused(repr(str(folder)), "trust_remote_code", "never"):
         Backbone.load(folder)
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("prompts", "facts"),
-    [(PROMPTS, ["no prompt 'qeury'", "query, classify", "prompt='query: '"]), ({}, ["no prompt 'qeury'", "no named"])],
-    ids=["some", "none"],
-)
-def test_the_name_of_a_prompt_that_does_not_exist_is_refused(tmp_path, prompts, facts):
-    _, folder = saved(tmp_path, Pooling(32), prompts=prompts)
-    (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}), encoding="utf-8")
-    with refused(repr(str(folder)), *facts):
-        Backbone.load(folder, prompt="qeury")
 
 
 def test_layers_under_other_names_are_refused_and_the_message_names_both(tmp_path):

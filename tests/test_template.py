@@ -134,8 +134,9 @@ def test_only_the_text_is_truncated():
 
 
 def test_a_text_of_100_000_words_is_truncated_to_the_positions_of_the_model(minilm):
+    assert Warp(minilm, WarpConfig()).encoder.max_length == 256, "the length of the texts that it was trained on"
     batch = Warp(minilm, WarpConfig(max_length=100_000)).encoder(["alarm " * 100_000])
-    assert batch.input_ids.shape == (1, 256)
+    assert batch.input_ids.shape == (1, 512)
     assert (batch.prompt_index[0] >= 0).sum() == 12
     assert batch.input_ids[0, -2:].tolist() == [minilm.tokenizer.mask_token_id, minilm.tokenizer.sep_token_id]
 

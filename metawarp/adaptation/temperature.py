@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from episodes import InputError
-from metawarp.parameters import of_task_size
+from metawarp.parameters import power_law
 
 
 @dataclass(frozen=True)
@@ -45,4 +45,4 @@ class Temperature:
     def of(self, shots: Tensor, ways: Tensor) -> Tensor:
         """Temperature (T,) of tasks with mean shots K (T,) and ways N (T,)."""
         size = shots.clamp(*self.shots), ways.clamp(*self.ways)
-        return of_task_size(*size, self.base, self.by_shots, self.by_ways)
+        return power_law(*size, self.base, self.by_shots, self.by_ways)

@@ -30,6 +30,8 @@ class Architecture:
     notes: str
 
 
+AT_THE_END = "Each token sees the tokens before it."
+
 ARCHITECTURES: dict[str, Architecture] = {
     "albert": Architecture(Albert(), "albert-base-v2", "Layers share their weights. Soft tokens are 128 wide."),
     "bert": Architecture(Bert(), "minilm, bert-base-uncased", "Most sentence encoders."),
@@ -39,12 +41,12 @@ ARCHITECTURES: dict[str, Architecture] = {
     "distilbert": Architecture(DistilBert(), "distilbert-base-uncased", "Half of BERT's layers, no token types."),
     "electra": Architecture(Electra(), "google/electra-base-discriminator", "Generators and discriminators."),
     "gemma3_text": Architecture(Decoder(), "google/embeddinggemma-300m", "Sees in both directions if so configured."),
-    "llama": Architecture(Decoder(), "nvidia/llama-embed-nemotron-8b", "Read at the end of the text."),
-    "mistral": Architecture(Decoder(), "intfloat/e5-mistral-7b-instruct", "Read at the end of the text."),
+    "llama": Architecture(Decoder(), "meta-llama/Llama-3.2-1B", AT_THE_END),
+    "mistral": Architecture(Decoder(), "intfloat/e5-mistral-7b-instruct", AT_THE_END),
     "modernbert": Architecture(ModernBert(), "answerdotai/ModernBERT-base", "8,192 tokens. Sliding windows."),
     "mpnet": Architecture(MPNet(), "sentence-transformers/all-mpnet-base-v2", "Positions and relative distances."),
-    "qwen2": Architecture(Decoder(), "Alibaba-NLP/gte-Qwen2-1.5B-instruct", "Read at the end of the text."),
-    "qwen3": Architecture(Decoder(), "Qwen/Qwen3-Embedding-0.6B", "Read at the end of the text."),
+    "qwen2": Architecture(Decoder(), "nomic-ai/nomic-embed-code", AT_THE_END),
+    "qwen3": Architecture(Decoder(), "Qwen/Qwen3-Embedding-0.6B", AT_THE_END),
     "roberta": Architecture(Roberta(), "roberta-base, roberta-large", "Positions start behind the padding id."),
     "xlm-roberta": Architecture(Roberta(), "xlm-roberta-base", "100 languages. Positions start behind the padding id."),
 }
@@ -54,7 +56,7 @@ REFUSED = {
     "encoder-decoders, such as T5": "their encoder was trained to be read by their decoder only",
     "other decoders, such as GPT-2": "no test covers them; a head read at the wrong place still returns numbers",
     "models with code in their repository": "metawarp never runs such code (trust_remote_code)",
-    "sentence encoders with other modules": "their poolings and modules beside Dense and Normalize are not known",
+    "sentence encoders with other modules": "only poolings, Dense and Normalize are supported",
 }
 """What is not supported, and why."""
 

@@ -136,10 +136,14 @@ class Backbone(Checkpoint):
 
     @cached_property
     def max_positions(self) -> int:
-        """Largest number of tokens of one input: the limit of layout or tokenizer, and of the model's positions."""
+        """Largest number of tokens of one input: the number of positions of the model."""
         first = first_position(self.model) if self.family.counts_behind_padding else 0
-        positions = int(self.config.max_position_embeddings) - first
-        return min(positions, self.layout.max_length or self.tokenizer.model_max_length)
+        return int(self.config.max_position_embeddings) - first
+
+    @property
+    def trained_length(self) -> int:
+        """Largest number of tokens of the texts that the model was trained on, as layout or tokenizer says."""
+        return min(self.max_positions, self.layout.max_length or self.tokenizer.model_max_length)
 
     @property
     def mask_token_id(self) -> int:

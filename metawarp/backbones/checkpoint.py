@@ -165,8 +165,12 @@ def _family_of(config: Any, name: str) -> Family:
 
 
 def mask_token_id(tokenizer: Any, family: Family) -> int | None:
-    """Id of the token that stands for {mask} in a template: [MASK], or the end of the text for a decoder."""
-    return tokenizer.eos_token_id if family.reads_end_of_text else tokenizer.mask_token_id
+    """Id of the token that stands for {mask} in a template: [MASK]; for a decoder, the token that its tokenizer puts
+    after a text, or else its end-of-text token."""
+    if not family.reads_end_of_text:
+        return tokenizer.mask_token_id
+    last = tokenizer("a")["input_ids"][-1]
+    return last if last in tokenizer.all_special_ids else tokenizer.eos_token_id
 
 
 def _is_read(key: str) -> bool:

@@ -1,6 +1,7 @@
 """Decoders of Llama's kind, as embedding models use them: Llama, Mistral, Qwen2, Qwen3, and Gemma 3.
 
-A token sees the tokens before it, so a text is read at its end. Gemma 3 may see in both directions instead, as
+A token sees only the tokens before it, so {mask} stands for the end-of-text token, which has seen the whole text. Gemma
+3 may see in both directions instead, as
 EmbeddingGemma does ("use_bidirectional_attention" in its config).
 """
 
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from metawarp.backbones.family import Family, Head, Layer, positions_from
+
+GEMMA = "gemma3_text"
 
 
 @final
@@ -58,7 +61,7 @@ def _mask(kind: str, config: Any, hidden: Tensor, attention_mask: Tensor, positi
     inputs = {"config": config, "inputs_embeds": hidden, "attention_mask": attention_mask.long()}
     inputs |= {"past_key_values": None, "position_ids": positions}
     sliding = kind == "sliding_attention"
-    if getattr(config, "use_bidirectional_attention", False):
+    if config.model_type == GEMMA and config.use_bidirectional_attention:
         window = config.sliding_window if sliding else None
         inputs["or_mask_function"] = partial(_sees, window)
     create = masking_utils.create_sliding_window_causal_mask if sliding else masking_utils.create_causal_mask
@@ -72,6 +75,6 @@ def _sees(window: int | None, batch: Tensor, head: Tensor, query: Tensor, key: T
 
 def _rotations(encoder: Any, hidden: Tensor, positions: Tensor, kinds: set[str]) -> dict[str, Any]:
     """The rotations of each kind of layers; Gemma has one for each kind, the others have one for all."""
-    if hasattr(encoder.config, "use_bidirectional_attention"):
+    if encoder.config.model_type == GEMMA:
         return {kind: encoder.rotary_emb(hidden, positions, kind) for kind in kinds}
     return dict.fromkeys(kinds, encoder.rotary_emb(hidden, positions))

@@ -63,7 +63,7 @@ class Family(Protocol):
     counts_behind_padding: ClassVar[bool] = False
     """Whether positions are counted from behind the padding id, as in RoBERTa, and not from 0."""
     reads_end_of_text: ClassVar[bool] = False
-    """Whether the model is read at the end of a text, where a decoder has seen all of it, and not at [MASK]."""
+    """Whether {mask} stands for the end-of-text token, because the model has no [MASK]."""
     masked_lm_classes: ClassVar[tuple[str, ...]] = ("ForMaskedLM", "ForPreTraining")
     """Endings of the class names in a config that announce a masked-LM head."""
     discriminator_classes: ClassVar[tuple[str, ...]] = ()

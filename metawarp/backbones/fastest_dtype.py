@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+import platform
 import statistics
 import time
 from contextlib import suppress
@@ -26,11 +27,11 @@ NEEDED_GAIN = 1.1
 def fastest_dtype(checkpoint: Checkpoint) -> str:
     """The faster one of "float32" and "bfloat16" for a model that is loaded in float32.
 
-    The choice is remembered for this model, device, number of threads and release of torch in the folder that the
-    environment variable METAWARP_CACHE names; default: ~/.cache/metawarp.
+    The choice is remembered for this model, machine, device, number of threads and release of torch in the folder that
+    the environment variable METAWARP_CACHE names; default: ~/.cache/metawarp.
     """
-    place = checkpoint.fingerprint, str(checkpoint.model.device), torch.get_num_threads(), torch.__version__
-    key = hashlib.sha256(repr(place).encode()).hexdigest()[:16]
+    machine = platform.node(), str(checkpoint.model.device), torch.get_num_threads(), torch.__version__
+    key = hashlib.sha256(repr((checkpoint.fingerprint, *machine)).encode()).hexdigest()[:16]
     file = Path(os.environ.get("METAWARP_CACHE") or Path.home() / ".cache" / "metawarp") / f"dtype-{key}.json"
     with suppress(OSError, ValueError, KeyError, TypeError):  # not measured yet, or damaged: it is measured again
         if (known := json.loads(file.read_text(encoding="utf-8"))["dtype"]) in CANDIDATES:

@@ -78,7 +78,8 @@ class Pooling:
         places = places.bool()
         rank = places.long().cumsum(1)
         if not self.include_prompt:
-            places = places & (rank > n_prompt_tokens)
+            kept = places & (rank > n_prompt_tokens)
+            places = torch.where(kept.any(1, keepdim=True), kept, places)  # all that an empty text has is its prompt
         return torch.cat([POOLING_MODES[mode](hidden, places, rank) for mode in self.modes], dim=-1)
 
 

@@ -35,7 +35,7 @@ class Repository:
     def file(self, name: str, folder: str = "") -> Path | None:
         """Local path of a file in a folder, downloaded if necessary; None if the repository does not have it."""
         from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
         path = f"{folder}/{name}" if folder else name
         if Path(self.source).is_dir():
@@ -43,5 +43,9 @@ class Repository:
             return local if local.is_file() else None
         try:
             return Path(hf_hub_download(self.source, path, local_files_only=self.local_only))
+        except LocalEntryNotFoundError:
+            if not self.local_only:
+                raise  # the connection failed, which does not mean that there is no such file
+            return None
         except EntryNotFoundError:
             return None

@@ -25,21 +25,24 @@ class Dense(nn.Module):
         return projected if self.residual is None else projected + self.residual(vectors)
 
     @classmethod
-    def load(cls, config: Mapping[str, Any], file: Path) -> Self:
-        """The module with a config and weights of sentence-transformers; InputError if they cannot be read."""
+    def load(cls, config: Mapping[str, Any], file: Path, folder: str) -> Self:
+        """The module in a folder of a repository, with its config and weights; InputError if they cannot be read."""
         try:
             size = int(config["in_features"]), int(config["out_features"])
             linear = nn.Linear(*size, bias=bool(config.get("bias", True)))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"has a damaged config ({first_line(error)})") from error
+            raise InputError(
+                f"The config of the Dense module in {folder!r} is damaged ({first_line(error)})."
+            ) from error
         residual = None
         if config.get("use_residual"):
             residual = nn.Identity() if size[0] == size[1] else nn.Linear(*size, bias=False)
-        module = cls(linear, _activation(config.get("activation_function", "torch.nn.Tanh")), residual)
+        module = cls(linear, _activation(config.get("activation_function", "torch.nn.Tanh"), folder), residual)
         try:
             module.load_state_dict(load_file(file))
         except (SafetensorError, OSError, RuntimeError) as error:
-            raise InputError(f"has weights that do not fit its config ({first_line(error)})") from error
+            problem = f"do not fit its config ({first_line(error)})"
+            raise InputError(f"The weights of the Dense module in {folder!r} {problem}.") from error
         return module
 
 
@@ -62,7 +65,7 @@ def output_size(head: nn.Sequential, size: int) -> int:
     return size
 
 
-def _activation(name: Any) -> nn.Module:
+def _activation(name: Any, folder: str) -> nn.Module:
     """An activation function by its full name. Only classes of torch are created, whatever a config names."""
     kind = getattr(nn, str(name).rpartition(".")[2], None) if str(name).startswith("torch.nn.") else None
     try:
@@ -70,4 +73,4 @@ def _activation(name: Any) -> nn.Module:
             return kind()
     except TypeError:  # a module that needs arguments is no activation function
         pass
-    raise InputError(f"has the activation function {name!r}, which is not one of torch.nn")
+    raise InputError(f"The Dense module in {folder!r} has the activation function {name!r}, which is not in torch.nn.")

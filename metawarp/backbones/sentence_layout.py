@@ -61,8 +61,9 @@ class SentenceLayout:
     @property
     def identity(self) -> str:
         """What sentence embeddings depend on beside weights; "" for mean pooling, as without a layout."""
-        plain = self.pooling.modes == ("mean",) and self.pooling.include_prompt and not self.lower_case
-        return "" if plain else repr((self.pooling, self.lower_case))
+        dense = [str(module) for module in self.head if isinstance(module, Dense)]
+        plain = self.pooling == Pooling() and not self.lower_case and not dense
+        return "" if plain else repr((self.pooling, self.lower_case, *dense))
 
     def embedding_size(self, hidden_size: int) -> int:
         """Width of a sentence embedding of a model whose hidden states have the width `hidden_size`."""
@@ -128,7 +129,7 @@ def read_layout(repository: Repository) -> SentenceLayout:
         reader.positive(settings.get("max_seq_length"), "max_seq_length"),
         bool(settings.get("do_lower_case")),
         reader.prompts(prompts.get("prompts")),
-        prompts.get("default_prompt_name"),
+        reader.name(prompts.get("default_prompt_name"), "default_prompt_name"),
     )
 
 
@@ -168,6 +169,11 @@ class _Reader:
             raise self.refusal(f"{name}={value!r} is not a positive number")
         return value
 
+    def name(self, value: Any, key: str) -> str | None:
+        if value is not None and not isinstance(value, str):
+            raise self.refusal(f"{key}={value!r} is not a name")
+        return value
+
     def prompts(self, prompts: Any) -> dict[str, str]:
         prompts = {} if prompts is None else prompts
         if not isinstance(prompts, dict) or not all(isinstance(text, str) for text in prompts.values()):
@@ -197,9 +203,11 @@ class _Reader:
         if (weights := self.repository.file("model.safetensors", folder)) is None:
             raise self.refusal(f"modules.json names the folder {folder!r}, but {folder}/model.safetensors is missing")
         try:
-            return Dense.load(config, weights)
+            return Dense.load(config, weights, folder)
         except InputError as error:
-            raise self.refusal(f"the Dense module in {folder!r} {error}") from error
+            raise InputError(
+                f"Backbone {self.repository.name!r} is a sentence encoder that cannot be read: {error}"
+            ) from error
 
     def require_sentence(self, config: Mapping[str, Any], folder: str) -> None:
         names = {config.get(f"module_{end}_name") or "sentence_embedding" for end in ("input", "output")}

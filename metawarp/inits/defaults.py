@@ -14,9 +14,8 @@ from metawarp.warp import Warp
 def general(backbone: Backbone) -> Init:
     """The general init of a backbone.
 
-    It is the shipped one of the same backbone and prompt. For other backbones it is the start of the same recipe: the
-    template, the read-out and the verbalizer, with the numbers that were learned on MiniLM, as far as these do not
-    depend on the width of a backbone.
+    It is the shipped one of the same backbone and prompt. Other backbones have the same template, read-out and
+    verbalizer, with the numbers that were learned on MiniLM where these do not depend on the width of a backbone.
     """
     shipped = {name: Init.load(folder) for name, folder in shipped_inits().items()}
     for init in shipped.values():
@@ -29,7 +28,7 @@ def general(backbone: Backbone) -> Init:
 
 
 def untrained(backbone: Backbone) -> Init:
-    """The strongest start without meta-training: sentence embeddings, mixed from names and support means."""
+    """A simple start for comparison: class embeddings mixed from sentence embeddings of names and of support texts."""
     config = WarpConfig(template="{text}", read_out="text", verbalizer="mix")
     return Init.start(Warp(backbone, config), InnerLoop())
 
@@ -41,7 +40,7 @@ DEFAULTS: dict[str, Callable[[Backbone], Init]] = {GENERAL: general, "untrained"
 def init_and_backbone(
     init: Init | str | Path | None,
     backbone: Backbone | str | Path | None,
-    load: Callable[[str | Path], Backbone],
+    load: Callable[..., Backbone],
     prompt: str | None = None,
 ) -> tuple[Init, Backbone]:
     """An init and the backbone that it is used on.
@@ -49,7 +48,7 @@ def init_and_backbone(
     Args:
         init: an init, its folder, its name or Hub id; or a name in `DEFAULTS`. None: "general".
         backbone: a backbone or its name; None: that of the init, and "minilm" for the names in `DEFAULTS`.
-        load: function that loads a backbone by name, with `prompt`.
+        load: function that loads a backbone from its name, with the argument `prompt`.
         prompt: prompt that the user asked for; None: that of the init if the backbone is given by name.
 
     InputError if init or backbone cannot be loaded.
@@ -58,7 +57,7 @@ def init_and_backbone(
     def loaded(name: str) -> Backbone:
         if isinstance(backbone, Backbone):
             return backbone.with_prompt(prompt)
-        return load(backbone or name)
+        return load(backbone or name, prompt=prompt)
 
     if isinstance(init, Init) or str(init or GENERAL) not in DEFAULTS:
         own = init if isinstance(init, Init) else Init.from_pretrained(str(init))

@@ -191,7 +191,7 @@ class Init:
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"config.json in {str(folder)!r} does not describe an init ({error}).") from error
         scalars = VERBALIZERS[model.verbalizer].scalars
-        # Inits of earlier releases lack the scalars with which constants became functions; zero is what they were.
+        # Inits of earlier releases lack the exponents of shots and ways: with zero, the numbers are constants, as then.
         tensors = {**{name: torch.zeros(()) for name in scalars if "_by_" in name}, **tensors}
         shapes = init_shapes(model, inner, scalars)
         # The shape of the adapter depends on the backbone: see `bind`.

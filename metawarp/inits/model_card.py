@@ -22,7 +22,12 @@ def model_card(
     updates = " and ".join(group.replace("_", " ") for group in inner["updates"])
     steps = inner["inner_steps"]
     adapts = f"in {steps} gradient steps on {updates}" if steps else "without gradient steps"
-    fixed = "" if training.get("lr", 1) else " The adapter stays as it started; everything else was learned."
+    unchanged = [
+        name for name, rate in (("adapter", "lr"), ("read-out weights", "read_out_lr")) if not training.get(rate, 1)
+    ]
+    fixed = f" The training did not change: {' and '.join(unchanged)}." if unchanged else ""
+    if training.get("best_step") == 0:
+        fixed = " No step of the training was better than its start, whose numbers it has."
     init = name or "FOLDER"
     return f"""# A metawarp init
 

@@ -47,7 +47,7 @@ class Concatenation(ReadOut):
         self.text = TextEmbeddings(backbone, layers, cache) if layers else None
         sizes = dict(zip(config.text_features, self.text.sizes, strict=True)) if self.text else {}
         sizes |= self.prompted.sizes
-        self._widths = torch.tensor([sizes[DERIVED[n][0] if n in DERIVED else n] for n in config.features])
+        self._widths = torch.tensor([sizes[name] for name in needed])
         self._is_last = torch.tensor([is_of_last_layer(name) for name in config.features])
 
     @property

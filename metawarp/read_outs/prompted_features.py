@@ -27,8 +27,11 @@ class PromptedFeatures:
         names, backbone, lowest = set(names), self._backbone, adapter.context.layer
         self._layers = {name: layer_of(name, backbone) for name in sorted(names) if name.startswith("pooled-")}
         if below := [name for name, layer in self._layers.items() if layer <= lowest]:
-            problem = f"read_out={below[0]!r} is read below the adapter, which begins with adapter_layer={lowest}"
-            raise InputError(f"{problem}; use read_out='{below[0].replace('pooled', 'text')}' there.")
+            problem = (
+                f"{below[0]!r} in read_out reads layer {self._layers[below[0]]}, which the adapter does not change"
+            )
+            advice = f"use {below[0].replace('pooled', 'text')!r} in read_out, or a smaller adapter_layer"
+            raise InputError(f"{problem}, because adapter_layer={lowest}; {advice}.")
         sizes = {name: backbone.pooled_size for name in self._layers}
         sizes |= {"pooled": backbone.sentence_size, "mean": backbone.hidden_size, "mask": backbone.feature_size}
         self.sizes = {name: size for name, size in sizes.items() if name in names}

@@ -22,15 +22,18 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
     Args:
         init: start of the adaptation: the folder of a learned init, an `Init`, the name of a shipped init, a Hub id
             "owner/name", or "untrained" (no soft tokens; class embeddings mixed from the names and the means of
-            sentence embeddings). Of several, the one that suits the task best is used. None: "general", the init of the
-            backbone that was meta-trained on several domains; for a backbone without one, the start of its recipe.
+            sentence embeddings). Of several, the one that suits the task best is used. None: "general", the init that
+            ships for the backbone; if there is none, the same template, read-out and verbalizer, without training on
+            this backbone.
         backbone: a loaded `Backbone`, or the name of one (see `Backbone.load`); None: the one the init was trained on.
         inner_steps: number of inner steps; None: as many as the init was trained with.
         any_backbone: whether another backbone than the init's, of the same widths, is allowed.
         device: device of the backbone.
-        dtype: data type of the backbone; learned parameters stay in float32 at least.
+        dtype: data type of the backbone, such as "float32" or "bfloat16"; "auto": bfloat16 if it is at least 10 %
+            faster on this machine, else float32. Learned parameters stay in float32 at least.
         prompt: text that is put before every text, such as "query: ", or the name of one that the backbone comes with;
-            None: that of the init, and on a backbone without an init the backbone's default.
+            None: the prompt of a loaded backbone, or that of the init; without an init of its own, the backbone's
+            default. "": no prompt.
 
     Attributes:
         classes_: (C,) labels, sorted, or in the order of `class_names` if that is a list.
@@ -81,8 +84,16 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
                 `class_names`, or class names that the tokenizer does not know.
         """
         examples = Examples.of(texts, labels, class_names)
-        settings = (self.any_backbone, self.device, self.dtype, self.prompt, self.inner_steps)
-        init, warp, self.suitability_ = choose_start(self.init, examples, self.backbone, *settings)
+        init, warp, self.suitability_ = choose_start(
+            self.init,
+            examples,
+            self.backbone,
+            any_backbone=self.any_backbone,
+            device=self.device,
+            dtype=self.dtype,
+            prompt=self.prompt,
+            inner_steps=self.inner_steps,
+        )
         self.task_ = Task.adapted(init, warp, examples, self.inner_steps)
         self.classes_ = self.task_.classes
         return self

@@ -106,6 +106,8 @@ def export_onnx(
     except ImportError as error:
         raise ImportError('ONNX export needs an extra: pip install "metawarp[onnx]"') from error
     _require_exportable(warp)
+    if quantize not in (None, "int8"):
+        raise InputError(f"quantize={quantize!r} must be 'int8', or None for the backbone's own weights.")
     tokens = torch.export.Dim("tokens", min=1, max=warp.encoder.room)
     shape = {0: torch.export.Dim("texts", min=1, max=2**16), 1: tokens}
     ids = torch.ones(2, min(3, warp.encoder.room), dtype=torch.long)
@@ -120,7 +122,7 @@ def export_onnx(
     assert program is not None
     # Every node names the lines of code that it came from, with paths of this machine, which is longer than the node.
     ClearMetadataAndDocStringPass()(program.model)
-    facts = {"max_tokens": str(warp.encoder.room), "text_prefix": f"{warp.encoder.space}{warp.backbone.prompt}"}
+    facts = {"max_tokens": str(warp.encoder.room), "text_prefix": f"{warp.encoder.space}{warp.backbone.as_read('')}"}
     facts |= {"lower_case": json.dumps(warp.backbone.layout.lower_case)}
     labels = json.dumps(classes, ensure_ascii=False)
     program.model.metadata_props.update(classes=labels, backbone=warp.backbone.name, **facts)

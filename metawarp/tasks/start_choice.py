@@ -22,6 +22,7 @@ def choose_start(
     init: InitName | Sequence[InitName],
     examples: Examples,
     backbone: str | Path | Backbone | None = None,
+    *,
     any_backbone: bool = False,
     device: str = "cpu",
     dtype: str = "float32",
@@ -42,7 +43,7 @@ def choose_start(
     inits: dict[str, Init] = {}
     warps: dict[str, Warp] = {}
     cache = FeatureCache() if len(requested) > 1 else None  # inits read the same texts
-    load = partial(BACKBONES.get, device=device, dtype=dtype, prompt=prompt)
+    load = partial(BACKBONES.get, device=device, dtype=dtype)
     for name, one in zip(names, requested, strict=True):
         own, on = init_and_backbone(one, backbone, load, prompt)
         if inner_steps and not own.inner.updates:

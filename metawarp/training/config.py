@@ -105,7 +105,7 @@ class TrainingConfig:
             raise InputError(f"lr=0 learns nothing with method={name!r}; raise it.")
         if self.regularizer != "none" and "adapter" not in depends_on:
             needed = f"needs a read-out that depends on the prompt, but read_out={read_out!r} does not"
-            raise InputError(f"regularizer={self.regularizer!r} {needed}; add mean or mask to it.")
+            raise InputError(f"regularizer={self.regularizer!r} {needed}; add pooled or mask to it.")
         if self.regularizer == "scal" and scores_classes:
             raise InputError(f"regularizer='scal' compares features, but read_out={read_out!r} has none; use 'sift'.")
         if method.learns_corpus_classes and scores_classes:

@@ -63,9 +63,10 @@ def train(
             15 and 25 % of the classes at random.
         backbone: a loaded backbone, or the name of one; see `Backbone.load`.
         device: device of the backbone.
-        dtype: data type of the backbone; learned parameters and losses stay in float32 at least.
+        dtype: data type of the backbone, such as "float32" or "bfloat16"; "auto": bfloat16 if it is at least 10 %
+            faster on this machine, else float32. Learned parameters and losses stay in float32 at least.
         prompt: text that is put before every text, such as "query: ", or the name of one that the backbone comes with;
-            None: the backbone's default, often none.
+            None: the prompt of a loaded backbone, and otherwise the model's default, often none; "": no prompt.
         max_tokens: largest number of tokens of one forward pass, padding included.
         cache_folder: folder for the output of the layers below the adapter; None keeps it in memory.
         method: method of meta-learning.
@@ -102,9 +103,11 @@ def train(
     data = TrainingData.load(sources, splits, seed)
     settings = EpisodeSettings(n_way, k_shot, n_query, seed, balanced, within_domains)
     sampler, validation = data.sampler(settings), data.validation(settings)
-    if not isinstance(backbone, Backbone):
-        on = processes.device or device
-        backbone = Backbone.load(backbone, device=on, dtype=dtype, prompt=prompt, max_tokens=max_tokens)
+    if isinstance(backbone, Backbone):
+        backbone = backbone.with_prompt(prompt)
+    else:
+        place = processes.device or device
+        backbone = Backbone.load(backbone, device=place, dtype=dtype, prompt=prompt, max_tokens=max_tokens)
     warp = Warp(backbone, model or WarpConfig(), FeatureCache())
     warp.encoder.require_known(data.all_names())
     warp.warn_about_truncation(data.texts())

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from episodes import InputError
-from metawarp.parameters import InitParameters, of_task_size
+from metawarp.parameters import InitParameters, power_law
 from metawarp.texts.task_batch import TaskBatch
 from metawarp.verbalizers.logistic_regression import fit_logistic_regression, with_bias
 from metawarp.verbalizers.verbalizer import Verbalizer, dot_products
@@ -43,14 +43,14 @@ class Regression(Verbalizer):
         shots = tasks.shots.to(init.log_scale)
         mean_shots = shots.sum(1) / tasks.n_way
         size = mean_shots, tasks.n_way.to(mean_shots)
-        strength = of_task_size(*size, init.log_strength, init.strength_by_shots, init.strength_by_ways)
+        strength = power_law(*size, init.log_strength, init.strength_by_shots, init.strength_by_ways)
         examples = []
         if support is not None:
             # Balanced: how many texts a user has of a class says nothing about how often it will be predicted.
             texts = tasks.support
             examples.append((support, texts.task, texts.label, mean_shots[texts.task] / shots[texts.task, texts.label]))
         if names is not None:
-            count = of_task_size(*size, init.log_name_count, init.name_count_by_shots, init.name_count_by_ways)
+            count = power_law(*size, init.log_name_count, init.name_count_by_shots, init.name_count_by_ways)
             examples.append((names, tasks.names.task, tasks.names.label, count[tasks.names.task]))
         if not examples:
             raise InputError("A regression needs class names or support texts; give texts or class_names.")
