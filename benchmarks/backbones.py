@@ -29,6 +29,8 @@ from metawarp.tasks.classifier import WarpClassifier
 
 FILE = RESULTS / "backbones.json"
 SHOTS = (5, 10)
+GENERAL, REGRESSION = "general", "logistic regression"
+"""Names of the methods in the table."""
 STRENGTH = 10.0
 """scikit-learn's C of the logistic regression, which suits sentence embeddings of unit length."""
 
@@ -46,59 +48,67 @@ class BackboneResults(TypedDict):
 
 def measure(name: str, folder: Path, episodes: int) -> BackboneResults:
     """Results on the backbone of this name, with corpora from a folder."""
-    backbone, published = Backbone.load(name), folder / "hwu64" / "published"
+    backbone = Backbone.load(name)
+    results: BackboneResults = {
+        "name": Path(name).name,
+        "parameters": sum(weight.numel() for weight in backbone.model.parameters()),
+        "threads": torch.get_num_threads(),
+        "fit_seconds": 0.0,
+        "texts_per_second": 0.0,
+        "accuracy": {GENERAL: {}, REGRESSION: {}},
+    }
+    _add_published_files(results, backbone, folder / "hwu64" / "published")
+    if episodes:
+        _add_episodes(results, backbone, folder / "huffpost", episodes)
+    return results
+
+
+def _add_published_files(results: BackboneResults, backbone: Backbone, folder: Path) -> None:
+    """The accuracy of one fit on each file, and the cost of the first fit and of its predictions."""
     encode = SentenceEncoder(backbone, None, 0, None)
-    test = read_table(str(published / "test.jsonl"), "text", "label")
+    test = read_table(str(folder / "test.jsonl"), "text", "label")
     truth, embeddings = np.array([str(label) for label in test.labels]), encode(test.texts)
-    accuracy: dict[str, dict[str, float]] = {"general": {}, "logistic regression": {}}
-    seconds = per_second = 0.0
     for k in SHOTS:
-        train = read_table(str(published / f"train_{k}.jsonl"), "text", "label")
+        train = read_table(str(folder / f"train_{k}.jsonl"), "text", "label")
         labels = [str(label) for label in train.labels]
         start = time.perf_counter()
         classifier = WarpClassifier(backbone=backbone).fit(train.texts, labels)
-        seconds = time.perf_counter() - start if k == SHOTS[0] else seconds
-        start = time.perf_counter()
+        fitted = time.perf_counter()
         predicted = classifier.predict(test.texts)
-        per_second = len(test.texts) / (time.perf_counter() - start)
+        if k == SHOTS[0]:
+            results["fit_seconds"] = round(fitted - start, 2)
+            results["texts_per_second"] = round(len(test.texts) / (time.perf_counter() - fitted))
         regression = LogisticRegression(C=STRENGTH, max_iter=1000).fit(encode(train.texts), labels)
-        accuracy["general"][f"HWU64, {k} texts"] = 100 * float((predicted == truth).mean())
-        by_regression = regression.predict(embeddings)
-        accuracy["logistic regression"][f"HWU64, {k} texts"] = 100 * float((by_regression == truth).mean())
-    for k in (1, 5) if episodes else ():
-        huffpost = folder / "huffpost"
-        results = evaluate(
+        for method, labels_of_texts in ((GENERAL, predicted), (REGRESSION, regression.predict(embeddings))):
+            results["accuracy"][method][f"HWU64, {k} texts"] = 100 * float((labels_of_texts == truth).mean())
+
+
+def _add_episodes(results: BackboneResults, backbone: Backbone, folder: Path, episodes: int) -> None:
+    """The mean accuracy over episodes of five test classes."""
+    for k in (1, 5):
+        evaluated = evaluate(
             "general",
-            huffpost / "data.jsonl",
-            splits=huffpost / "splits.json",
+            folder / "data.jsonl",
+            splits=folder / "splits.json",
             backbone=backbone,
             k_shot=k,
             episodes=episodes,
             baselines=["logistic-regression"],
         )
-        methods = results["methods"]
-        accuracy["general"][f"HuffPost, {k} texts"] = 100 * methods["metawarp"]["accuracy"]
-        (baseline,) = (one for name, one in methods.items() if name != "metawarp")
-        accuracy["logistic regression"][f"HuffPost, {k} texts"] = 100 * baseline["accuracy"]
-    return {
-        "name": Path(name).name,
-        "parameters": sum(weight.numel() for weight in backbone.model.parameters()),
-        "threads": torch.get_num_threads(),
-        "fit_seconds": round(seconds, 2),
-        "texts_per_second": round(per_second),
-        "accuracy": accuracy,
-    }
+        for name, method in evaluated["methods"].items():
+            row = GENERAL if name == "metawarp" else REGRESSION
+            results["accuracy"][row][f"HuffPost, {k} texts"] = 100 * method["accuracy"]
 
 
 def backbone_study_rows(results: list[BackboneResults]) -> Rows:
     """One row for each backbone and method."""
-    cells = list(results[0]["accuracy"]["general"])
+    cells = list(results[0]["accuracy"][GENERAL])
     header = ["backbone", "million parameters", "seconds to fit 64 × 5 texts", "texts per second", "method", *cells]
     rows = []
     for one in results:
         for method, accuracy in one["accuracy"].items():
             cost = [one["name"], f"{one['parameters'] / 1e6:.0f}", f"{one['fit_seconds']:.1f}"]
-            cost = [*cost, str(one["texts_per_second"])] if method == "general" else ["", "", "", ""]
+            cost = [*cost, str(one["texts_per_second"])] if method == GENERAL else ["", "", "", ""]
             rows.append([*cost, method, *(f"{accuracy[cell]:.1f}" for cell in cells)])
     return Rows(header, rows)
 
