@@ -1,6 +1,7 @@
 """Text prompts such as "query: ": they stand before every text, and inits and tasks remember them."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,9 +58,9 @@ def test_a_prompt_that_is_not_pooled_leaves_an_empty_text_its_own_tokens(tmp_pat
 def test_training_and_evaluation_put_the_prompt_before_the_texts_of_a_loaded_backbone_too(tmp_path):
     _, folder = saved(tmp_path, Pooling(32), prompts=PROMPTS)
     backbone, corpus = Backbone.load(folder), tiny_corpus()
-    settings = {"n_way": 2, "k_shot": 1, "n_query": 2}
-    config = {"training": TrainingConfig(steps=1, validation_episodes=2, meta_batch_size=1)}
-    init = train(corpus, tmp_path / "run", backbone=backbone, prompt="query", **settings, **config)
+    settings: dict[str, Any] = {"n_way": 2, "k_shot": 1, "n_query": 2}
+    training = TrainingConfig(steps=1, validation_episodes=2, meta_batch_size=1)
+    init = train(corpus, tmp_path / "run", backbone=backbone, prompt="query", training=training, **settings)
     assert init.backbone.prompt == "query: "
     found, other = (
         evaluate(init, corpus, split="all", backbone=backbone, prompt=prompt, episodes=2, baselines="none", **settings)
