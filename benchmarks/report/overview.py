@@ -6,11 +6,11 @@ from benchmarks.report.tables import Rows, percent
 from benchmarks.runner.results_format import TableResults
 
 CORPORA = {
-    "news headlines (HuffPost)": ("huffpost", ("main", "general")),
-    "spoken intents (HWU64)": ("hwu64", ("intents", "general")),
-    "news articles (Reuters)": ("reuters", ("long", "articles")),
+    "news headlines (HuffPost)": ("huffpost", ("general", "main")),
+    "spoken intents (HWU64)": ("hwu64", ("general", "intents")),
+    "news articles (Reuters)": ("reuters", ("articles", "long")),
 }
-"""For each column the corpus, and the tables of the plan that have its numbers."""
+"""For each column the corpus, and the tables of the plan with its numbers; the first one with a contender counts."""
 
 CONTENDERS = {
     "metawarp, meta-trained on related classes": "metawarp",
