@@ -145,7 +145,7 @@ class Backbone(Checkpoint):
         """Largest number of tokens of the texts that the model was trained on, as layout or tokenizer says."""
         return min(self.max_positions, self.layout.max_length or self.tokenizer.model_max_length)
 
-    @property
+    @cached_property
     def mask_token_id(self) -> int:
         """Id of the token that stands for {mask} in a template: [MASK], or the end of the text for a decoder."""
         token = mask_token_id(self.tokenizer, self.family)

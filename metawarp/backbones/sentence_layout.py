@@ -73,11 +73,11 @@ class SentenceLayout:
         """Check that pooling and head fit a model; InputError names the backbone if they do not."""
         if self.hidden_size not in (None, hidden_size):
             problem = f"its pooling is configured for the width {self.hidden_size}, but its model has {hidden_size}"
-            raise InputError(f"Backbone {name!r} is a sentence encoder that cannot be read: {problem}.")
+            raise _unreadable(name, problem)
         try:
             self.embedding_size(hidden_size)
         except InputError as error:
-            raise InputError(f"Backbone {name!r} is a sentence encoder that cannot be read: {error}.") from error
+            raise _unreadable(name, str(error)) from error
 
     def prompt_text(self, prompt: str, name: str) -> str:
         """The text that is put before each text.
@@ -141,8 +141,7 @@ class _Reader:
 
     def refusal(self, problem: str, needed: str | None = None) -> InputError:
         support = "" if needed is None else f"; metawarp supports {needed}"
-        name = self.repository.name
-        return InputError(f"Backbone {name!r} is a sentence encoder that cannot be read: {problem}{support}.")
+        return _unreadable(self.repository.name, f"{problem}{support}")
 
     def content_of(self, file: Path, kind: type) -> Any:
         try:
@@ -205,9 +204,7 @@ class _Reader:
         try:
             return Dense.load(config, weights, folder)
         except InputError as error:
-            raise InputError(
-                f"Backbone {self.repository.name!r} is a sentence encoder that cannot be read: {error}"
-            ) from error
+            raise self.refusal(str(error).rstrip(".")) from error
 
     def require_sentence(self, config: Mapping[str, Any], folder: str) -> None:
         names = {config.get(f"module_{end}_name") or "sentence_embedding" for end in ("input", "output")}
@@ -215,6 +212,10 @@ class _Reader:
             raise self.refusal(
                 f"the module in {folder!r} reads or writes {listing(names)}", "sentence embeddings alone"
             )
+
+
+def _unreadable(name: str, problem: str) -> InputError:
+    return InputError(f"Backbone {name!r} is a sentence encoder that cannot be read: {problem}.")
 
 
 def _kind(type_name: str) -> str:
