@@ -1,12 +1,11 @@
 """Adapters: their sizes, how each changes the forward pass, and that every method learns every adapter."""
 
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 import torch
-from marks import slow
+from marks import slow, slow_except
 from running import refused
 from tiny import (
     MODELS,
@@ -155,11 +154,23 @@ def test_low_rank_weights_are_added_to_the_frozen_ones(tiny):
     full = {name: part[0].clone() for name, part in split(merged.adapter, own.adapter[None]).items()}
     full["prompt"] = low["prompt"]
     for name in low:
-        if ".lora_A." in name:
-            whole = name.replace(".lora_A.default", "")
-            full[whole] = full[whole] + low[name.replace("lora_A", "lora_B")] @ low[name]
+        if name.endswith(".A"):
+            projection = name.removesuffix(".A")
+            full[f"{projection}.weight"] = full[f"{projection}.weight"] + low[f"{projection}.B"] @ low[name]
     found = features(merged, replace(own, adapter=join(merged.adapter, full)), TEXTS)
     assert_close(features(warp, init, TEXTS), found, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("model_type", slow_except("bert", MODELS))
+def test_low_rank_updates_of_several_tasks_or_added_to_the_weights_give_the_same(tmp_path, model_type):
+    warp, init = model(tiny_backbone(tmp_path, model_type), "lora", read_out="mean")
+    of_tasks = torch.stack([init.adapter, init.adapter * 1.1, init.adapter * 0.8])
+    together = features(warp, init, TEXTS, of_tasks)
+    for text, values, found in zip(TEXTS, of_tasks, together, strict=True):
+        merged = features(warp, init, [text], values[None])[0]
+        apart = features(warp, init, [text], values[None].requires_grad_())[0]
+        assert_close(merged, found, rtol=0, atol=1e-9)
+        assert_close(apart, found, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("adapter", ["lora", "weights"])
@@ -251,12 +262,6 @@ def test_random_starts_are_those_of_the_seed(tiny, adapter):
     warp, _ = model(tiny, adapter)
     one, two, other = (Init.start(warp, BOTH, seed=seed).parameters.adapter for seed in (0, 0, 1))
     assert torch.equal(one, two) and not torch.equal(one, other)
-
-
-def test_low_rank_weights_without_peft_name_the_extra(tiny, monkeypatch):
-    monkeypatch.setitem(sys.modules, "peft", None)
-    with refused('pip install "metawarp[peft]"', error=ImportError):
-        model(tiny, "lora")
 
 
 # Impossible adapters -----------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Prompts that are saved as adapters of PEFT, and adapters of PEFT that inits are made of."""
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -88,6 +89,12 @@ def test_an_init_that_peft_cannot_express_is_refused(tiny, tmp_path, config):
     with refused("adapter='prompt', adapter_layer=0", "{start}", "this init has"):
         save_adapter(fresh(tiny, **config), tiny, tmp_path / "adapter")
     assert not (tmp_path / "adapter").exists()
+
+
+def test_without_peft_the_extra_is_named(tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with refused('pip install "metawarp[peft]"', error=ImportError):
+        save_adapter(fresh(tiny), tiny, tmp_path)
 
 
 def test_a_folder_without_a_fitting_adapter_is_refused(tiny, tmp_path):

@@ -31,21 +31,19 @@ def soft_token_start(context: AdapterContext, soft_tokens: Tensor) -> Parts:
 
 
 def hidden_states_with_weights(
-    context: AdapterContext, encoder: nn.Module, parts: Parts, batch: EncodedBatch, task: Tensor, reading: Reading
+    context: AdapterContext, parts: Parts, batch: EncodedBatch, task: Tensor, reading: Reading
 ) -> Tensor:
     """Hidden states as `Adapter.hidden_states` returns them, one task after the other.
 
-    The parts are soft tokens "prompt", if there are some, and weights of `encoder`, a copy of the backbone's model.
+    The parts are soft tokens "prompt", if there are some, and weights of the backbone's model by name.
     """
     head_at, observe = reading.get("head_at"), reading.get("observe")
-    some_part = next(iter(parts.values()))
-    n_tasks, entering = len(some_part), context.entering(batch, some_part.dtype)
-    if "prompt" in parts:
-        entering = insert_soft_tokens(parts["prompt"], entering, batch, task)
+    entering = entering_states(context, parts, batch, task)
     weights = {name: part.to(context.backbone.dtype) for name, part in parts.items() if name != "prompt"}
+    n_tasks = len(next(iter(parts.values())))
 
     def run(index: int, rows: Tensor | slice, observe: Observer | None) -> Tensor:
-        model = with_weights(encoder, {name: weight[index] for name, weight in weights.items()})
+        model = altered(context.backbone.model, weights={name: weight[index] for name, weight in weights.items()})
         positions, mask = None if head_at is None else head_at[rows], batch.attention_mask[rows]
         backbone = replace(context.backbone, model=model)
         return backbone.hidden_states(entering[rows], mask, context.layer, head_at=positions, observe=observe)
@@ -62,16 +60,44 @@ def hidden_states_with_weights(
     return torch.cat(hidden)[order]
 
 
-def with_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
-    """A copy of a module that shares its parts but has some other weights. `torch.func.functional_call` puts them into
-    the module itself during a call, which other threads would see."""
-    copies: dict[int, nn.Module] = {}
+def hidden_states_with_modules(
+    context: AdapterContext,
+    modules: Mapping[str, nn.Module],
+    parts: Parts,
+    batch: EncodedBatch,
+    task: Tensor,
+    reading: Reading,
+) -> Tensor:
+    """Hidden states as `Adapter.hidden_states` returns them, with other modules in place of some of the backbone's.
 
-    def copied(part: nn.Module, prefix: str) -> nn.Module:
+    The part "prompt", if there is one, holds soft tokens.
+    """
+    backbone = replace(context.backbone, model=altered(context.backbone.model, modules=modules))
+    entering = entering_states(context, parts, batch, task)
+    return backbone.hidden_states(entering, batch.attention_mask, context.layer, **reading)
+
+
+def entering_states(context: AdapterContext, parts: Parts, batch: EncodedBatch, task: Tensor) -> Tensor:
+    """Input states (B, n, w) of the adapter's first layer, with the soft tokens of the part "prompt", if any."""
+    entering = context.entering(batch, next(iter(parts.values())).dtype)
+    return insert_soft_tokens(parts["prompt"], entering, batch, task) if "prompt" in parts else entering
+
+
+def altered(
+    module: nn.Module, *, weights: Mapping[str, Tensor] | None = None, modules: Mapping[str, nn.Module] | None = None
+) -> nn.Module:
+    """A copy of a module that shares its parts, but has some other weights and modules, by name.
+    `torch.func.functional_call` puts weights into the module itself during a call, which other threads would see."""
+    weights, modules, copies = weights or {}, modules or {}, dict[int, nn.Module]()
+
+    def copied(part: nn.Module, name: str) -> nn.Module:
+        if name in modules:
+            return modules[name]
         if id(part) not in copies:
             copies[id(part)] = new = copy.copy(part)
-            own = {name: weights.get(prefix + name, weight) for name, weight in part._parameters.items()}
-            children = {name: child and copied(child, f"{prefix}{name}.") for name, child in part._modules.items()}
+            prefix = f"{name}." if name else ""
+            own = {key: weights.get(prefix + key, weight) for key, weight in part._parameters.items()}
+            children = {key: child and copied(child, prefix + key) for key, child in part._modules.items()}
             new.__dict__.update(_parameters=own, _modules=children)
         return copies[id(part)]
 

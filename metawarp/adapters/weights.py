@@ -36,7 +36,7 @@ class Weights(Adapter):
         return soft_token_start(self.context, soft_tokens) | weights
 
     def hidden_states(self, parts: Parts, batch: EncodedBatch, task: Tensor, **reading: Unpack[Reading]) -> Tensor:
-        return hidden_states_with_weights(self.context, self.context.backbone.model, parts, batch, task, reading)
+        return hidden_states_with_weights(self.context, parts, batch, task, reading)
 
     @property
     def _weights(self) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ class Deberta(Family):
 
     name = "DeBERTa"
     query_value = ("query_proj", "value_proj", "in_proj")
+    projects_distances = True
     unannounced_head = PublishedDeberta()
 
     def embed(self, encoder: Any, embeddings: Tensor, attention_mask: Tensor) -> Tensor:

@@ -26,9 +26,12 @@ class Decoder(Family):
     masked_lm_classes = ()
 
     def embed(self, encoder: Any, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
+        return embeddings * self.embedding_factor(encoder)
+
+    def embedding_factor(self, encoder: Any) -> Tensor | float:
         # Gemma multiplies the output of its embedding table; the table itself has the vectors that we look up.
-        scale = getattr(encoder.embed_tokens, "embed_scale", None)
-        return embeddings if scale is None else embeddings * scale.to(embeddings)
+        table = encoder.embed_tokens
+        return table.embed_scale.to(table.weight) if hasattr(table, "embed_scale") else 1.0
 
     def layers(self, encoder: Any, hidden: Tensor, attention_mask: Tensor) -> list[Layer]:
         positions = positions_from(0, hidden)

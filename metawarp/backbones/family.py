@@ -60,6 +60,8 @@ class Family(Protocol):
     """Name of the family."""
     query_value: ClassVar[tuple[str, ...]] = ("query", "value")
     """Endings of the names of the linear layers that compute queries and values."""
+    projects_distances: ClassVar[bool] = False
+    """Whether these layers also project embeddings of distances, which no text owns."""
     counts_behind_padding: ClassVar[bool] = False
     """Whether positions are counted from behind the padding id, as in RoBERTa, and not from 0."""
     reads_end_of_text: ClassVar[bool] = False
@@ -83,6 +85,10 @@ class Family(Protocol):
     def embed(self, encoder: Any, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
         """Input states (B, n, h) of the first layer, from word embeddings (B, n, d); positions and types are added."""
         ...
+
+    def embedding_factor(self, encoder: Any) -> Tensor | float:
+        """The factor between word embeddings and what the model makes of them before positions are added."""
+        return 1.0
 
     def layers(self, encoder: Any, hidden: Tensor, attention_mask: Tensor) -> list[Layer]:
         """All layers, for hidden states of the shape of `hidden` (B, n, h); what they share is computed once."""

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from episodes.errors import InputError, first_line, listing
 from metawarp.adapters.adapter import adapter_shape
-from metawarp.adapters.lora import require_peft
 from metawarp.backbones.backbone import Backbone
 from metawarp.config import InnerLoop, WarpConfig
 from metawarp.inits.init import Init
@@ -39,7 +38,7 @@ def save_adapter(init: Init, backbone: Backbone, folder: str | Path) -> None:
         given = f"adapter={config.adapter!r}, adapter_layer={config.adapter_layer}, template={config.template!r}"
         needed = "adapter='prompt', adapter_layer=0 and all soft tokens before {start}"
         raise InputError(f"PEFT's prompt tuning needs {needed}; this init has {given}.")
-    prompt, peft = init.parameters.adapter, require_peft()
+    peft, prompt = _require_peft(), init.parameters.adapter * _factor(backbone)
     claim_folder(folder, [CONFIG, WEIGHTS], kind="adapter", advice="choose another folder")
     sizes = {"num_virtual_tokens": len(prompt), "token_dim": prompt.shape[1]}
     sizes |= {"num_layers": backbone.n_layers, "num_attention_heads": backbone.n_heads}
@@ -56,7 +55,7 @@ def load_adapter(folder: str | Path, backbone: Backbone, *, template: str = "{te
     """
     if unusable := sorted(name for name in settings if name.startswith("adapter")):
         raise InputError(f"A PROMPT_TUNING adapter is soft tokens at the input; leave out {listing(unusable)}.")
-    prompt = _read_prompt(Path(folder))
+    prompt = _read_prompt(Path(folder)) / _factor(backbone)
     if any(kind.startswith(("soft", "start")) for kind, _ in Template(template).parts):
         raise InputError(f"template={template!r} must not contain soft tokens or {{start}}: the adapter adds its own.")
     warp = Warp(backbone, WarpConfig(template=f"{{prompt:{len(prompt)}}} {{start}} {template}", **settings))
@@ -65,6 +64,11 @@ def load_adapter(folder: str | Path, backbone: Backbone, *, template: str = "{te
         raise InputError(f"The adapter's prompt has the shape {shape}, but backbone {backbone.name!r} needs {needed}.")
     fresh = Init.start(warp, InnerLoop())
     return replace(fresh, parameters=replace(fresh.parameters, adapter=prompt.float()))
+
+
+def _factor(backbone: Backbone) -> float:
+    """PEFT's virtual tokens are what the model makes of word embeddings."""
+    return float(backbone.family.embedding_factor(backbone.model))
 
 
 def _read_prompt(folder: Path) -> Tensor:
@@ -77,3 +81,12 @@ def _read_prompt(folder: Path) -> Tensor:
     if prompt is None:
         raise InputError(f"The adapter in {str(folder)!r} is of type {kind!r}, but PROMPT_TUNING is needed.")
     return prompt
+
+
+def _require_peft() -> Any:
+    """The module `peft`; an ImportError with the command that installs it if it is missing."""
+    try:
+        import peft
+    except ImportError as error:
+        raise ImportError('PEFT files need an extra: pip install "metawarp[peft]"') from error
+    return peft

@@ -142,7 +142,7 @@ class Task:
 
         Raises:
             InputError: files are missing, damaged or of an unknown version, or the backbone is another one.
-            ImportError: "minilm" without its package, or a low-rank adapter without PEFT.
+            ImportError: "minilm" without its package.
         """
         tensors, config = storage.load(Path(folder), "task")
         init = Init.load(Path(folder) / INIT_FOLDER)
