@@ -10,6 +10,7 @@ from metawarp.texts.template import Template
 
 AdapterName = Literal["prompt", "deep_prompt", "prefix", "prompt_pool", "lora", "weights"]
 VerbalizerName = Literal["names", "support", "mix", "regression", "replaced_token"]
+InnerLossName = Literal["support", "class_means", "ridge", "halves"]
 Group = Literal["adapter", "class_embeddings"]
 """Parameters of a task that the inner loop can update."""
 
@@ -98,17 +99,32 @@ class InnerLoop:
     Args:
         inner_steps: number S of gradient steps on the support set; 0 leaves adapter and class embeddings as they start.
         updates: parameters that the steps update.
+        loss: inner loss: the cross-entropy of the "support" texts under the class embeddings of the task; or a
+            leave-one-out loss, in which a text is classified by the other ones: by "class_means", by a "ridge"
+            regression, or one of two "halves" by a ridge regression on the other. With a leave-one-out loss, the steps
+            move the adapter alone, and class embeddings are computed at the end.
     """
 
     inner_steps: int = 0
     updates: tuple[Group, ...] = ()
+    loss: InnerLossName = "support"
 
     def __post_init__(self) -> None:
         if self.inner_steps < 0:
             raise InputError(f"inner_steps={self.inner_steps} must be at least 0.")
+        require_choices(self)
         unknown = sorted(set(self.updates) - set(GROUPS))
         if unknown or (self.inner_steps and not self.updates):
             raise InputError(f"updates={list(self.updates)} must be one or both of {list(GROUPS)}.")
+
+        if self.leaves_one_out and "class_embeddings" in self.updates:
+            given = f"updates={list(self.updates)} with loss={self.loss!r}"
+            raise InputError(f"A leave-one-out loss moves the adapter alone, so use updates=['adapter']; got {given}.")
+
+    @property
+    def leaves_one_out(self) -> bool:
+        """Whether the inner loss is a leave-one-out loss."""
+        return self.loss != "support"
 
     @property
     def moving(self) -> tuple[Group, ...]:
@@ -126,18 +142,25 @@ class InnerLearningRates:
     """Inner learning rates that meta-training starts from.
 
     Args:
-        adapter: learning rate of the adapter.
+        adapter: learning rate of the adapter; with a leave-one-out loss, the root mean square of the change of its
+            values in a step. None: 0.1, or 0.01 with a leave-one-out loss.
         class_embeddings: learning rate of the class embeddings.
         learned: whether they are meta-learned for each group and step (Meta-SGD, LSLR), or stay as they are (MAML).
     """
 
-    adapter: float = 0.1
+    adapter: float | None = None
     class_embeddings: float = 0.1
     learned: bool = True
 
     def __post_init__(self) -> None:
         for group in GROUPS:
-            require_positive(f"inner_lr.{group}", getattr(self, group))
+            if (rate := getattr(self, group)) is not None:
+                require_positive(f"inner_lr.{group}", rate)
+
+    def of(self, group: Group, inner: InnerLoop) -> float:
+        """The learning rate of a group of parameters in an inner loop."""
+        rate = getattr(self, group)
+        return (0.01 if inner.leaves_one_out else 0.1) if rate is None else rate
 
 
 def require_choices(config: object) -> None:

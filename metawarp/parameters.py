@@ -36,9 +36,12 @@ class InitParameters:
         log_name_count: (), natural logarithm of the number of texts that a class name counts as.
         name_count_by_shots: (), coefficient of log(1 + K) in the same logarithm.
         name_count_by_ways: (), coefficient of log(N).
-        log_adapter_lr: (S,), natural logarithm of the adapter's learning rate at each of the S inner steps; None if the
-            inner loop does not update the adapter.
+        log_adapter_lr: (S,), natural logarithm of the adapter's learning rate at each of the S inner steps; (S, P), for
+            each of the P parts of the adapter, with a leave-one-out loss. None if the inner loop does not update the
+            adapter.
         log_class_embedding_lr: (S,), the same for class embeddings.
+        log_loss_scale: (), natural logarithm of the factor between similarity and logit in a leave-one-out loss; None
+            without one.
         corpus_class_embeddings: (N, d) or (N, d + 1), one class embedding for each of the N meta-training classes; only
             while the method "multitask" trains, never in a saved init.
     """
@@ -55,10 +58,11 @@ class InitParameters:
     name_count_by_ways: Tensor | None = None
     log_adapter_lr: Tensor | None = None
     log_class_embedding_lr: Tensor | None = None
+    log_loss_scale: Tensor | None = None
     corpus_class_embeddings: Tensor | None = None
 
     def inner_lr(self, group: Group, step: int) -> Tensor:
-        """Inner learning rate () of a group of parameters at a step; steps beyond the learned ones use the last."""
+        """Inner learning rate (), or (P,), of a group of parameters at a step; later steps use the last one."""
         rates: Tensor = getattr(self, LEARNING_RATES[group])
         return rates[min(step, len(rates) - 1)].exp()
 
@@ -95,12 +99,16 @@ def mapped(parameters: Parameters, function: Callable[[Tensor], Tensor]) -> Para
     return type(parameters)(**{name: function(tensor) for name, tensor in tensors_of(parameters).items()})
 
 
-def init_shapes(config: WarpConfig, inner: InnerLoop, scalars: Iterable[str]) -> dict[str, tuple[int, ...]]:
-    """The schema of an init with a verbalizer's scalars: name and shape of each tensor but "adapter", whose shape
-    depends on the backbone."""
+def init_shapes(
+    config: WarpConfig, inner: InnerLoop, scalars: Iterable[str], n_parts: int
+) -> dict[str, tuple[int, ...]]:
+    """The schema of an init with a verbalizer's scalars and the number P of parts of its adapter: name and shape of
+    each tensor but "adapter", whose shape depends on the backbone."""
     shapes: dict[str, tuple[int, ...]] = {"log_scale": (), **dict.fromkeys(scalars, ())}
     if len(config.features) > 1:
         shapes["read_out_logits"] = (len(config.features),)
+    if inner.leaves_one_out and inner.moving:
+        return shapes | {LEARNING_RATES["adapter"]: (inner.inner_steps, n_parts), "log_loss_scale": ()}
     return shapes | {LEARNING_RATES[group]: (inner.inner_steps,) for group in inner.moving}
 
 

@@ -75,4 +75,4 @@ def test_without_learn2learn_the_message_has_the_command_that_installs_it(monkey
     monkeypatch.setitem(sys.modules, "learn2learn", None)
     monkeypatch.delitem(sys.modules, "learn2learn.algorithms", raising=False)
     with refused("learn2learn", "pip install", "learn2learn==0.2.0", error=ImportError):
-        ENGINES["learn2learn"].require("maml")
+        ENGINES["learn2learn"].require("maml", InnerLoop(1, GROUPS))

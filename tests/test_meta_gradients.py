@@ -164,7 +164,7 @@ def test_one_step_of_reptile_is_a_step_along_the_gradient_of_the_loss(tiny):
     current = replace(current, class_embeddings=current.class_embeddings.detach())
     losses = losses_of(warp, current, read_texts(warp, current, tasks.query), tasks.query, tasks)
     (gradient,) = torch.autograd.grad(losses.mean(), current.adapter)
-    assert_close(found.gradients.adapter, RATES.adapter * gradient.sum(0), rtol=1e-6, atol=1e-12)
+    assert_close(found.gradients.adapter, RATES.of("adapter", inner) * gradient.sum(0), rtol=1e-6, atol=1e-12)
     others = {name: gradient for name, gradient in tensors_of(found.gradients).items() if name != "adapter"}
     assert others.keys() == tensors_of(init).keys() - {"adapter"}
     assert not any(gradient.any() for gradient in others.values())

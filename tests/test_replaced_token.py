@@ -21,9 +21,9 @@ from trainings import loss_falls
 
 from episodes import Episode
 from metawarp import Backbone, Init, TrainingConfig, Warp, WarpClassifier, WarpConfig, train
-from metawarp.adaptation.adapt import step
 from metawarp.adaptation.memory import unrolled_bytes
 from metawarp.adaptation.start import losses_of, read_texts, start
+from metawarp.adaptation.support_steps import SupportSteps
 from metawarp.config import GROUPS, InnerLearningRates, InnerLoop
 from metawarp.meta_learning.table import METHODS
 from metawarp.texts.task_batch import TaskBatch
@@ -88,7 +88,7 @@ def test_the_inner_loop_updates_the_class_embeddings_inside_the_texts(electra):
     tasks = TaskBatch.encode(tiny_episodes(2), warp.encoder)
     before, features_of_support = start(warp, init, tasks, inner.updates)
     assert features_of_support is None
-    after = step(warp, init, before, tasks.support, tasks, inner, 0)
+    after = SupportSteps().step(warp, init, before, tasks.support, tasks, inner, 0)
 
     def loss(parameters):
         return losses_of(warp, parameters, read_texts(warp, parameters, tasks.support), tasks.support, tasks).sum()

@@ -200,7 +200,7 @@ class Diverging:
     processes_tasks_together: ClassVar[bool] = True
     steps = 0
 
-    def require(self, method):
+    def require(self, method, inner):
         pass
 
     def meta_gradient(self, method, init, batch):

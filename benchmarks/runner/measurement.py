@@ -133,7 +133,7 @@ def measure(cells: Mapping[Path, Cell], data: Path, trainings: Path) -> None:
 def _fresh_init(backbone: Backbone, cell: Cell) -> Init:
     """The start of the training that a cell would have."""
     arguments = cell.contender.training
-    inner = inner_loop(arguments.method, arguments.inner_steps)
+    inner = inner_loop(arguments.method, arguments.inner_steps, arguments.inner_loss)
     warp = Warp(backbone, arguments.model)
     return Init.start(warp, inner, method=arguments.method, seed=cell.seed, rates=arguments.inner_lr)
 

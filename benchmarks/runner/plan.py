@@ -9,7 +9,7 @@ from episodes import Corpus, EpisodeSampler
 from episodes.errors import InputError, listing, require_choice
 from episodes.sampler import Range, Sampler
 from metawarp.backbones.backbone import TOKENS_PER_PASS
-from metawarp.config import InnerLearningRates, WarpConfig
+from metawarp.config import InnerLearningRates, InnerLossName, WarpConfig
 from metawarp.evaluation.baselines import BASELINES
 from metawarp.evaluation.scores import require_interval
 from metawarp.meta_learning.table import DEFAULT_METHOD, MethodName
@@ -87,6 +87,7 @@ class TrainingArguments:
     balanced: bool = True
     within_domains: float = 0.0
     inner_steps: int | None = None
+    inner_loss: InnerLossName = "support"
     inner_lr: InnerLearningRates = InnerLearningRates()
     model: WarpConfig = WarpConfig()
     training: TrainingConfig = TrainingConfig()

@@ -22,16 +22,24 @@ def start(
     """
     parameters = shared_parameters(init)
     if "adapter" in updates:
-        adapter = parameters.adapter.expand(len(tasks), *parameters.adapter.shape[1:]).clone()
-        parameters = replace(parameters, adapter=_differentiable(adapter))
+        parameters = own_adapters(parameters, len(tasks))
+    parameters, support = with_class_embeddings(warp, init, parameters, tasks)
+    if "class_embeddings" in updates:
+        parameters = replace(parameters, class_embeddings=_differentiable(parameters.class_embeddings))
+    return parameters, support
+
+
+def with_class_embeddings(
+    warp: Warp, init: InitParameters, parameters: TaskParameters, tasks: TaskBatch
+) -> tuple[TaskParameters, Tensor | None]:
+    """The parameters of T tasks with the class embeddings that their verbalizer computes under their adapters, and the
+    features of their support texts if they were read."""
     verbalizer = warp.verbalizer
     support = read_texts(warp, parameters, tasks.support) if verbalizer.uses_support and len(tasks.support) else None
     names = warp.read_names(parameters, tasks.names) if verbalizer.uses_names and len(tasks.names) else None
     embeddings = verbalizer.class_embeddings(init, tasks, names, support)
     # Embeddings of classes that a task lacks have no effect, but the second derivative of a norm at zero is NaN.
     embeddings = embeddings.where(tasks.class_mask[..., None], torch.ones_like(embeddings))
-    if "class_embeddings" in updates:
-        embeddings = _differentiable(embeddings)
     return replace(parameters, class_embeddings=embeddings), support
 
 
@@ -72,6 +80,12 @@ def mean_per_task(values: Tensor, task: Tensor, n_tasks: int) -> Tensor:
     """Mean (T,) of the values (B,) of each task; 0 for a task without values."""
     counts = torch.bincount(task, minlength=n_tasks).clamp(min=1)
     return values.new_zeros(n_tasks).index_add(0, task, values) / counts
+
+
+def own_adapters(parameters: TaskParameters, n_tasks: int) -> TaskParameters:
+    """The parameters with an adapter for each task, which can be differentiated even if the init is not learned."""
+    adapter = parameters.adapter.expand(n_tasks, *parameters.adapter.shape[1:]).clone()
+    return replace(parameters, adapter=_differentiable(adapter))
 
 
 def _differentiable(value: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from metawarp.adaptation.leave_one_out import LOSSES
 from metawarp.adapters.adapter import join
 from metawarp.config import InnerLearningRates, InnerLoop
 from metawarp.parameters import LEARNING_RATES, InitParameters, init_shapes
@@ -20,9 +21,11 @@ def fresh_parameters(
     warp: Warp, inner: InnerLoop, rates: InnerLearningRates, seed: int, use_words: bool
 ) -> InitParameters:
     """The parameters of a fresh init, before anything is learned; the arguments are those of `Init.start`."""
-    logs = {LEARNING_RATES[group]: math.log(getattr(rates, group)) for group in inner.moving}
+    logs = {LEARNING_RATES[group]: math.log(rates.of(group, inner)) for group in inner.moving}
+    if inner.leaves_one_out:
+        logs["log_loss_scale"] = math.log(LOSSES[inner.loss].scale)
     values = {**warp.verbalizer.scalars, **logs}
-    shapes = init_shapes(warp.config, inner, warp.verbalizer.scalars)
+    shapes = init_shapes(warp.config, inner, warp.verbalizer.scalars, len(warp.adapter.shapes))
     tensors = {name: torch.full(shape, values.get(name, 0.0)) for name, shape in shapes.items()}
     if "read_out_logits" in tensors:
         features = warp.config.features

@@ -18,7 +18,7 @@ from metawarp.inits.fresh import fresh_parameters
 from metawarp.inits.hub import download_init, hub_header, is_hub_id, upload_init
 from metawarp.inits.model_card import model_card, read_results
 from metawarp.inits.shipped import shipped_inits
-from metawarp.parameters import InitParameters, init_shapes, mapped, tensors_of
+from metawarp.parameters import LEARNING_RATES, InitParameters, init_shapes, mapped, tensors_of
 from metawarp.texts.feature_cache import FeatureCache
 from metawarp.verbalizers.table import VERBALIZERS
 from metawarp.warp import Warp
@@ -185,7 +185,7 @@ class Init:
         tensors, config = storage.load(Path(folder), "init")
         try:
             model, backbone = WarpConfig(**config["model"]), BackboneIdentity(**config["backbone"])
-            inner = InnerLoop(config["inner"]["inner_steps"], tuple(config["inner"]["updates"]))
+            inner = InnerLoop(**{**config["inner"], "updates": tuple(config["inner"]["updates"])})
             temperature = Temperature(**config["temperature"])
             method, training, fingerprint = config["method"], config["training"], config["sha256"]
         except (KeyError, TypeError, ValueError) as error:
@@ -193,8 +193,9 @@ class Init:
         scalars = VERBALIZERS[model.verbalizer].scalars
         # Inits of earlier releases lack the exponents of shots and ways: with zero, the numbers are constants, as then.
         tensors = {**{name: torch.zeros(()) for name in scalars if "_by_" in name}, **tensors}
-        shapes = init_shapes(model, inner, scalars)
-        # The shape of the adapter depends on the backbone: see `bind`.
+        rates = tensors.get(LEARNING_RATES["adapter"])
+        shapes = init_shapes(model, inner, scalars, n_parts=rates.shape[-1] if rates is not None and rates.dim() else 0)
+        # The shape of the adapter, and the number of its parts, depend on the backbone: see `bind`.
         storage.require_shapes(tensors, {"adapter": None, **shapes}, f"init.safetensors in {str(folder)!r}")
         return cls(InitParameters(**tensors), model, inner, method, backbone, training, temperature, fingerprint)
 

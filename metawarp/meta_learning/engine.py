@@ -2,6 +2,7 @@
 
 from typing import ClassVar, Literal, Protocol, final
 
+from metawarp.config import InnerLoop
 from metawarp.meta_learning.learn2learn_engine import Learn2LearnEngine
 from metawarp.meta_learning.meta_gradient import MetaBatch, MetaGradient, Method
 from metawarp.meta_learning.table import MethodName
@@ -16,8 +17,8 @@ class Engine(Protocol):
     processes_tasks_together: ClassVar[bool]
     """Whether all tasks of a batch share the passes, and their memory."""
 
-    def require(self, method: MethodName) -> None:
-        """Check that the engine supports the method (InputError) and is installed (ImportError)."""
+    def require(self, method: MethodName, inner: InnerLoop) -> None:
+        """Check that the engine supports method and inner loop (InputError) and is installed (ImportError)."""
         ...
 
     def meta_gradient(self, method: Method, init: InitParameters, batch: MetaBatch) -> MetaGradient:
@@ -31,8 +32,8 @@ class MetawarpEngine:
 
     processes_tasks_together: ClassVar[bool] = True
 
-    def require(self, method: MethodName) -> None:
-        """Every method is supported."""
+    def require(self, method: MethodName, inner: InnerLoop) -> None:
+        """All of them are supported."""
 
     def meta_gradient(self, method: Method, init: InitParameters, batch: MetaBatch) -> MetaGradient:
         return method.meta_gradient(init, batch)

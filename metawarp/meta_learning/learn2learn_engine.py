@@ -38,11 +38,13 @@ class Learn2LearnEngine:
 
     processes_tasks_together: ClassVar[bool] = False
 
-    def require(self, method: MethodName) -> None:
-        algorithms()
+    def require(self, method: MethodName, inner: InnerLoop) -> None:
         if not METHODS[method].order:
             supported = listing(name for name, other in METHODS.items() if other.order)
             raise InputError(f"engine='learn2learn' does not support method={method!r}; it supports {supported}.")
+        if inner.leaves_one_out:
+            raise InputError(f"engine='learn2learn' does not support inner_loss={inner.loss!r}; use engine='metawarp'.")
+        algorithms()
 
     def meta_gradient(self, method: Method, init: InitParameters, batch: MetaBatch) -> MetaGradient:
         return meta_gradient(init, batch, second_order=method.order == 2)

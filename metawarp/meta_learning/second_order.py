@@ -15,9 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from metawarp.adaptation.adapt import step, trajectory
+from metawarp.adaptation.adapt import steps_of, trajectory
 from metawarp.adaptation.memory import free_bytes, unrolled_bytes
-from metawarp.adaptation.start import start
 from metawarp.backbones.backbone import twice_differentiable
 from metawarp.config import InnerLoop
 from metawarp.errors import MemoryLimitError
@@ -29,7 +28,7 @@ from metawarp.meta_learning.meta_gradient import (
     query_losses,
     vector_jacobian,
 )
-from metawarp.parameters import LEARNING_RATES, InitParameters, TaskParameters, mapped, tensors_of
+from metawarp.parameters import InitParameters, TaskParameters, mapped, tensors_of
 from metawarp.processes import SINGLE, Processes
 from metawarp.texts.task_batch import TaskBatch
 from metawarp.warp import Warp
@@ -46,7 +45,8 @@ def unroll(init: InitParameters, batch: MetaBatch, *, second_order: bool = True)
     total, query_accuracy = torch.zeros(()), 0.0
     for parameters, weight in zip(states, batch.loss_weights, strict=True):
         if weight:
-            losses, query_accuracy = query_losses(batch.warp, parameters, batch.tasks)
+            finished = steps_of(batch.inner).finish(batch.warp, init, parameters, batch.tasks)
+            losses, query_accuracy = query_losses(batch.warp, finished, batch.tasks)
             total = total + weight * losses
     return MetaGradient(gradients_of(total.mean(), init), total.detach(), query_accuracy)
 
@@ -57,36 +57,37 @@ def recompute(init: InitParameters, batch: MetaBatch) -> MetaGradient:
     if not (warp.reads_again(inner) and len(tasks.support)):
         return unroll(init, batch)  # the graph does not grow: the features are read once
     # The first step is taken together with the start, and the last together with the queries: both run once.
-    n_steps = inner.inner_steps
+    n_steps, steps = inner.inner_steps, steps_of(inner)
     frozen, short = mapped(init, Tensor.detach), inner.with_steps(n_steps - 1)
     # Leaves, because the class embeddings of each state would hold the graph of the start.
     states = trajectory(warp, frozen, tasks, short) if n_steps > 1 else []
     states = [mapped(state, lambda tensor: tensor.detach().requires_grad_()) for state in states]
     leaves = mapped(init, lambda tensor: tensor.detach().requires_grad_(tensor.requires_grad))
-    rates = {name: tensor for name, tensor in tensors_of(leaves).items() if name in LEARNING_RATES.values()}
-    rate_gradients = {name: torch.zeros_like(tensor) for name, tensor in rates.items()}
+    # What each step uses of the init by itself, such as learning rates, beside the parameters that it starts from.
+    used = {name: tensor for name, tensor in tensors_of(leaves).items() if name != "adapter"}
+    used_gradients = {name: torch.zeros_like(tensor) for name, tensor in used.items()}
     total, query_accuracy = torch.zeros(()), 0.0
     gradients: dict[str, Tensor] = {}  # of the outer loss with respect to the parameters after the current step
     for number in range(n_steps, 0, -1):
         first = number == 1
         with twice_differentiable(True):
-            before, features = start(warp, init, tasks, inner.updates) if first else (states[number - 1], None)
-            rates_of = init if first else leaves
-            after = step(
-                warp, rates_of, before, tasks.support, tasks, inner, number - 1, features=features, second_order=True
+            before, features = steps.begin(warp, init, tasks, inner) if first else (states[number - 1], None)
+            own = init if first else leaves
+            after = steps.step(
+                warp, own, before, tasks.support, tasks, inner, number - 1, features=features, second_order=True
             )
         outputs, vectors = _with_known_gradient(after, gradients)
         for parameters, weight in ((after, weights[number]), (before, weights[0] if first else 0.0)):
             if weight:
-                losses, accuracy = query_losses(warp, parameters, tasks)
+                losses, accuracy = query_losses(warp, steps.finish(warp, own, parameters, tasks), tasks)
                 total = total + weight * losses.detach()
                 query_accuracy = accuracy if number == n_steps and parameters is after else query_accuracy
                 outputs.append(weight * losses.mean())
                 vectors.append(torch.ones_like(outputs[-1]))
-        variables = tensors_of(init) if first else {**tensors_of(before), **rates}
+        variables = tensors_of(init) if first else {**tensors_of(before), **used}
         gradients = vector_jacobian(outputs, vectors, variables)
-        rate_gradients = {name: gradient + gradients[name] for name, gradient in rate_gradients.items()}
-    return MetaGradient(InitParameters(**{**gradients, **rate_gradients}), total, query_accuracy)
+        used_gradients = {name: gradient + gradients[name] for name, gradient in used_gradients.items()}
+    return MetaGradient(InitParameters(**{**gradients, **used_gradients}), total, query_accuracy)
 
 
 def choose_second_order(

@@ -1,7 +1,7 @@
 """Episodes as tensors: T tasks side by side, each text with the index of its task."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -30,11 +30,25 @@ class LabelledTexts:
     def __len__(self) -> int:
         return len(self.task)
 
+    @property
+    def index_in_task(self) -> Tensor:
+        """(B,) number of earlier texts of the same task."""
+        return index_in_task(self.task)
+
     def of(self, task: int) -> "LabelledTexts":
         """The texts of one task, as a batch of one task."""
         (rows,) = torch.where(self.task == task)
+        return self._selected(rows, torch.zeros_like(rows), self.label[rows])
+
+    def of_classes(self, new_label: Tensor) -> "LabelledTexts":
+        """The texts of some classes, from the new label (T, C) of each class; -1 for those that are left out."""
+        label = new_label[self.task, self.label]
+        (rows,) = torch.where(label >= 0)
+        return self._selected(rows, self.task[rows], label[rows])
+
+    def _selected(self, rows: Tensor, task: Tensor, label: Tensor) -> "LabelledTexts":
         batch = self.batch.select(rows.cpu()) if self.batch is not None and len(rows) else None
-        return LabelledTexts(batch, torch.zeros_like(rows), self.label[rows])
+        return LabelledTexts(batch, task, label)
 
 
 @dataclass(frozen=True)
@@ -90,10 +104,39 @@ class TaskBatch:
         shots, corpus_class = self.shots[at, :width], self.corpus_class[at, :width]
         return TaskBatch(names, support, query, self.n_way[at], shots, corpus_class)
 
+    def with_support(self, texts: LabelledTexts) -> "TaskBatch":
+        """The same tasks with other support texts."""
+        if texts is self.support:
+            return self
+        place, ones = (texts.task, texts.label), self.shots.new_ones(len(texts))
+        shots = torch.zeros_like(self.shots).index_put(place, ones, accumulate=True)
+        return replace(self, support=texts, shots=shots)
+
+    def of_classes(self, classes: Sequence[Tensor]) -> "TaskBatch":
+        """The tasks with some of their classes, whose indices are given for each task, and the texts of these."""
+        n_way = self.n_way.new_tensor([len(chosen) for chosen in classes])
+        new_label = torch.full_like(self.shots, -1, dtype=torch.long)
+        index = new_label.new_zeros(len(self), int(n_way.max()))
+        for row, chosen in enumerate(classes):
+            new_label[row, chosen] = torch.arange(len(chosen), device=new_label.device)
+            index[row, : len(chosen)] = chosen.to(index)
+        names, support, query = (part.of_classes(new_label) for part in (self.names, self.support, self.query))
+        within = torch.arange(index.shape[1], device=n_way.device) < n_way[:, None]
+        shots, corpus_class = self.shots.gather(1, index), self.corpus_class.gather(1, index)
+        return TaskBatch(names, support, query, n_way, shots * within, torch.where(within, corpus_class, -1))
+
     @property
     def class_mask(self) -> Tensor:
         """(T, C), true where a task has that class."""
         return torch.arange(self.shots.shape[1], device=self.n_way.device) < self.n_way[:, None]
+
+
+def index_in_task(task: Tensor) -> Tensor:
+    """(B,) number of earlier entries of the same task."""
+    counts = torch.bincount(task)
+    order = torch.argsort(task, stable=True)
+    index = torch.arange(len(task), device=task.device) - (counts.cumsum(0) - counts)[task[order]]
+    return torch.empty_like(index).scatter_(0, order, index)
 
 
 def _labelled(parts: list, encoder: TextEncoder, device: torch.device | str) -> LabelledTexts:

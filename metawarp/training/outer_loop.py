@@ -83,7 +83,7 @@ class Trainer:
         require_choice("engine", engine, ENGINES)
         self.files, self.method, self.engine = RunFolder(folder, processes), METHODS[method], ENGINES[engine]
         config.require_method(method, warp, init.inner)
-        self.engine.require(method)
+        self.engine.require(method, init.inner)
         require_tasks(processes, config.meta_batch_size)
         start = init.on(warp.backbone)
         if self.method.learns_corpus_classes:

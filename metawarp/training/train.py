@@ -9,7 +9,7 @@ from episodes.protocol import SplitSource
 from episodes.sampler import Range
 from metawarp import outputs
 from metawarp.backbones.backbone import TOKENS_PER_PASS, Backbone
-from metawarp.config import InnerLearningRates, WarpConfig
+from metawarp.config import InnerLearningRates, InnerLossName, WarpConfig
 from metawarp.inits.init import Init
 from metawarp.meta_learning.engine import EngineName
 from metawarp.meta_learning.table import DEFAULT_METHOD, MethodName, inner_loop
@@ -46,6 +46,7 @@ def train(
     seed: int = 0,
     engine: EngineName = "metawarp",
     inner_steps: int | None = None,
+    inner_loss: InnerLossName = "support",
     inner_lr: InnerLearningRates | None = None,
     model: WarpConfig | None = None,
     training: TrainingConfig | None = None,
@@ -78,6 +79,7 @@ def train(
         seed: seed of class split, episodes and random starts.
         engine: engine of the meta-gradients: "metawarp", or "learn2learn", one task at a time with the same result.
         inner_steps: number of gradient steps on a support set; None: the method's own.
+        inner_loss: loss of these steps: that of the "support" texts, or a leave-one-out loss; see `InnerLoop`.
         inner_lr: inner learning rates to start from.
         model: settings of the model.
         training: settings of the outer loop.
@@ -93,7 +95,7 @@ def train(
         ImportError: backbone "minilm" without its extra, or a tracker that is not installed.
     """
     training, rates, folder = training or TrainingConfig(), inner_lr or InnerLearningRates(), Path(output)
-    inner = inner_loop(method, inner_steps)
+    inner = inner_loop(method, inner_steps, inner_loss)
     require_tracker(log_with)
     sources = [corpus] if isinstance(corpus, str | Path | Corpus) else corpus
     if isinstance(splits, str | Path | Mapping):

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
+from metawarp.texts.task_batch import index_in_task
 from metawarp.verbalizers.conjugate_gradients import conjugate_gradients
 
 NEWTON_STEPS, SOLVER_STEPS = 30, 100
@@ -44,7 +45,7 @@ def fit_logistic_regression(
         class_mask: (T, C), true where a task has that class; the weights of other classes are zero.
         strength: scikit-learn's C of each task (T,), or of all tasks (). The bias is penalized like any other weight.
     """
-    place = (task, _index_in_task(task))
+    place = (task, index_in_task(task))
     size = (len(class_mask), int(place[1].max()) + 1)
     examples = with_bias(features)
     x = examples.new_zeros(*size, examples.shape[-1]).index_put(place, examples)
@@ -172,11 +173,3 @@ def _minimum(problem: _Problem) -> Tensor:
         weights = weights - length[:, None, None] * direction
         gradient = problem.gradient(weights)
     return weights
-
-
-def _index_in_task(task: Tensor) -> Tensor:
-    """(B,) number of earlier examples of the same task."""
-    counts = torch.bincount(task)
-    order = torch.argsort(task, stable=True)
-    index = torch.arange(len(task), device=task.device) - (counts.cumsum(0) - counts)[task[order]]
-    return torch.empty_like(index).scatter_(0, order, index)

@@ -1,0 +1,98 @@
+"""Steps on a leave-one-out loss. They move the adapter; class embeddings are computed when it has arrived.
+
+References:
+    You, Gitman, Ginsburg (2017), "Large Batch Training of Convolutional Networks", sec. 4.2: the length of a step is
+    set for each part of the parameters, whatever the length of its gradient.
+"""
+
+from dataclasses import replace
+from typing import final
+
+import torch
+from torch import Tensor
+
+from metawarp.adaptation.inner_steps import InnerSteps
+from metawarp.adaptation.leave_one_out import LOSSES, SupportSets
+from metawarp.adaptation.start import own_adapters, read_texts, shared_parameters, with_class_embeddings
+from metawarp.adapters.adapter import n_values, split
+from metawarp.config import InnerLoop
+from metawarp.parameters import InitParameters, TaskParameters
+from metawarp.texts.task_batch import LabelledTexts, TaskBatch
+from metawarp.warp import Warp
+
+CLASSES_PER_STEP = 16
+"""Largest number of classes whose texts a step reads; the classes of a task with more of them take turns."""
+
+DAMPING = 0.1
+"""The length of a part's gradient counts as at least this fraction of that of a part on average, so that parts without
+any gradient stay, and the second derivative is bounded."""
+
+
+@final
+class LeaveOneOutSteps(InnerSteps):
+    """The adapter moves; class embeddings are computed at the end, under the adapter that was reached."""
+
+    def begin(
+        self, warp: Warp, init: InitParameters, tasks: TaskBatch, inner: InnerLoop
+    ) -> tuple[TaskParameters, Tensor | None]:
+        parameters = shared_parameters(init)
+        return own_adapters(parameters, len(tasks)) if inner.moving else parameters, None
+
+    def step(
+        self,
+        warp: Warp,
+        init: InitParameters,
+        current: TaskParameters,
+        texts: LabelledTexts,
+        tasks: TaskBatch,
+        inner: InnerLoop,
+        number: int,
+        *,
+        features: Tensor | None = None,
+        second_order: bool = False,
+    ) -> TaskParameters:
+        loss = leave_one_out_losses(warp, init, current, _some_classes(tasks.with_support(texts), number), inner)
+        (gradient,) = torch.autograd.grad(loss.sum(), current.adapter, create_graph=second_order)
+        gradient = gradient if second_order else gradient.detach()
+        moved = current.adapter - _factors(warp, gradient, init.inner_lr("adapter", number)) * gradient
+        return replace(current, adapter=moved)
+
+    def finish(self, warp: Warp, init: InitParameters, current: TaskParameters, tasks: TaskBatch) -> TaskParameters:
+        return with_class_embeddings(warp, init, current, tasks)[0]
+
+
+def leave_one_out_losses(
+    warp: Warp, init: InitParameters, current: TaskParameters, tasks: TaskBatch, inner: InnerLoop
+) -> Tensor:
+    """Leave-one-out loss (T,) of each task under its adapter."""
+    assert init.log_loss_scale is not None
+    support = read_texts(warp, current, tasks.support)
+    names = warp.read_names(current, tasks.names) if len(tasks.names) else None
+    sets = SupportSets.of(tasks, names, support)
+    return sets.loss(LOSSES[inner.loss].logits(sets, init.log_loss_scale.exp().expand(len(tasks))))
+
+
+def _factors(warp: Warp, gradient: Tensor, rates: Tensor) -> Tensor:
+    """What the gradient (T, …) is multiplied with, so that a step changes the values of each part by its rate (P,) in
+    the root mean square."""
+    parts = split(warp.adapter, gradient)
+    squares = torch.stack([part.flatten(1).square().mean(1) for part in parts.values()], dim=1)
+    least = (DAMPING**2 * squares.mean(1, keepdim=True)).clamp(min=torch.finfo(squares.dtype).tiny)
+    factors = rates / (squares + least).sqrt()
+    if len(parts) == 1:
+        return factors.view(-1, *[1] * (gradient.dim() - 1))
+    sizes = torch.tensor([part[0].numel() for part in parts.values()], device=gradient.device)
+    assert int(sizes.sum()) == n_values(warp.adapter)
+    return factors.repeat_interleave(sizes, dim=1)
+
+
+def _some_classes(tasks: TaskBatch, number: int) -> TaskBatch:
+    """The tasks with the classes whose turn it is at a step."""
+    if int(tasks.n_way.max()) <= CLASSES_PER_STEP:
+        return tasks
+    chosen = []
+    for n_way in tasks.n_way.tolist():
+        turns = -(-n_way // CLASSES_PER_STEP)
+        order = torch.randperm(n_way, generator=torch.Generator().manual_seed(number // turns))
+        chosen.append(order.tensor_split(turns)[number % turns])
+    return tasks.of_classes(chosen)
