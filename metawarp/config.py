@@ -8,7 +8,7 @@ from typing import Literal, Self, get_args, get_origin, get_type_hints
 from episodes.errors import InputError, require_choice
 from metawarp.texts.template import Template
 
-AdapterName = Literal["prompt", "deep_prompt", "prefix", "prompt_pool", "lora", "weights"]
+AdapterName = Literal["prompt", "deep_prompt", "prefix", "prompt_pool", "lora", "biases", "weights"]
 VerbalizerName = Literal["names", "support", "mix", "regression", "replaced_token"]
 InnerLossName = Literal["support", "class_means", "ridge", "halves"]
 Group = Literal["adapter", "class_embeddings"]
@@ -45,7 +45,8 @@ class WarpConfig:
             "vocabulary"; or "normal" noise.
         adapter: parameters that each task owns inside the encoder: "prompt", soft tokens (WARP); "deep_prompt", soft
             tokens before every layer; "prefix", keys and values in every layer; "prompt_pool", several prompts that
-            each text mixes; "lora", low-rank updates of the attention; "weights", all weights of the layers.
+            each text mixes; "lora", low-rank updates of the attention; "biases", the biases and norms of the
+            layers; "weights", all weights of the layers.
         adapter_size: rank of "lora", or number of prompts of "prompt_pool"; None: 8. Other adapters have no size.
         adapter_layer: index of the first layer that the adapter changes; 0 is WARP. The output of the layers below is
             computed once per text; these layers see only the text and the words of the template.

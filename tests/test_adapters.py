@@ -8,6 +8,7 @@ import torch
 from marks import slow, slow_except
 from running import refused
 from tiny import (
+    ADAPTER_SIZES,
     MODELS,
     TEXTS,
     WITH_HEAD,
@@ -31,7 +32,7 @@ from metawarp.meta_learning.meta_gradient import MetaBatch, last_step
 from metawarp.meta_learning.table import METHODS
 from metawarp.texts.task_batch import TaskBatch
 
-EACH = {"prompt": None, "deep_prompt": None, "prefix": None, "prompt_pool": 3, "lora": 2, "weights": None}
+EACH = {**ADAPTER_SIZES, "prompt_pool": 3}
 BOTH = InnerLoop(2, GROUPS)
 RATES = InnerLearningRates(0.05, 0.2)
 
@@ -57,6 +58,7 @@ SIZES = {  # 3 layers of width 32 (feed-forward 64) and 3 soft tokens; biases an
     "prefix": 3 * 2 * 3 * 32,
     "prompt_pool": 3 * (3 * 32 + 32),
     "lora": 3 * 32 + 3 * 2 * (2 * 32 + 32 * 2),
+    "biases": 3 * 32 + 3 * (4 * 32 + 64 + 32 + 4 * 32),
     "weights": 3 * 32 + 3 * (4 * (32 * 32 + 32) + (32 * 64 + 64) + (64 * 32 + 32) + 4 * 32),
 }
 
@@ -79,7 +81,7 @@ def test_an_adapter_from_a_later_layer_on_is_smaller(tiny, adapter, less):
 # How an adapter changes the forward pass ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("adapter", ["lora", "weights"])
+@pytest.mark.parametrize("adapter", ["lora", "biases", "weights"])
 @pytest.mark.parametrize("model_type", sorted(MODELS))
 def test_weight_adapters_start_where_they_change_nothing(tmp_path, model_type, adapter):
     backbone = tiny_backbone(tmp_path, model_type, head=model_type in WITH_HEAD)
@@ -173,7 +175,7 @@ def test_low_rank_updates_of_several_tasks_or_added_to_the_weights_give_the_same
         assert_close(apart, found, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("adapter", ["lora", "weights"])
+@pytest.mark.parametrize("adapter", ["lora", "biases", "weights"])
 def test_the_weights_of_the_backbone_stay_as_they_are(tiny, adapter):
     before = {name: weight.clone() for name, weight in tiny.model.state_dict().items()}
     warp, init = model(tiny, adapter, learn=True)

@@ -101,7 +101,7 @@ def test_the_head_reads_the_states_of_the_enhanced_mask_decoder(model_type, tmp_
     assert not torch.allclose(found, backbone.mask_features(last[torch.arange(len(at)), at]), atol=1e-3)
 
 
-@pytest.mark.parametrize("adapter", ["prompt", "deep_prompt", "lora", "weights"])
+@pytest.mark.parametrize("adapter", ["prompt", "deep_prompt", "lora", "biases", "weights"])
 @pytest.mark.parametrize("model_type", VERSIONS)
 def test_every_adapter_affects_the_decoder(tmp_path, model_type, adapter, exact):
     # Soft tokens that are words: what is read at [MASK] is what the published model makes of these words.

@@ -76,6 +76,7 @@ MODEL_KINDS: list[dict[str, Any]] = [
     {"adapter": "lora", "adapter_size": 2, "adapter_layer": 1},
     {"adapter": "prompt_pool", "adapter_size": 2},
     {"adapter": "prompt_pool", "adapter_size": 2, "adapter_layer": 1},
+    {"adapter": "biases"},
     {"adapter": "weights"},
     {"adapter_layer": 1},
     {"adapter": "deep_prompt", "adapter_layer": 1, "template": "{prompt:2} {text} {mask}"},

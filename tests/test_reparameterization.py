@@ -17,7 +17,7 @@ from metawarp.meta_learning.table import METHODS
 from metawarp.training.config import TrainingConfig
 from metawarp.training.reparameterization import NETWORKS, PREFIX, Reparameterization
 
-WITH_SOFT_TOKENS = [name for name in ADAPTER_SIZES if name != "weights"]
+WITH_SOFT_TOKENS = [name for name in ADAPTER_SIZES if name not in ("biases", "weights")]
 EACH_ADAPTER = pytest.mark.parametrize("adapter", WITH_SOFT_TOKENS)
 EACH_NETWORK = pytest.mark.parametrize("network", NETWORKS)
 

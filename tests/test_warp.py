@@ -250,7 +250,7 @@ UNUSABLE: list[tuple[dict[str, object], list[str]]] = [
     ({"verbalizer": "other"}, ["verbalizer='other'", "names, support, mix, regression, replaced_token"]),
     ({"name_source": "other"}, ["name_source='other'", "template, embeddings"]),
     ({"prompt_start": "other"}, ["prompt_start='other'", "mask, vocabulary, normal"]),
-    ({"adapter": "other"}, ["adapter='other'", "prompt, deep_prompt, prefix, prompt_pool, lora, weights"]),
+    ({"adapter": "other"}, ["adapter='other'", "prompt, deep_prompt, prefix, prompt_pool, lora, biases, weights"]),
     *(
         ({"read_out": name}, [f"read_out={name!r}", "mask, debiased_mask, mean, text, text-1", "replaced_token"])
         for name in ("max", "mix", "mask+", "text+text", "text-0", "text4", "text-1/0", "mean-1", "mean + mask")

@@ -153,7 +153,15 @@ def tiny_model(backbone, inner=NO_STEPS, *, learn=False, rates=None, cache=None,
     return warp, mapped(init, lambda tensor: tensor.clone().requires_grad_(learn))
 
 
-ADAPTER_SIZES = {"prompt": None, "deep_prompt": None, "prefix": None, "prompt_pool": 2, "lora": 2, "weights": None}
+ADAPTER_SIZES = {
+    "prompt": None,
+    "deep_prompt": None,
+    "prefix": None,
+    "prompt_pool": 2,
+    "lora": 2,
+    "biases": None,
+    "weights": None,
+}
 """A small size for each kind of adapter."""
 
 

@@ -5,13 +5,45 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
-from metawarp.adapters.adapter import AdapterContext, Parts, insert_soft_tokens
+from metawarp.adapters.adapter import Adapter, AdapterContext, Parts, insert_soft_tokens
 from metawarp.backbones.family import Observer, Reading
 from metawarp.texts.encoded_batch import EncodedBatch
+
+NOT_IN_LAYERS = ("embeddings.", "embeddings_project.", "encoder.embedding_hidden_mapping_in.", "pooler.")
+"""Prefixes of the names of weights before the first layer or after the last hidden states."""
+
+
+class OwnWeights(Adapter):
+    """Soft tokens "prompt" (K, w), if the template has some, and a copy of some weights of the layers for each task."""
+
+    context: AdapterContext
+
+    def owns(self, weight: Tensor) -> bool:
+        """Whether a task owns a copy of a weight of the layers."""
+        ...
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return soft_token_shape(self.context) | {name: tuple(w.shape) for name, w in self._weights.items()}
+
+    def start(self, soft_tokens: Tensor, generator: torch.Generator) -> Parts:
+        """The weights as they are in the backbone."""
+        weights = {name: weight.to(soft_tokens) for name, weight in self._weights.items()}
+        return soft_token_start(self.context, soft_tokens) | weights
+
+    def hidden_states(self, parts: Parts, batch: EncodedBatch, task: Tensor, **reading: Unpack[Reading]) -> Tensor:
+        return hidden_states_with_weights(self.context, parts, batch, task, reading)
+
+    @property
+    def _weights(self) -> dict[str, Tensor]:
+        weights = dict(self.context.backbone.model.named_parameters())
+        owned = [name for name in weights if not name.startswith(NOT_IN_LAYERS) and self.owns(weights[name])]
+        return {name: weights[name].detach() for name in owned if at_or_above(name, self.context.layer)}
 
 
 def at_or_above(name: str, layer: int) -> bool:

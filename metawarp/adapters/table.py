@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from episodes import InputError
 from metawarp.adapters.adapter import Adapter, AdapterContext
+from metawarp.adapters.biases import Biases
 from metawarp.adapters.deep_prompt import DeepPrompt
 from metawarp.adapters.lora import Lora
 from metawarp.adapters.prefix import Prefix
@@ -18,6 +19,7 @@ ADAPTERS: dict[AdapterName, type[Adapter]] = {
     "prefix": Prefix,
     "prompt_pool": PromptPool,
     "lora": Lora,
+    "biases": Biases,
     "weights": Weights,
 }
 """A new adapter is one more entry here, and its name in `AdapterName`."""

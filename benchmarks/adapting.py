@@ -1,0 +1,139 @@
+"""Which adapter and which inner loss adapt a task best, from a start that nobody trained, after some numbers of steps.
+
+    python -m benchmarks.adapting --data FOLDER --corpus trec tweets_emotion --adapter lora prefix --loss ridge
+
+FOLDER holds folders with train.jsonl and test.jsonl, and `hwu64/published`, whose corpora are called hwu64_5 and
+hwu64_10. Prints the mean accuracy on the test texts for each number of steps, and the seconds of the last one.
+"""
+
+import argparse
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import torch
+
+from benchmarks.report.tables import Rows
+from episodes.reading import read_table
+from metawarp.adaptation.adapt import steps_of
+from metawarp.backbones.backbone import Backbone, twice_differentiable
+from metawarp.config import AdapterName, InnerLearningRates, InnerLoop, InnerLossName, WarpConfig
+from metawarp.inits.defaults import general
+from metawarp.inits.init import Init
+from metawarp.parameters import InitParameters, mapped, tensors_of
+from metawarp.tasks.examples import Examples
+from metawarp.texts.feature_cache import FeatureCache
+from metawarp.texts.task_batch import TaskBatch
+from metawarp.warp import Warp
+
+READ_OUT = "pooled+pooled-1/6+pooled-1/3+pooled-1/2"
+TEMPLATE = "topic : {text}"
+OF_SOFT_TOKENS = ("prompt", "deep_prompt", "prefix", "prompt_pool")
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Labelled texts of a task, and test texts with their labels."""
+
+    examples: Examples
+    texts: list[str]
+    labels: list[str]
+
+
+def draws(folder: Path, corpus: str, k_shot: int, n_draws: int, n_test: int) -> Iterator[Draw]:
+    """Tasks of all classes of a corpus with k texts per class, drawn with the seeds 0, 1, …, and up to `n_test` test
+    texts. A published file is one draw."""
+    name, _, shots = corpus.partition("_")
+    published = name == "hwu64"
+    where = folder / "hwu64" / "published" if published else folder / corpus
+    train = read_table(str(where / (f"train_{shots}.jsonl" if published else "train.jsonl")), "text", "label")
+    test = read_table(str(where / "test.jsonl"), "text", "label")
+    labels, chosen = np.array([str(label) for label in train.labels]), _drawn(len(test.texts), n_test, 0)
+    for seed in range(1 if published else n_draws):
+        rows = np.arange(len(labels))
+        if not published:
+            of_classes = (np.where(labels == label)[0] for label in sorted(set(labels.tolist())))
+            rows = np.concatenate([own[_drawn(len(own), k_shot, seed)] for own in of_classes])
+        examples = Examples.of([train.texts[row] for row in rows], labels[rows].tolist(), None)
+        yield Draw(examples, [test.texts[row] for row in chosen], [str(test.labels[row]) for row in chosen])
+
+
+def fresh_init(
+    backbone: Backbone, adapter: AdapterName, size: int | None, layer: int, inner: InnerLoop, rate: float
+) -> Init:
+    """An init that nobody trained, with the regression of the general init."""
+    template = "{prompt:8} " * (adapter in OF_SOFT_TOKENS) + TEMPLATE
+    config = WarpConfig(template, READ_OUT, adapter=adapter, adapter_size=size, adapter_layer=layer)
+    init = Init.start(Warp(backbone, config), inner, rates=InnerLearningRates(adapter=rate))
+    learned = tensors_of(general(backbone).parameters)
+    kept = {name: learned[name] for name in (*Warp(backbone, config).verbalizer.scalars, "read_out_logits")}
+    return replace(init, parameters=replace(init.parameters, **kept))
+
+
+def accuracies(warp: Warp, parameters: InitParameters, inner: InnerLoop, draw: Draw, marks: list[int]) -> list[float]:
+    """Accuracy in percent after each number of steps in `marks`, and the seconds of all steps."""
+    tasks = TaskBatch.encode([draw.examples.episode], warp.encoder, named=draw.examples.named)
+    steps, found, seconds = steps_of(inner), [], 0.0
+    truth = np.array([draw.examples.classes.index(label) for label in draw.labels])
+    current, _ = steps.begin(warp, parameters, tasks, inner)
+    for number in range(max(marks) + 1):
+        if number in marks:
+            found.append(100 * float((_predicted(warp, parameters, current, tasks, inner, draw) == truth).mean()))
+        start = time.perf_counter()
+        if number < max(marks):
+            with twice_differentiable(False):
+                current = steps.step(warp, parameters, current, tasks.support, tasks, inner, number)
+            current = replace(current, adapter=current.adapter.detach().requires_grad_())
+        seconds += time.perf_counter() - start
+    return [*found, seconds]
+
+
+@torch.no_grad()
+def _predicted(warp: Warp, parameters: InitParameters, current, tasks: TaskBatch, inner: InnerLoop, draw: Draw):
+    finished = steps_of(inner).finish(warp, parameters, mapped(current, torch.Tensor.detach), tasks)
+    batch = warp.encoder(draw.texts)
+    features = warp.read(finished, batch, torch.zeros(len(batch), dtype=torch.long))
+    return warp.verbalizer.logits(features, finished.class_embeddings[0], finished.scale).argmax(1).numpy()
+
+
+def _drawn(number: int, size: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).permutation(number)[:size]
+
+
+def main() -> None:
+    """Measure every combination, and print a row for each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the corpora")
+    parser.add_argument("--corpus", nargs="+", required=True, help="names of corpora")
+    parser.add_argument("--adapter", nargs="+", default=["lora"], choices=get_args(AdapterName))
+    parser.add_argument("--loss", nargs="+", default=["class_means"], choices=get_args(InnerLossName))
+    parser.add_argument("--rate", nargs="+", type=float, default=[0.01], help="length of a step")
+    parser.add_argument("--size", type=int, default=4, help="rank of lora, or number of prompts")
+    parser.add_argument("--layer", type=int, default=2, help="first layer that the adapter changes")
+    parser.add_argument("--k-shot", type=int, default=10, help="texts per class")
+    parser.add_argument("--draws", type=int, default=4, help="number of tasks")
+    parser.add_argument("--steps", nargs="+", type=int, default=[0, 5, 10], help="numbers of steps")
+    parser.add_argument("--tests", type=int, default=500, help="largest number of test texts")
+    parser.add_argument("--backbone", default="minilm", help="name or folder of a backbone")
+    options = parser.parse_args()
+    backbone = Backbone.load(options.backbone)
+    header = ["corpus", "adapter", "loss", "rate", *(f"{n} steps" for n in options.steps), "seconds"]
+    print(Rows(header, []).markdown, flush=True)
+    grid = itertools.product(options.corpus, options.adapter, options.loss, options.rate)
+    for corpus, adapter, loss, rate in grid:
+        inner = InnerLoop(max(options.steps), ("adapter",), loss)
+        size = options.size if adapter in ("lora", "prompt_pool") else None
+        init = fresh_init(backbone, adapter, size, options.layer, inner, rate)
+        warp, parameters = init.bind(backbone, cache=FeatureCache()), init.on(backbone)
+        tasks = draws(options.data, corpus, options.k_shot, options.draws, options.tests)
+        means = np.mean([accuracies(warp, parameters, inner, draw, options.steps) for draw in tasks], axis=0)
+        cells = [corpus, adapter, loss, f"{rate:g}", *(f"{mean:.1f}" for mean in means)]
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
