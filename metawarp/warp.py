@@ -71,6 +71,12 @@ class Warp:
         """Width of a class embedding."""
         return self.read_out.feature_size + self.verbalizer.has_bias
 
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes of the hidden states of one token in the layers that the adapter can change."""
+        layers = self.backbone.n_layers - self.config.adapter_layer
+        return self.backbone.hidden_size * layers * self.backbone.dtype.itemsize
+
     def with_hidden_states(self, texts: Sequence[str], folder: str | Path) -> "Warp":
         """The same model with a file of what the layers below the adapter compute of some texts.
 

@@ -9,9 +9,11 @@ from torch.nn.functional import cosine_similarity, cross_entropy
 from torch.testing import assert_close
 
 from metawarp import Init
+from metawarp.adaptation import leave_one_out_steps
 from metawarp.adaptation.adapt import steps_of, trajectory
 from metawarp.adaptation.leave_one_out import LOSSES, RIDGE_PENALTY, SupportSets
 from metawarp.adaptation.leave_one_out_steps import CLASSES_PER_STEP, _some_classes, leave_one_out_losses
+from metawarp.adaptation.memory import FIRST_ORDER_VECTORS
 from metawarp.adapters.adapter import split
 from metawarp.config import GROUPS, InnerLearningRates, InnerLoop
 from metawarp.meta_learning.engine import ENGINES
@@ -131,6 +133,30 @@ def test_a_step_lowers_the_loss_and_has_the_length_of_its_rate(tiny, loss, adapt
     changes = split(warp.adapter, (after.adapter - before.adapter).detach())
     sizes = torch.stack([change.flatten(1).square().mean(1).sqrt() for change in changes.values()])
     assert (sizes <= 1e-3 + 1e-12).all() and (sizes.max(0).values > 9e-4).all()
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_texts_whose_graph_is_large_are_read_in_parts(tiny, monkeypatch, named):
+    inner = inner_loop("class_means", 3)
+    warp, init = tiny_model(tiny, inner, adapter="lora", adapter_size=2)
+    tasks = TaskBatch.encode(tiny_episodes(2, k_shot=3), warp.encoder, named=named)
+    whole = trajectory(warp, init, tasks, inner)[-1].adapter
+    read = []
+    monkeypatch.setattr(leave_one_out_steps, "MAX_GRAPH_BYTES", FIRST_ORDER_VECTORS * warp.bytes_per_token * 30)
+    monkeypatch.setattr(type(tiny), "run_layers", counted(type(tiny).run_layers, read))
+    assert_close(trajectory(warp, init, tasks, inner)[-1].adapter, whole, rtol=0, atol=1e-12)
+    assert max(len(entering) * entering.shape[1] for entering, learned in read if learned) <= 30
+    assert sum(learned for _, learned in read) >= 3 * 4
+
+
+def counted(function, calls):
+    """The same function, which adds its input states, and whether a graph is built, to `calls`."""
+
+    def run(self, entering, *arguments, **settings):
+        calls.append((entering, torch.is_grad_enabled()))
+        return function(self, entering, *arguments, **settings)
+
+    return run
 
 
 @pytest.mark.parametrize("adapter", ADAPTER_SIZES)

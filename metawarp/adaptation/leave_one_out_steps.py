@@ -13,6 +13,7 @@ from torch import Tensor
 
 from metawarp.adaptation.inner_steps import InnerSteps
 from metawarp.adaptation.leave_one_out import LOSSES, SupportSets
+from metawarp.adaptation.memory import FIRST_ORDER_VECTORS
 from metawarp.adaptation.start import own_adapters, read_texts, shared_parameters, with_class_embeddings
 from metawarp.adapters.adapter import n_values, split
 from metawarp.config import InnerLoop
@@ -26,6 +27,9 @@ CLASSES_PER_STEP = 16
 DAMPING = 0.1
 """The length of a part's gradient counts as at least this fraction of that of a part on average, so that parts without
 any gradient stay, and the second derivative is bounded."""
+
+MAX_GRAPH_BYTES = 3 * 10**8
+"""Largest size in bytes of the graph of a first-order step; more texts are read in parts."""
 
 
 @final
@@ -51,9 +55,12 @@ class LeaveOneOutSteps(InnerSteps):
         features: Tensor | None = None,
         second_order: bool = False,
     ) -> TaskParameters:
-        loss = leave_one_out_losses(warp, init, current, _some_classes(tasks.with_support(texts), number), inner)
-        (gradient,) = torch.autograd.grad(loss.sum(), current.adapter, create_graph=second_order)
-        gradient = gradient if second_order else gradient.detach()
+        part = _some_classes(tasks.with_support(texts), number)
+        if second_order:
+            loss = leave_one_out_losses(warp, init, current, part, inner)
+            (gradient,) = torch.autograd.grad(loss.sum(), current.adapter, create_graph=True)
+        else:
+            gradient = _gradient_in_parts(warp, init, current, part, inner)
         moved = current.adapter - _factors(warp, gradient, init.inner_lr("adapter", number)) * gradient
         return replace(current, adapter=moved)
 
@@ -65,11 +72,46 @@ def leave_one_out_losses(
     warp: Warp, init: InitParameters, current: TaskParameters, tasks: TaskBatch, inner: InnerLoop
 ) -> Tensor:
     """Leave-one-out loss (T,) of each task under its adapter."""
-    assert init.log_loss_scale is not None
     support = read_texts(warp, current, tasks.support)
     names = warp.read_names(current, tasks.names) if len(tasks.names) else None
+    return _losses_of_features(init, tasks, names, support, inner)
+
+
+def _losses_of_features(
+    init: InitParameters, tasks: TaskBatch, names: Tensor | None, support: Tensor, inner: InnerLoop
+) -> Tensor:
+    assert init.log_loss_scale is not None
     sets = SupportSets.of(tasks, names, support)
     return sets.loss(LOSSES[inner.loss].logits(sets, init.log_loss_scale.exp().expand(len(tasks))))
+
+
+def _gradient_in_parts(
+    warp: Warp, init: InitParameters, current: TaskParameters, tasks: TaskBatch, inner: InnerLoop
+) -> Tensor:
+    """Gradient (T, …) of the sum of the losses with respect to the adapters.
+
+    Texts whose graph would be larger than `MAX_GRAPH_BYTES` are read once for the loss, and again in parts, each with a
+    graph of its own, for the gradient.
+    """
+    room = int(MAX_GRAPH_BYTES / (FIRST_ORDER_VECTORS * warp.bytes_per_token))
+    sources = [(tasks.support, read_texts), (tasks.names, lambda *texts: warp.read_names(*texts[1:]))]
+    sources = [(texts, read) for texts, read in sources if texts.batch is not None]
+    fits = sum(int(texts.batch.lengths.sum()) for texts, _ in sources if texts.batch is not None) <= room
+    with torch.set_grad_enabled(fits):
+        outputs = [read(warp, current, texts) for texts, read in sources]
+    features = [output.detach().requires_grad_() for output in outputs]
+    names = features[1] if len(features) > 1 else None
+    loss = _losses_of_features(init, tasks, names, features[0], inner).sum()
+    gradients = torch.autograd.grad(loss, features)
+    if fits:
+        return torch.autograd.grad(outputs, current.adapter, gradients)[0]
+    total = torch.zeros_like(current.adapter)
+    for (texts, read), gradient in zip(sources, gradients, strict=True):
+        assert texts.batch is not None
+        for rows in texts.batch.passes(room):
+            output = read(warp, current, texts.select(rows.to(texts.task.device)))
+            total += torch.autograd.grad(output, current.adapter, gradient[rows])[0]
+    return total
 
 
 def _factors(warp: Warp, gradient: Tensor, rates: Tensor) -> Tensor:

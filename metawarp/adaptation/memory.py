@@ -35,7 +35,8 @@ def unrolled_bytes(warp: Warp, tasks: TaskBatch, inner: InnerLoop) -> int:
     vectors = HIDDEN_VECTORS * float(lengths.sum()) * backbone.hidden_size
     maps = ATTENTION_MAPS * float((lengths**2).sum()) * backbone.n_heads
     copies = tasks.shots.shape[1] if "class_embeddings" in warp.read_out.depends_on else 1
-    return int(inner.inner_steps * _n_layers(warp) * copies * (vectors + maps) * backbone.dtype.itemsize)
+    layers = backbone.n_layers - warp.config.adapter_layer
+    return int(inner.inner_steps * layers * copies * (vectors + maps) * backbone.dtype.itemsize)
 
 
 def require_memory(
@@ -51,8 +52,7 @@ def require_memory(
     if copies * _bytes_per_copy(warp) < LARGE:
         return None
     tokens = float(sum(_lengths(warp, texts).sum() for texts in (tasks.support, tasks.query)))
-    width = warp.backbone.dtype.itemsize
-    graph = FIRST_ORDER_VECTORS * tokens * warp.backbone.hidden_size * _n_layers(warp) * width
+    graph = FIRST_ORDER_VECTORS * tokens * warp.bytes_per_token
     needed, free = copies * _bytes_per_copy(warp) + graph, free_bytes(warp.backbone.device)
     sizes = f"{copies} copies of the {n_values(warp.adapter):,} values of adapter={warp.config.adapter!r}"
     total = f"{len(tasks)} tasks at a time need about {needed / 1e9:.1f} GB, with {free / 1e9:.1f} GB free"
@@ -98,7 +98,3 @@ def _bytes_per_copy(warp: Warp) -> int:
 
 def _lengths(warp: Warp, texts: LabelledTexts) -> torch.Tensor:
     return warp.encoder.windows(texts.batch)[0].lengths.double() if texts.batch is not None else torch.zeros(1)
-
-
-def _n_layers(warp: Warp) -> int:
-    return warp.backbone.n_layers - warp.config.adapter_layer

@@ -38,17 +38,18 @@ class LabelledTexts:
     def of(self, task: int) -> "LabelledTexts":
         """The texts of one task, as a batch of one task."""
         (rows,) = torch.where(self.task == task)
-        return self._selected(rows, torch.zeros_like(rows), self.label[rows])
+        return replace(self.select(rows), task=torch.zeros_like(rows))
+
+    def select(self, rows: Tensor) -> "LabelledTexts":
+        """The texts with the given indices (R,)."""
+        batch = self.batch.select(rows.cpu()) if self.batch is not None and len(rows) else None
+        return LabelledTexts(batch, self.task[rows], self.label[rows])
 
     def of_classes(self, new_label: Tensor) -> "LabelledTexts":
         """The texts of some classes, from the new label (T, C) of each class; -1 for those that are left out."""
         label = new_label[self.task, self.label]
         (rows,) = torch.where(label >= 0)
-        return self._selected(rows, self.task[rows], label[rows])
-
-    def _selected(self, rows: Tensor, task: Tensor, label: Tensor) -> "LabelledTexts":
-        batch = self.batch.select(rows.cpu()) if self.batch is not None and len(rows) else None
-        return LabelledTexts(batch, task, label)
+        return replace(self.select(rows), label=label[rows])
 
 
 @dataclass(frozen=True)
