@@ -10,6 +10,9 @@ from metawarp.texts.template import Template
 
 AdapterName = Literal["prompt", "deep_prompt", "prefix", "prompt_pool", "lora", "biases", "weights"]
 VerbalizerName = Literal["names", "support", "mix", "regression", "replaced_token"]
+Adapt = int | Literal["auto", "none"]
+"""How many inner steps adapt a task: as many as suit it, none, or a number."""
+
 InnerLossName = Literal["support", "class_means", "ridge", "halves"]
 Group = Literal["adapter", "class_embeddings"]
 """Parameters of a task that the inner loop can update."""

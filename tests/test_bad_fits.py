@@ -61,10 +61,10 @@ def test_texts_that_cannot_be_predicted_are_refused(tiny):
 
 
 def test_impossible_inner_steps_are_refused(tiny):
-    with refused("inner_steps=-1", "at least 0"):
-        WarpClassifier(tiny_classifier(tiny).init, tiny, inner_steps=-1).fit(TEXTS, LABELS)
-    with refused("inner_steps=2", "'none'"):
-        WarpClassifier(backbone=tiny, inner_steps=2).fit(TEXTS, LABELS)
+    with refused("adapt=-1", "at least 0"):
+        WarpClassifier(tiny_classifier(tiny).init, tiny, adapt=-1).fit(TEXTS, LABELS)
+    with refused("adapt=2", "'none'"):
+        WarpClassifier(backbone=tiny, adapt=2).fit(TEXTS, LABELS)
 
 
 @pytest.mark.slow

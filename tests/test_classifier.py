@@ -165,8 +165,8 @@ def test_no_texts_have_no_predictions(model):
 
 def test_the_number_of_inner_steps_is_that_of_the_init_or_the_given_one(tiny, model):
     none, two, default = (
-        WarpClassifier(model.init, tiny, inner_steps=steps).fit(TEXTS, LABELS).predict_proba(TEXTS)
-        for steps in (0, 2, None)
+        WarpClassifier(model.init, tiny, adapt=steps).fit(TEXTS, LABELS).predict_proba(TEXTS)
+        for steps in ("none", 2, "auto")
     )
     assert np.array_equal(default, two)
     assert not np.allclose(none, two)
@@ -185,14 +185,14 @@ def test_a_classifier_predicts_what_an_episode_of_the_same_texts_would(tiny, mod
 
 
 def test_parameters_are_read_set_and_cloned(tiny, model):
-    model = WarpClassifier(model.init, tiny, inner_steps=3, any_backbone=True)
-    options = {"inner_steps": 3, "any_backbone": True, "device": "cpu", "dtype": "float32", "prompt": None}
+    model = WarpClassifier(model.init, tiny, adapt=3, any_backbone=True)
+    options = {"adapt": 3, "any_backbone": True, "device": "cpu", "dtype": "float32", "prompt": None}
     assert model.get_params() == {"init": model.init, "backbone": tiny, **options}
     copy = clone(model)
     assert isinstance(copy, WarpClassifier)
     assert copy.backbone is tiny  # frozen and large: shared
-    assert (copy.inner_steps, copy.set_params(inner_steps=1).inner_steps, model.inner_steps) == (3, 1, 3)
-    assert repr(WarpClassifier(inner_steps=4)) == "WarpClassifier(inner_steps=4)"
+    assert (copy.adapt, copy.set_params(adapt=1).adapt, model.adapt) == (3, 1, 3)
+    assert repr(WarpClassifier(adapt=4)) == "WarpClassifier(adapt=4)"
 
 
 @pytest.mark.parametrize("call", [lambda m: m.predict(["a"]), lambda m: m.predict_proba(["a"]), lambda m: m.save("a")])
@@ -209,9 +209,9 @@ def test_it_works_in_a_pipeline_a_cross_validation_and_a_search(model):
     for labels in (LABELS, NUMBERS):
         scores = cross_val_score(pipeline, TEXTS, labels, cv=2)
         assert scores.shape == (2,) and np.isfinite(scores).all()
-    search = GridSearchCV(model, {"inner_steps": [0, 3]}, cv=2).fit(TEXTS, LABELS)
+    search = GridSearchCV(model, {"adapt": [0, 3]}, cv=2).fit(TEXTS, LABELS)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
-    assert search.best_estimator_.inner_steps == search.best_params_["inner_steps"] in (0, 3)
+    assert search.best_estimator_.adapt == search.best_params_["adapt"] in (0, 3)
     assert search.predict(TEXTS[:2]).shape == (2,)
 
 

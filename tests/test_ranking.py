@@ -76,7 +76,7 @@ def test_integer_labels_are_not_read_as_names(tiny, inits):
 def test_the_ranking_takes_as_many_inner_steps_as_the_task(tiny):
     warp, inner = Warp(tiny, replace(CONFIG, verbalizer="mix")), InnerLoop(1, ("class_embeddings",))
     inits = [Init.start(warp, inner, rates=InnerLearningRates(class_embeddings=rate)) for rate in (0.3, 0.6)]
-    fitted = [WarpClassifier(inits, tiny, inner_steps=steps).fit(TEXTS, LABELS) for steps in (None, 1, 3)]
+    fitted = [WarpClassifier(inits, tiny, adapt=steps).fit(TEXTS, LABELS) for steps in ("auto", 1, 3)]
     own, one, three = (classifier.suitability_["init 0"].log_likelihood for classifier in fitted)
     assert own == one != three
 

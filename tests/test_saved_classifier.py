@@ -73,10 +73,10 @@ def test_a_saved_task_is_small_and_finds_its_backbone_by_name(minilm, tmp_path):
 
 
 def test_a_loaded_task_is_fitted_again_from_its_init(tiny, init, tmp_path):
-    model = WarpClassifier(init, tiny, inner_steps=2).fit(TEXTS, LABELS)
+    model = WarpClassifier(init, tiny, adapt=2).fit(TEXTS, LABELS)
     model.save(tmp_path)
     loaded = WarpClassifier.load(tmp_path, tiny)
-    assert loaded.inner_steps == 2
+    assert loaded.adapt == 2
     assert np.array_equal(refitted(loaded).predict_proba(TEXTS), model.predict_proba(TEXTS))
     untrained = WarpClassifier(backbone=tiny).fit(TEXTS, LABELS)
     assert not np.allclose(untrained.predict_proba(TEXTS), model.predict_proba(TEXTS))

@@ -13,8 +13,12 @@ from metawarp.adaptation.temperature import Temperature
 from metawarp.backbones.backbone import twice_differentiable
 from metawarp.config import InnerLoop
 from metawarp.parameters import InitParameters, TaskParameters, mapped
+from metawarp.texts.feature_cache import FeatureCache
 from metawarp.texts.task_batch import LabelledTexts, TaskBatch
 from metawarp.warp import Warp
+
+MAX_CACHE_BYTES = 10**8
+"""Largest size in bytes of what the steps keep of the layers below the adapter; beyond it, these are computed again."""
 
 
 def adapt(
@@ -25,6 +29,8 @@ def adapt(
     InputError if the inner loop updates an adapter that no feature depends on; MemoryLimitError if memory is too small.
     """
     require_memory(warp, tasks, inner)
+    if warp.lower is not None and warp.cache is None and inner.moving:
+        warp = Warp(warp.backbone, warp.config, FeatureCache(MAX_CACHE_BYTES))  # for the layers below the adapter
     with torch.set_grad_enabled(inner.inner_steps > 0):
         reached = trajectory(warp, init, tasks, inner)[-1]
     with torch.no_grad():

@@ -35,7 +35,7 @@ def fit_parser() -> Parser:
     parser.add_argument("--class-name", action="append", default=[], help=class_name_help)
     parser.add_argument("--output", type=str, required=True, help="folder for the task")
     _add_columns(parser, "text", "label")
-    add_options(parser, WarpClassifier, (*START, "inner_steps"), types=MODEL_TYPES)
+    add_options(parser, WarpClassifier, (*START, "adapt"), types=MODEL_TYPES)
     parser.add_argument("--overwrite", action="store_true", help=OVERWRITE_HELP)
     return parser
 
@@ -46,7 +46,7 @@ def run_fit(options: Namespace) -> None:
     outputs.claim_folder(folder, ("task.safetensors", "config.json"), kind="task", overwrite=options.overwrite)
     texts, labels = ([], []) if options.data is None else _labelled_texts(options, options.class_name)
     names = sorted({*labels, *options.class_name}) if options.class_name else None
-    classifier = WarpClassifier(options.init, inner_steps=options.inner_steps, **_model(options, START))
+    classifier = WarpClassifier(options.init, adapt=options.adapt, **_model(options, START))
     classifier.fit(texts, labels, names).save(folder)
     print(f"{folder}: {len(classifier.classes_)} classes: {', '.join(classifier.task_.class_names)}")
 

@@ -16,6 +16,7 @@ from episodes.protocol import Part, tested_classes, validation_sampler
 from episodes.sampler import Range, bounds
 from metawarp import outputs
 from metawarp.backbones.backbone import TOKENS_PER_PASS, Backbone
+from metawarp.config import Adapt
 from metawarp.evaluation.baselines import BaselineContext, baseline_names, create_baselines
 from metawarp.evaluation.predictors import metawarp_predictor
 from metawarp.evaluation.scores import INTERVAL, compare, require_interval
@@ -40,6 +41,7 @@ def evaluate(
     device: str = "cpu",
     dtype: str = "float32",
     prompt: str | None = None,
+    adapt: Adapt = "auto",
     max_tokens: int = TOKENS_PER_PASS,
     cache_folder: str | None = None,
     n_way: Range = 5,
@@ -68,6 +70,7 @@ def evaluate(
         prompt: text that is put before every text, such as "query: ", or the name of one that the backbone comes with;
             None: the prompt of a loaded backbone, or that of the init; without an init of its own, the backbone's
             default. "": no prompt.
+        adapt: number of inner steps; "none": no steps; "auto": as the init was trained to.
         max_tokens: largest number of tokens of one forward pass, padding included.
         cache_folder: folder for the output of the layers below the adapter; None keeps it in memory.
         n_way: number of classes per episode, or a range (low, high).
@@ -109,12 +112,13 @@ def evaluate(
     context = BaselineContext(warp, loaded_init, encode, shots, validation, seed=seed, processes=processes)
     requested = [baselines] if isinstance(baselines, str) else baselines
     others, chosen = create_baselines(baseline_names(requested, low, processes), context)
-    own = metawarp_predictor(warp, loaded_init.on(backbone), loaded_init.inner, loaded_init.temperature)
+    own = metawarp_predictor(warp, loaded_init.on(backbone), loaded_init.inner_loop(adapt), loaded_init.temperature)
     split_file, seen = None if splits is None else str(splits), classes_seen_in_training(loaded_init, tested)
     protocol = {"corpus": loaded.name, "corpus_fingerprint": loaded.fingerprint, "splits": split_file, "split": split}
     protocol |= {"classes": list(tested.class_names), "classes_seen_in_training": seen}
     protocol |= {"n_way": n_way, "k_shot": k_shot, "n_query": n_query, "episodes": episodes, "seed": seed}
-    protocol |= {"interval": INTERVAL, "init_sha256": loaded_init.fingerprint, "init_method": loaded_init.method}
+    protocol |= {"interval": INTERVAL, "adapt": adapt}
+    protocol |= {"init_sha256": loaded_init.fingerprint, "init_method": loaded_init.method}
     protocol |= {"backbone": asdict(BackboneIdentity.of(backbone)), "dtype": str(backbone.dtype).removeprefix("torch.")}
     protocol |= {"chosen_on_validation_classes": chosen, "versions": versions()}
     results = {"protocol": protocol, **compare({"metawarp": own, **others}, sampler, episodes, processes)}

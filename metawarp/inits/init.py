@@ -12,7 +12,7 @@ from episodes import InputError
 from metawarp.adaptation.temperature import Temperature
 from metawarp.adapters.adapter import adapter_shape
 from metawarp.backbones.backbone import Backbone
-from metawarp.config import InnerLearningRates, InnerLoop, WarpConfig
+from metawarp.config import Adapt, InnerLearningRates, InnerLoop, WarpConfig
 from metawarp.inits import storage
 from metawarp.inits.fresh import fresh_parameters
 from metawarp.inits.hub import download_init, hub_header, is_hub_id, upload_init
@@ -101,6 +101,23 @@ class Init:
     def n_numbers(self) -> int:
         """Number of learned numbers."""
         return sum(tensor.numel() for tensor in tensors_of(self.parameters).values())
+
+    def inner_loop(self, adapt: Adapt) -> InnerLoop:
+        """How a task is adapted: "auto" as this init was trained to, "none" without steps, or in a number of steps.
+
+        InputError for another value, or steps for an init that was trained without any.
+        """
+        if adapt == "auto":
+            return self.inner
+        if isinstance(adapt, bool | str) and adapt != "none":
+            raise InputError(f"adapt={adapt!r} must be 'auto', 'none' or a number of steps.")
+        steps = 0 if adapt == "none" else int(adapt)
+        if steps > 0 and not self.inner.updates:
+            method = f"an init learned by {self.method!r}, which has no inner loop"
+            raise InputError(f"adapt={adapt} cannot be used with {method}; leave it out.")
+        if steps < 0:
+            raise InputError(f"adapt={adapt} must be at least 0.")
+        return self.inner.with_steps(steps)
 
     def on(self, backbone: Backbone) -> InitParameters:
         """The parameters on the backbone's device, in float32 or the backbone's data type if that is wider."""

@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from metawarp.backbones.backbone import Backbone
+from metawarp.config import Adapt
 from metawarp.inits.init import Init
 from metawarp.tasks.examples import Examples
 from metawarp.tasks.onnx_quantization import Quantization
@@ -26,7 +27,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
             ships for the backbone; if there is none, the same template, read-out and verbalizer, without training on
             this backbone.
         backbone: a loaded `Backbone`, or the name of one (see `Backbone.load`); None: the one the init was trained on.
-        inner_steps: number of inner steps; None: as many as the init was trained with.
+        adapt: number of steps that adapt the encoder to the task; "none": no steps; "auto": as the init was trained to.
         any_backbone: whether another backbone than the init's, of the same widths, is allowed.
         device: device of the backbone.
         dtype: data type of the backbone, such as "float32" or "bfloat16"; "auto": bfloat16 if it is at least 10 %
@@ -53,7 +54,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         init: str | Path | Init | Sequence[str | Path | Init] | None = None,
         backbone: str | Path | Backbone | None = None,
         *,
-        inner_steps: int | None = None,
+        adapt: Adapt = "auto",
         any_backbone: bool = False,
         device: str = "cpu",
         dtype: str = "float32",
@@ -61,7 +62,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
     ) -> None:
         self.init = init
         self.backbone = backbone
-        self.inner_steps = inner_steps
+        self.adapt: Adapt = adapt
         self.any_backbone = any_backbone
         self.device = device
         self.dtype = dtype
@@ -92,9 +93,9 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
             device=self.device,
             dtype=self.dtype,
             prompt=self.prompt,
-            inner_steps=self.inner_steps,
+            adapt=self.adapt,
         )
-        self.task_ = Task.adapted(init, warp, examples, self.inner_steps)
+        self.task_ = Task.adapted(init, warp, examples, self.adapt)
         self.classes_ = self.task_.classes
         return self
 
@@ -131,7 +132,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         task = Task.load(folder, backbone, any_backbone=any_backbone, device=device, dtype=dtype)
         on_another = task.warp.backbone.fingerprint != task.init.backbone.fingerprint  # fitted with any_backbone=True
         name = task.warp.backbone.name if on_another and backbone is None else backbone
-        classifier = cls(task.init, name, inner_steps=task.inner_steps, device=device, dtype=dtype)
+        classifier = cls(task.init, name, adapt=task.adapt, device=device, dtype=dtype)
         classifier.any_backbone = any_backbone or on_another
         classifier.task_, classifier.classes_ = task, task.classes
         return classifier

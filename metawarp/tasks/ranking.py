@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from episodes import Episode, InputError
-from metawarp.adaptation.adapt import adapt
+from metawarp.adaptation.adapt import adapt as adapted_parameters
 from metawarp.adaptation.start import logits_of, losses_of, read_texts, start
-from metawarp.config import InnerLoop
+from metawarp.config import Adapt, InnerLoop
 from metawarp.inits.init import Init
 from metawarp.parameters import InitParameters
 from metawarp.texts.task_batch import TaskBatch
@@ -56,16 +56,11 @@ class Suitability:
 
 
 def rank_inits(
-    inits: Mapping[str, Init],
-    warps: Mapping[str, Warp],
-    episode: Episode,
-    *,
-    named: bool = True,
-    inner_steps: int | None = None,
+    inits: Mapping[str, Init], warps: Mapping[str, Warp], episode: Episode, *, named: bool = True, adapt: Adapt = "auto"
 ) -> dict[str, Suitability]:
     """How several inits suit a task, best first; `warps` holds the model of each init by the same names.
 
-    `named` is false if the class names have no meaning. Without `inner_steps`, each init uses its own number.
+    `named` is false if the class names have no meaning. `adapt` is that of `WarpClassifier`.
     InputError if there are fewer than two support texts, or a class without any for an init that needs them.
     """
     if len(episode.support_labels) < 2:
@@ -74,19 +69,19 @@ def rank_inits(
     ranking = {}
     for name, init in inits.items():
         with error_about(name, len(inits)):
-            scores = leave_one_out(init, warps[name], episode, named=named, inner_steps=inner_steps)
+            scores = leave_one_out(init, warps[name], episode, named=named, adapt=adapt)
         ranking[name] = Suitability(*scores, similarity[name])
     return dict(sorted(ranking.items(), key=lambda item: -item[1].score))
 
 
 def leave_one_out(
-    init: Init, warp: Warp, episode: Episode, *, named: bool = True, inner_steps: int | None = None
+    init: Init, warp: Warp, episode: Episode, *, named: bool = True, adapt: Adapt = "auto"
 ) -> tuple[float, float]:
     """Mean log-likelihood of the labels of left-out support texts, and the share that is classified correctly."""
-    parameters, inner = init.on(warp.backbone), init.inner.with_steps(inner_steps)
+    parameters, inner = init.on(warp.backbone), init.inner_loop(adapt)
     likelihoods, correct = [], []
     for tasks in _left_out(warp, episode, named):
-        adapted = adapt(warp, parameters, tasks, inner, init.temperature)
+        adapted = adapted_parameters(warp, parameters, tasks, inner, init.temperature)
         with torch.no_grad():
             logits = logits_of(warp, adapted, read_texts(warp, adapted, tasks.query), tasks.query, tasks)
         likelihoods.append(logits.log_softmax(-1).gather(1, tasks.query.label[:, None])[:, 0])

@@ -7,6 +7,7 @@ from pathlib import Path
 from episodes.errors import InputError, quoted, repeated
 from metawarp.backbones.backbone import Backbone
 from metawarp.backbones.store import BACKBONES
+from metawarp.config import Adapt
 from metawarp.inits.defaults import init_and_backbone
 from metawarp.inits.init import Init
 from metawarp.tasks.examples import Examples
@@ -27,7 +28,7 @@ def choose_start(
     device: str = "cpu",
     dtype: str = "float32",
     prompt: str | None = None,
-    inner_steps: int | None = None,
+    adapt: Adapt = "auto",
 ) -> tuple[Init, Warp, dict[str, Suitability]]:
     """The init that suits the examples best, its model, and how each of several inits suits them, by name, best first.
 
@@ -46,13 +47,11 @@ def choose_start(
     load = partial(BACKBONES.get, device=device, dtype=dtype)
     for name, one in zip(names, requested, strict=True):
         own, on = init_and_backbone(one, backbone, load, prompt)
-        if inner_steps and not own.inner.updates:
-            method = f"an init learned by {own.method!r}, which has no inner loop"
-            raise InputError(f"inner_steps={inner_steps} cannot be used with {method}; leave it out.")
         with error_about(name, len(requested)):
+            own.inner_loop(adapt)  # refuses what it cannot be used with
             inits[name], warps[name] = own, own.bind(on, any_backbone=any_backbone, cache=cache)
     if len(inits) == 1:
         return inits[names[0]], warps[names[0]], {}
-    ranking = rank_inits(inits, warps, examples.episode, named=examples.named, inner_steps=inner_steps)
+    ranking = rank_inits(inits, warps, examples.episode, named=examples.named, adapt=adapt)
     best = next(iter(ranking))
     return inits[best], inits[best].bind(warps[best].backbone, any_backbone=any_backbone), ranking

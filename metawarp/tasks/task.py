@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from episodes import InputError
-from metawarp.adaptation.adapt import adapt
+from metawarp.adaptation.adapt import adapt as adapted_parameters
 from metawarp.adapters.adapter import adapter_shape
 from metawarp.backbones.backbone import Backbone
 from metawarp.backbones.store import BACKBONES, BackboneStore
+from metawarp.config import Adapt
 from metawarp.inits import storage
 from metawarp.inits.init import BackboneIdentity, Init
 from metawarp.parameters import TaskParameters, mapped, task_shapes, tensors_of
@@ -41,7 +42,7 @@ class Task:
         classes: (C,) labels.
         class_names: names of the classes, in the same order.
         init: init that it was adapted from.
-        inner_steps: number of inner steps that was asked for; None: the init's own.
+        adapt: how it was adapted; see `WarpClassifier`.
     """
 
     warp: Warp
@@ -49,11 +50,11 @@ class Task:
     classes: np.ndarray
     class_names: tuple[str, ...]
     init: Init
-    inner_steps: int | None = None
+    adapt: Adapt = "auto"
 
     @classmethod
-    def adapted(cls, init: Init, warp: Warp, examples: Examples, inner_steps: int | None = None) -> Self:
-        """A task adapted from an init to examples in `inner_steps` (None: the init's own); `warp` is the init's model.
+    def adapted(cls, init: Init, warp: Warp, examples: Examples, adapt: Adapt = "auto") -> Self:
+        """A task adapted from an init to examples, as `Init.inner_loop` says; `warp` is the init's model.
 
         InputError if the tokenizer does not know the class names.
         """
@@ -62,9 +63,9 @@ class Task:
             warp.encoder.require_known(episode.class_names)
         warp.warn_about_truncation(episode.support_texts)
         tasks = TaskBatch.encode([episode], warp.encoder, warp.backbone.device, named=examples.named)
-        adapted = adapt(warp, init.on(warp.backbone), tasks, init.inner.with_steps(inner_steps), init.temperature)
+        adapted = adapted_parameters(warp, init.on(warp.backbone), tasks, init.inner_loop(adapt), init.temperature)
         parameters = mapped(adapted, Tensor.detach)
-        return cls(warp, parameters, np.array(examples.classes), tuple(episode.class_names), init, inner_steps)
+        return cls(warp, parameters, np.array(examples.classes), tuple(episode.class_names), init, adapt)
 
     def __repr__(self) -> str:
         return f"<Task of {len(self.classes)} classes on {self.warp.backbone!r}>"
@@ -96,7 +97,7 @@ class Task:
             "class_names": list(self.class_names),
             "init_sha256": self.init.save(Path(folder) / INIT_FOLDER),
             "backbone": asdict(BackboneIdentity.of(self.warp.backbone)),
-            "inner_steps": None if self.inner_steps is None else int(self.inner_steps),
+            "adapt": self.adapt if isinstance(self.adapt, str) else int(self.adapt),
         }
         tensors = tensors_of(self.parameters)
         # An adapter that no inner step updated is the init's, and is written once.
@@ -147,7 +148,8 @@ class Task:
         tensors, config = storage.load(Path(folder), "task")
         init = Init.load(Path(folder) / INIT_FOLDER)
         try:
-            classes, names, inner_steps = config["classes"], tuple(config["class_names"]), config["inner_steps"]
+            classes, names = config["classes"], tuple(config["class_names"])
+            adapt = config["adapt"] if "adapt" in config else _adapt_of_earlier_release(config["inner_steps"])
             own, belongs = BackboneIdentity(**config["backbone"]), config["init_sha256"] == init.fingerprint
         except (KeyError, TypeError) as error:
             raise InputError(f"config.json in {str(folder)!r} does not describe a task ({error}).") from error
@@ -160,4 +162,8 @@ class Task:
         shapes = task_shapes(warp.config, adapter_shape(warp.adapter), len(names), warp.class_embedding_size)
         storage.require_shapes(tensors, shapes, f"task.safetensors in {str(folder)!r}")
         parameters = mapped(TaskParameters(**tensors), lambda tensor: tensor.to(loaded.device))
-        return cls(warp, parameters, np.array(classes), names, init, inner_steps)
+        return cls(warp, parameters, np.array(classes), names, init, adapt)
+
+
+def _adapt_of_earlier_release(inner_steps: int | None) -> Adapt:
+    return "auto" if inner_steps is None else inner_steps
