@@ -8,6 +8,7 @@ from tiny import ADAPTER_SIZES, assert_second_order_is_exact, query_logits, tiny
 from torch.nn.functional import cosine_similarity, cross_entropy
 from torch.testing import assert_close
 
+from episodes import Episode
 from metawarp import Init
 from metawarp.adaptation import leave_one_out_steps
 from metawarp.adaptation.adapt import steps_of, trajectory
@@ -199,6 +200,17 @@ def test_classes_take_turns_in_tasks_of_many_classes(tiny):
     texts = [episode.support_texts[i] for i in np.where(np.isin(episode.support_labels, [4, 1]))[0]]
     assert part.support.batch is not None and part.support.batch.keys() == warp.encoder(texts).keys()
     assert _some_classes(tasks, 0) is tasks and CLASSES_PER_STEP == 16
+
+
+def test_a_step_on_classes_without_texts_changes_nothing(tiny, monkeypatch):
+    inner = inner_loop("class_means", 1)
+    warp, init = tiny_model(tiny, inner)
+    names = tiny_episodes(1, n_way=6)[0].class_names
+    episode = Episode.from_texts(names, ["play music", "play", "rain", "cold rain"], [0, 0, 1, 1])
+    tasks = TaskBatch.encode([episode], warp.encoder)
+    monkeypatch.setattr(leave_one_out_steps, "_some_classes", lambda tasks, _: tasks.of_classes([torch.tensor([3, 5])]))
+    before, after = trajectory(warp, init, tasks, inner)
+    assert torch.equal(before.adapter, after.adapter)
 
 
 @pytest.mark.parametrize("method", ["maml", "fomaml", "reptile"])

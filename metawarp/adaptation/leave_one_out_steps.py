@@ -56,6 +56,8 @@ class LeaveOneOutSteps(InnerSteps):
         second_order: bool = False,
     ) -> TaskParameters:
         part = _some_classes(tasks.with_support(texts), number)
+        if part.support.batch is None:
+            return current
         if second_order:
             loss = leave_one_out_losses(warp, init, current, part, inner)
             (gradient,) = torch.autograd.grad(loss.sum(), current.adapter, create_graph=True)
