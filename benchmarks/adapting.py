@@ -2,30 +2,27 @@
 
     python -m benchmarks.adapting --data FOLDER --corpus trec tweets_emotion --adapter lora prefix --loss ridge
 
-FOLDER holds folders with train.jsonl and test.jsonl, and `hwu64/published`, whose corpora are called hwu64_5 and
-hwu64_10. Prints the mean accuracy on the test texts for each number of steps, and the seconds of the last one.
+The corpora are those of `benchmarks.draws`. Prints the mean accuracy on the test texts after each number of steps, and
+the seconds of all steps.
 """
 
 import argparse
 import itertools
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
 import torch
 
+from benchmarks.draws import Draw, add_draw_options, draws
 from benchmarks.report.tables import Rows
-from episodes.reading import read_table
 from metawarp.adaptation.adapt import steps_of
 from metawarp.backbones.backbone import Backbone, twice_differentiable
 from metawarp.config import AdapterName, InnerLearningRates, InnerLoop, InnerLossName, WarpConfig
 from metawarp.inits.defaults import general
 from metawarp.inits.init import Init
-from metawarp.parameters import InitParameters, mapped, tensors_of
-from metawarp.tasks.examples import Examples
+from metawarp.parameters import InitParameters, TaskParameters, mapped, tensors_of
 from metawarp.texts.feature_cache import FeatureCache
 from metawarp.texts.task_batch import TaskBatch
 from metawarp.warp import Warp
@@ -33,33 +30,6 @@ from metawarp.warp import Warp
 READ_OUT = "pooled+pooled-1/6+pooled-1/3+pooled-1/2"
 TEMPLATE = "topic : {text}"
 OF_SOFT_TOKENS = ("prompt", "deep_prompt", "prefix", "prompt_pool")
-
-
-@dataclass(frozen=True)
-class Draw:
-    """Labelled texts of a task, and test texts with their labels."""
-
-    examples: Examples
-    texts: list[str]
-    labels: list[str]
-
-
-def draws(folder: Path, corpus: str, k_shot: int, n_draws: int, n_test: int) -> Iterator[Draw]:
-    """Tasks of all classes of a corpus with k texts per class, drawn with the seeds 0, 1, …, and up to `n_test` test
-    texts. A published file is one draw."""
-    name, _, shots = corpus.partition("_")
-    published = name == "hwu64"
-    where = folder / "hwu64" / "published" if published else folder / corpus
-    train = read_table(str(where / (f"train_{shots}.jsonl" if published else "train.jsonl")), "text", "label")
-    test = read_table(str(where / "test.jsonl"), "text", "label")
-    labels, chosen = np.array([str(label) for label in train.labels]), _drawn(len(test.texts), n_test, 0)
-    for seed in range(1 if published else n_draws):
-        rows = np.arange(len(labels))
-        if not published:
-            of_classes = (np.where(labels == label)[0] for label in sorted(set(labels.tolist())))
-            rows = np.concatenate([own[_drawn(len(own), k_shot, seed)] for own in of_classes])
-        examples = Examples.of([train.texts[row] for row in rows], labels[rows].tolist(), None)
-        yield Draw(examples, [test.texts[row] for row in chosen], [str(test.labels[row]) for row in chosen])
 
 
 def fresh_init(
@@ -93,32 +63,27 @@ def accuracies(warp: Warp, parameters: InitParameters, inner: InnerLoop, draw: D
 
 
 @torch.no_grad()
-def _predicted(warp: Warp, parameters: InitParameters, current, tasks: TaskBatch, inner: InnerLoop, draw: Draw):
+def _predicted(
+    warp: Warp, parameters: InitParameters, current: TaskParameters, tasks: TaskBatch, inner: InnerLoop, draw: Draw
+) -> np.ndarray:
+    """Index of the predicted class of each test text, from the parameters after a step."""
     finished = steps_of(inner).finish(warp, parameters, mapped(current, torch.Tensor.detach), tasks)
     batch = warp.encoder(draw.texts)
     features = warp.read(finished, batch, torch.zeros(len(batch), dtype=torch.long))
     return warp.verbalizer.logits(features, finished.class_embeddings[0], finished.scale).argmax(1).numpy()
 
 
-def _drawn(number: int, size: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).permutation(number)[:size]
-
-
 def main() -> None:
     """Measure every combination, and print a row for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the corpora")
-    parser.add_argument("--corpus", nargs="+", required=True, help="names of corpora")
+    add_draw_options(parser)
     parser.add_argument("--adapter", nargs="+", default=["lora"], choices=get_args(AdapterName))
     parser.add_argument("--loss", nargs="+", default=["class_means"], choices=get_args(InnerLossName))
     parser.add_argument("--rate", nargs="+", type=float, default=[0.01], help="length of a step")
     parser.add_argument("--size", type=int, default=4, help="rank of lora, or number of prompts")
     parser.add_argument("--layer", type=int, default=2, help="first layer that the adapter changes")
     parser.add_argument("--k-shot", type=int, default=10, help="texts per class")
-    parser.add_argument("--draws", type=int, default=4, help="number of tasks")
     parser.add_argument("--steps", nargs="+", type=int, default=[0, 5, 10], help="numbers of steps")
-    parser.add_argument("--tests", type=int, default=500, help="largest number of test texts")
-    parser.add_argument("--backbone", default="minilm", help="name or folder of a backbone")
     options = parser.parse_args()
     backbone = Backbone.load(options.backbone)
     header = ["corpus", "adapter", "loss", "rate", *(f"{n} steps" for n in options.steps), "seconds"]

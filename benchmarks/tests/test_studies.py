@@ -1,12 +1,14 @@
-"""Studies of backbones and of speed: they run on small files, and their tables have a row for each measurement."""
+"""Studies of backbones, speed, fits and adaptation: they run on small files, with a row for each measurement."""
 
 import shutil
+import sys
 
 import pytest
 from running import write_rows
 from tiny import tiny_corpus, tiny_folder
 
-from benchmarks import backbones, speed
+from benchmarks import adapting, backbones, fits, speed
+from benchmarks.draws import draws
 from metawarp import Backbone
 
 
@@ -17,6 +19,8 @@ def data(tmp_path):
     for folder, name in (("hwu64/published", "train_5"), ("hwu64", "data"), ("huffpost", "data"), ("reuters", "data")):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         write_rows(tmp_path / folder / f"{name}.jsonl", corpus)
+    for name in ("train", "test"):
+        shutil.copy(tmp_path / "reuters/data.jsonl", tmp_path / f"reuters/{name}.jsonl")
     for name in ("train_10", "test"):
         shutil.copy(tmp_path / "hwu64/published/train_5.jsonl", tmp_path / f"hwu64/published/{name}.jsonl")
     tiny_folder(tmp_path / "backbone")
@@ -45,3 +49,34 @@ def test_the_study_of_speed_compares_both_with_each_number_of_threads(data):
     assert speed.prediction_rows(results).markdown.count("\n") == 2 + 3 * 6 - 1
     assert all(one["ratio"] > 0 and one["classes"] >= 150 for one in measured["fit"])
     assert speed.fit_rows(measured["fit"]).markdown.count("\n") == 2 + 2 - 1
+
+
+def test_draws_are_of_all_classes_and_those_of_their_seeds(data):
+    one, two = (list(draws(data, "reuters", 4, 2, 10)) for _ in range(2))
+    assert [draw.examples.episode.shots.tolist() for draw in one] == [[4, 4, 4]] * 2
+    texts = [draw.examples.episode.support_texts for draw in one]
+    assert texts == [draw.examples.episode.support_texts for draw in two] and texts[0] != texts[1]
+    assert len(one[0].texts) == len(one[0].labels) == 10
+    (published,) = draws(data, "hwu64_5", 4, 2, 10)
+    assert len(published.examples.episode.support_texts) == 36
+
+
+def test_the_study_of_fits_has_a_row_for_each_method(data, monkeypatch, capsys):
+    command = ["fits", f"--data={data}", "--corpus", "reuters", "--k-shot", "1", "4", "--draws=1"]
+    monkeypatch.setattr(sys, "argv", [*command, f"--backbone={data}/backbone"])
+    fits.main()
+    header, _, *rows = capsys.readouterr().out.splitlines()
+    assert header.startswith("| corpus | method | 1 per class | 4 per class | seconds at 1 |")
+    assert [row.split(" | ")[1] for row in rows] == list(fits.METHODS)
+    assert all(0 <= float(row.split(" | ")[3]) <= 100 for row in rows)
+
+
+def test_the_study_of_adaptation_has_the_accuracy_after_each_number_of_steps(data, monkeypatch, capsys):
+    command = ["adapting", f"--data={data}", "--corpus", "reuters", "--adapter", "lora", "prefix", "--loss", "ridge"]
+    options = ["--k-shot=4", "--draws=1", "--steps", "0", "2", "--rate=0.05", "--layer=0"]
+    monkeypatch.setattr(sys, "argv", [*command, *options, f"--backbone={data}/backbone"])
+    adapting.main()
+    _, _, *rows = capsys.readouterr().out.splitlines()
+    cells = [row.strip("| ").split(" | ") for row in rows]
+    assert [row[:4] for row in cells] == [["reuters", name, "ridge", "0.05"] for name in ("lora", "prefix")]
+    assert cells[0][5] != cells[0][4], "the steps change the predictions"
