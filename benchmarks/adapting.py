@@ -17,7 +17,8 @@ import torch
 
 from benchmarks.draws import Draw, add_draw_options, draws
 from benchmarks.report.tables import Rows
-from metawarp.adaptation.adapt import steps_of
+from metawarp.adaptation.adapt import inner_steps
+from metawarp.adaptation.inner_steps import InnerSteps
 from metawarp.backbones.backbone import Backbone, twice_differentiable
 from metawarp.config import AdapterName, InnerLearningRates, InnerLoop, InnerLossName, WarpConfig
 from metawarp.inits.defaults import general
@@ -47,28 +48,25 @@ def fresh_init(
 def accuracies(warp: Warp, parameters: InitParameters, inner: InnerLoop, draw: Draw, marks: list[int]) -> list[float]:
     """Accuracy in percent after each number of steps in `marks`, and the seconds of all steps."""
     tasks = TaskBatch.encode([draw.examples.episode], warp.encoder, named=draw.examples.named)
-    steps, found, seconds = steps_of(inner), [], 0.0
+    steps, found, seconds = inner_steps(warp, parameters, tasks, inner), [], 0.0
     truth = np.array([draw.examples.classes.index(label) for label in draw.labels])
-    current, _ = steps.begin(warp, parameters, tasks, inner)
+    current, _ = steps.begin()
     for number in range(max(marks) + 1):
         if number in marks:
-            found.append(100 * float((_predicted(warp, parameters, current, tasks, inner, draw) == truth).mean()))
+            found.append(100 * float((_predicted(warp, steps, current, draw.texts) == truth).mean()))
         start = time.perf_counter()
         if number < max(marks):
             with twice_differentiable(False):
-                current = steps.step(warp, parameters, current, tasks.support, tasks, inner, number)
+                current = steps.step(current, tasks.support, number)
             current = replace(current, adapter=current.adapter.detach().requires_grad_())
         seconds += time.perf_counter() - start
     return [*found, seconds]
 
 
 @torch.no_grad()
-def _predicted(
-    warp: Warp, parameters: InitParameters, current: TaskParameters, tasks: TaskBatch, inner: InnerLoop, draw: Draw
-) -> np.ndarray:
-    """Index of the predicted class of each test text, from the parameters after a step."""
-    finished = steps_of(inner).finish(warp, parameters, mapped(current, torch.Tensor.detach), tasks)
-    batch = warp.encoder(draw.texts)
+def _predicted(warp: Warp, steps: InnerSteps, current: TaskParameters, texts: list[str]) -> np.ndarray:
+    """Index of the predicted class of each text, from the parameters after a step."""
+    finished, batch = steps.finish(mapped(current, torch.Tensor.detach)), warp.encoder(texts)
     features = warp.read(finished, batch, torch.zeros(len(batch), dtype=torch.long))
     return warp.verbalizer.logits(features, finished.class_embeddings[0], finished.scale).argmax(1).numpy()
 

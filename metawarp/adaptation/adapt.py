@@ -34,14 +34,14 @@ def adapt(
     with torch.set_grad_enabled(inner.inner_steps > 0):
         reached = trajectory(warp, init, tasks, inner)[-1]
     with torch.no_grad():
-        adapted = steps_of(inner).finish(warp, init, mapped(reached, torch.Tensor.detach), tasks)
+        adapted = inner_steps(warp, init, tasks, inner).finish(mapped(reached, torch.Tensor.detach))
     divisor = (temperature or Temperature()).of(tasks.shots.sum(1) / tasks.n_way, tasks.n_way.float())
     return replace(adapted, scale=adapted.scale / divisor.to(adapted.scale))
 
 
-def steps_of(inner: InnerLoop) -> InnerSteps:
-    """The steps for the loss of an inner loop."""
-    return LeaveOneOutSteps() if inner.leaves_one_out else SupportSteps()
+def inner_steps(warp: Warp, init: InitParameters, tasks: TaskBatch, inner: InnerLoop) -> InnerSteps:
+    """The steps of T tasks on the loss of an inner loop."""
+    return (LeaveOneOutSteps if inner.leaves_one_out else SupportSteps)(warp, init, tasks, inner)
 
 
 def trajectory(
@@ -64,10 +64,10 @@ def trajectory(
         batches: texts that the steps use in turn; default: the support texts.
     """
     warp.require_readable(inner)
-    steps = steps_of(inner)
+    steps = inner_steps(warp, init, tasks, inner)
     batches = [batch for batch in batches or (tasks.support,) if len(batch)]
     with twice_differentiable(second_order and warp.reads_again(inner)):
-        current, support = steps.begin(warp, init, tasks, inner)
+        current, support = steps.begin()
         states = [current]
         if not batches:
             return states * (inner.inner_steps + 1)
@@ -76,8 +76,6 @@ def trajectory(
         for number in range(inner.inner_steps):
             texts = batches[number % len(batches)]
             features = known if number == 0 or not warp.reads_again(inner) else None
-            current = steps.step(
-                warp, init, current, texts, tasks, inner, number, features=features, second_order=second_order
-            )
+            current = steps.step(current, texts, number, features=features, second_order=second_order)
             states.append(current)
     return states

@@ -5,7 +5,7 @@ References:
     set for each part of the parameters, whatever the length of its gradient.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
@@ -33,29 +33,25 @@ MAX_GRAPH_BYTES = 3 * 10**8
 
 
 @final
+@dataclass(frozen=True)
 class LeaveOneOutSteps(InnerSteps):
     """The adapter moves; class embeddings are computed at the end, under the adapter that was reached."""
 
-    def begin(
-        self, warp: Warp, init: InitParameters, tasks: TaskBatch, inner: InnerLoop
-    ) -> tuple[TaskParameters, Tensor | None]:
-        parameters = shared_parameters(init)
-        return own_adapters(parameters, len(tasks)) if inner.moving else parameters, None
+    def begin(self) -> tuple[TaskParameters, Tensor | None]:
+        parameters = shared_parameters(self.init)
+        return own_adapters(parameters, len(self.tasks)) if self.inner.moving else parameters, None
 
     def step(
         self,
-        warp: Warp,
-        init: InitParameters,
         current: TaskParameters,
         texts: LabelledTexts,
-        tasks: TaskBatch,
-        inner: InnerLoop,
         number: int,
         *,
         features: Tensor | None = None,
         second_order: bool = False,
     ) -> TaskParameters:
-        part = _some_classes(tasks.with_support(texts), number)
+        warp, init, inner = self.warp, self.init, self.inner
+        part = _some_classes(self.tasks.with_support(texts), number)
         if part.support.batch is None:
             return current
         if second_order:
@@ -66,8 +62,8 @@ class LeaveOneOutSteps(InnerSteps):
         moved = current.adapter - _factors(warp, gradient, init.inner_lr("adapter", number)) * gradient
         return replace(current, adapter=moved)
 
-    def finish(self, warp: Warp, init: InitParameters, current: TaskParameters, tasks: TaskBatch) -> TaskParameters:
-        return with_class_embeddings(warp, init, current, tasks)[0]
+    def finish(self, current: TaskParameters) -> TaskParameters:
+        return with_class_embeddings(self.warp, self.init, current, self.tasks)[0]
 
 
 def leave_one_out_losses(

@@ -4,7 +4,7 @@ References:
     Finn, Abbeel, Levine (2017), "Model-Agnostic Meta-Learning", ICML, eq. 1.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
@@ -12,43 +12,38 @@ from torch import Tensor
 
 from metawarp.adaptation.inner_steps import InnerSteps
 from metawarp.adaptation.start import losses_of, read_texts, start
-from metawarp.config import Group, InnerLoop
-from metawarp.parameters import InitParameters, TaskParameters
-from metawarp.texts.task_batch import LabelledTexts, TaskBatch
-from metawarp.warp import Warp
+from metawarp.config import Group
+from metawarp.parameters import TaskParameters
+from metawarp.texts.task_batch import LabelledTexts
 
 
 @final
+@dataclass(frozen=True)
 class SupportSteps(InnerSteps):
     """Class embeddings are computed before the first step, and may move with the adapter."""
 
-    def begin(
-        self, warp: Warp, init: InitParameters, tasks: TaskBatch, inner: InnerLoop
-    ) -> tuple[TaskParameters, Tensor | None]:
-        return start(warp, init, tasks, inner.moving)
+    def begin(self) -> tuple[TaskParameters, Tensor | None]:
+        return start(self.warp, self.init, self.tasks, self.inner.moving)
 
     def step(
         self,
-        warp: Warp,
-        init: InitParameters,
         current: TaskParameters,
         texts: LabelledTexts,
-        tasks: TaskBatch,
-        inner: InnerLoop,
         number: int,
         *,
         features: Tensor | None = None,
         second_order: bool = False,
     ) -> TaskParameters:
+        warp, updates = self.warp, self.inner.updates
         features = read_texts(warp, current, texts) if features is None else features
         # The first class embeddings are functions of features under the same adapter. The adapter's partial derivative
         # holds them fixed, so it is taken in two stages: loss → features, features → parameters that they depend on.
-        through: list[Group] = [group for group in inner.updates if group in warp.read_out.depends_on]
-        direct: list[Group] = [group for group in inner.updates if group not in through]
+        through: list[Group] = [group for group in updates if group in warp.read_out.depends_on]
+        direct: list[Group] = [group for group in updates if group not in through]
         groups: tuple[Group, ...] = (*direct, *through)
         copied = features.clone()
         variables = [getattr(current, group) for group in direct] + ([copied] if through else [])
-        loss = losses_of(warp, current, copied, texts, tasks).sum()
+        loss = losses_of(warp, current, copied, texts, self.tasks).sum()
         gradients = list(torch.autograd.grad(loss, variables, create_graph=second_order))
         if through:
             outputs, variables = [features], [getattr(current, group) for group in through]
@@ -59,8 +54,8 @@ class SupportSteps(InnerSteps):
         updated: dict[str, Tensor] = {}
         for group, gradient in zip(groups, gradients, strict=True):
             gradient = gradient if second_order else gradient.detach()
-            updated[group] = getattr(current, group) - init.inner_lr(group, number) * gradient
+            updated[group] = getattr(current, group) - self.init.inner_lr(group, number) * gradient
         return replace(current, **updated)
 
-    def finish(self, warp: Warp, init: InitParameters, current: TaskParameters, tasks: TaskBatch) -> TaskParameters:
+    def finish(self, current: TaskParameters) -> TaskParameters:
         return current

@@ -9,7 +9,7 @@ from typing import final
 
 import torch
 
-from metawarp.adaptation.adapt import steps_of, trajectory
+from metawarp.adaptation.adapt import inner_steps, trajectory
 from metawarp.config import InnerLoop
 from metawarp.meta_learning.meta_gradient import MetaBatch, MetaGradient, Method, query_losses, zero_gradients
 from metawarp.parameters import InitParameters
@@ -32,7 +32,7 @@ class Reptile(Method):
         texts = (batch.tasks.query, batch.tasks.support)
         states = trajectory(batch.warp, init, batch.tasks, batch.inner, batches=texts)
         with torch.no_grad():
-            finished = steps_of(batch.inner).finish(batch.warp, init, states[-1], batch.tasks)
+            finished = inner_steps(batch.warp, init, batch.tasks, batch.inner).finish(states[-1])
             losses, correct = query_losses(batch.warp, finished, batch.tasks)
             direction = (states[0].adapter - states[-1].adapter).mean(0)
         return MetaGradient(replace(zero_gradients(init), adapter=direction), losses, correct)

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from metawarp.adaptation.adapt import steps_of, trajectory
+from metawarp.adaptation.adapt import inner_steps, trajectory
 from metawarp.adaptation.memory import free_bytes, unrolled_bytes
 from metawarp.backbones.backbone import twice_differentiable
 from metawarp.config import InnerLoop
@@ -42,10 +42,11 @@ def unroll(init: InitParameters, batch: MetaBatch, *, second_order: bool = True)
     Without `second_order`, the inner gradients count as constants.
     """
     states = trajectory(batch.warp, init, batch.tasks, batch.inner, second_order=second_order)
+    steps = inner_steps(batch.warp, init, batch.tasks, batch.inner)
     total, query_accuracy = torch.zeros(()), 0.0
     for parameters, weight in zip(states, batch.loss_weights, strict=True):
         if weight:
-            finished = steps_of(batch.inner).finish(batch.warp, init, parameters, batch.tasks)
+            finished = steps.finish(parameters)
             losses, query_accuracy = query_losses(batch.warp, finished, batch.tasks)
             total = total + weight * losses
     return MetaGradient(gradients_of(total.mean(), init), total.detach(), query_accuracy)
@@ -57,7 +58,7 @@ def recompute(init: InitParameters, batch: MetaBatch) -> MetaGradient:
     if not (warp.reads_again(inner) and len(tasks.support)):
         return unroll(init, batch)  # the graph does not grow: the features are read once
     # The first step is taken together with the start, and the last together with the queries: both run once.
-    n_steps, steps = inner.inner_steps, steps_of(inner)
+    n_steps = inner.inner_steps
     frozen, short = mapped(init, Tensor.detach), inner.with_steps(n_steps - 1)
     # Leaves, because the class embeddings of each state would hold the graph of the start.
     states = trajectory(warp, frozen, tasks, short) if n_steps > 1 else []
@@ -71,15 +72,13 @@ def recompute(init: InitParameters, batch: MetaBatch) -> MetaGradient:
     for number in range(n_steps, 0, -1):
         first = number == 1
         with twice_differentiable(True):
-            before, features = steps.begin(warp, init, tasks, inner) if first else (states[number - 1], None)
-            own = init if first else leaves
-            after = steps.step(
-                warp, own, before, tasks.support, tasks, inner, number - 1, features=features, second_order=True
-            )
+            steps = inner_steps(warp, init if first else leaves, tasks, inner)
+            before, features = steps.begin() if first else (states[number - 1], None)
+            after = steps.step(before, tasks.support, number - 1, features=features, second_order=True)
         outputs, vectors = _with_known_gradient(after, gradients)
         for parameters, weight in ((after, weights[number]), (before, weights[0] if first else 0.0)):
             if weight:
-                losses, accuracy = query_losses(warp, steps.finish(warp, own, parameters, tasks), tasks)
+                losses, accuracy = query_losses(warp, steps.finish(parameters), tasks)
                 total = total + weight * losses.detach()
                 query_accuracy = accuracy if number == n_steps and parameters is after else query_accuracy
                 outputs.append(weight * losses.mean())
