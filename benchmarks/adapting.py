@@ -20,7 +20,7 @@ from benchmarks.report.tables import Rows
 from metawarp.adaptation.adapt import inner_steps
 from metawarp.adaptation.inner_steps import InnerSteps
 from metawarp.backbones.backbone import Backbone, twice_differentiable
-from metawarp.config import AdapterName, InnerLearningRates, InnerLoop, InnerLossName, WarpConfig
+from metawarp.config import AdapterName, InnerLearningRates, InnerLoop, InnerLossName
 from metawarp.inits.defaults import general
 from metawarp.inits.init import Init
 from metawarp.parameters import InitParameters, TaskParameters, mapped, tensors_of
@@ -28,7 +28,6 @@ from metawarp.texts.feature_cache import FeatureCache
 from metawarp.texts.task_batch import TaskBatch
 from metawarp.warp import Warp
 
-READ_OUT = "pooled+pooled-1/6+pooled-1/3+pooled-1/2"
 TEMPLATE = "topic : {text}"
 OF_SOFT_TOKENS = ("prompt", "deep_prompt", "prefix", "prompt_pool")
 
@@ -36,12 +35,13 @@ OF_SOFT_TOKENS = ("prompt", "deep_prompt", "prefix", "prompt_pool")
 def fresh_init(
     backbone: Backbone, adapter: AdapterName, size: int | None, layer: int, inner: InnerLoop, rate: float
 ) -> Init:
-    """An init that nobody trained, with the regression of the general init."""
+    """An init that nobody trained, with the read-out and the regression of the general init."""
+    learned = general(backbone)
     template = "{prompt:8} " * (adapter in OF_SOFT_TOKENS) + TEMPLATE
-    config = WarpConfig(template, READ_OUT, adapter=adapter, adapter_size=size, adapter_layer=layer)
-    init = Init.start(Warp(backbone, config), inner, rates=InnerLearningRates(adapter=rate))
-    learned = tensors_of(general(backbone).parameters)
-    kept = {name: learned[name] for name in (*Warp(backbone, config).verbalizer.scalars, "read_out_logits")}
+    sizes = {"adapter": adapter, "adapter_size": size, "adapter_layer": layer}
+    warp = Warp(backbone, replace(learned.config, template=template, **sizes))
+    init, tensors = Init.start(warp, inner, rates=InnerLearningRates(adapter=rate)), tensors_of(learned.parameters)
+    kept = {name: tensors[name] for name in (*warp.verbalizer.scalars, "read_out_logits")}
     return replace(init, parameters=replace(init.parameters, **kept))
 
 

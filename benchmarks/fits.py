@@ -1,4 +1,4 @@
-"""Accuracy of one fit on official training and test texts: metawarp, logistic regression and SetFit.
+"""Accuracy of one fit on official training and test texts: metawarp beside logistic regression.
 
     python -m benchmarks.fits --data FOLDER --corpus trec tweets_emotion --k-shot 1 5 10 30
 
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
+from benchmarks.backbones import STRENGTH
 from benchmarks.draws import Draw, add_draw_options, draws
 from benchmarks.report.tables import Rows
 from metawarp.backbones.backbone import Backbone
@@ -20,9 +21,6 @@ from metawarp.tasks.classifier import WarpClassifier
 
 Fit = Callable[[Backbone, Sequence[str], Sequence[str]], Callable[[Sequence[str]], np.ndarray]]
 """From a backbone, texts and labels to a function from texts to predicted labels."""
-
-STRENGTH = 10.0
-"""scikit-learn's C of the logistic regression, which suits sentence embeddings of unit length."""
 
 
 def fit_metawarp(backbone: Backbone, texts: Sequence[str], labels: Sequence[str]) -> Callable:

@@ -89,7 +89,7 @@ def ridge(sets: SupportSets, scale: Tensor) -> Tensor:
     """
     rows, targets = torch.cat([sets.texts, sets.names], dim=1), _centred(sets)
     kernel = rows @ rows.mT
-    inverse = torch.linalg.inv(kernel + RIDGE_PENALTY * torch.eye(kernel.shape[-1], dtype=kernel.dtype).to(kernel))
+    inverse = torch.linalg.inv(_penalized(kernel))
     residuals = (inverse @ targets) / inverse.diagonal(dim1=1, dim2=2)[..., None]
     return scale[:, None, None] * (targets - residuals)[:, : sets.texts.shape[1]]
 
@@ -106,11 +106,14 @@ def halves(sets: SupportSets, scale: Tensor) -> Tensor:
     for half in (0, 1):
         used = torch.cat([number % 2 == half, torch.ones_like(sets.has_name, dtype=torch.bool)], dim=1).to(kernel)
         part = used[:, :, None] * kernel * used[:, None]
-        weights = torch.linalg.solve(
-            part + RIDGE_PENALTY * torch.eye(part.shape[-1], dtype=part.dtype).to(part), used[..., None] * targets
-        )
+        weights = torch.linalg.solve(_penalized(part), used[..., None] * targets)
         predictions.append((kernel @ weights)[:, :n_texts])
     return scale[:, None, None] * torch.where((number % 2 == 0)[..., None], predictions[1], predictions[0])
+
+
+def _penalized(kernel: Tensor) -> Tensor:
+    """The kernel (T, n, n) of a ridge regression with the penalty on its diagonal."""
+    return kernel + RIDGE_PENALTY * torch.eye(kernel.shape[-1], dtype=kernel.dtype, device=kernel.device)
 
 
 def _centred(sets: SupportSets) -> Tensor:

@@ -212,7 +212,7 @@ class Init:
         tensors = {**{name: torch.zeros(()) for name in scalars if "_by_" in name}, **tensors}
         rates = tensors.get(LEARNING_RATES["adapter"])
         shapes = init_shapes(model, inner, scalars, n_parts=rates.shape[-1] if rates is not None and rates.dim() else 0)
-        # The shape of the adapter, and the number of its parts, depend on the backbone: see `bind`.
+        # The shape of the adapter depends on the backbone: see `bind`.
         storage.require_shapes(tensors, {"adapter": None, **shapes}, f"init.safetensors in {str(folder)!r}")
         return cls(InitParameters(**tensors), model, inner, method, backbone, training, temperature, fingerprint)
 
