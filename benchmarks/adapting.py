@@ -1,9 +1,10 @@
-"""Which adapter and which inner loss adapt a task best, from a start that nobody trained, after some numbers of steps.
+"""Which adapter, inner loss and start adapt a task best, after some numbers of steps.
 
     python -m benchmarks.adapting --data FOLDER --corpus trec tweets_emotion --adapter lora prefix --loss ridge
+    python -m benchmarks.adapting --data FOLDER --corpus trec tweets_emotion --init FOLDER
 
-The corpora are those of `benchmarks.draws`. Prints the mean accuracy on the test texts after each number of steps, and
-the seconds of all steps.
+The corpora are those of `benchmarks.draws`. The start is one that nobody trained, or a learned init. Prints the mean
+accuracy on the test texts after each number of steps, and the seconds of all steps.
 """
 
 import argparse
@@ -45,6 +46,16 @@ def fresh_init(
     return replace(init, parameters=replace(init.parameters, **kept))
 
 
+def learned_init(backbone: Backbone, folder: str, inner: InnerLoop, rate: float) -> Init:
+    """A learned init; with fixed step lengths if it has learned none, or others than those of the inner loop."""
+    learned = Init.from_pretrained(folder)
+    init = Init.start(learned.bind(backbone), inner, rates=InnerLearningRates(adapter=rate))
+    tensors = tensors_of(learned.parameters)
+    if learned.inner.loss != inner.loss:
+        tensors = {name: value for name, value in tensors.items() if name not in ("log_adapter_lr", "log_loss_scale")}
+    return replace(init, parameters=replace(init.parameters, **tensors))
+
+
 def accuracies(warp: Warp, parameters: InitParameters, inner: InnerLoop, draw: Draw, marks: list[int]) -> list[float]:
     """Accuracy in percent after each number of steps in `marks`, and the seconds of all steps."""
     tasks = TaskBatch.encode([draw.examples.episode], warp.encoder, named=draw.examples.named)
@@ -77,6 +88,7 @@ def main() -> None:
     add_draw_options(parser)
     parser.add_argument("--adapter", nargs="+", default=["lora"], choices=get_args(AdapterName))
     parser.add_argument("--loss", nargs="+", default=["class_means"], choices=get_args(InnerLossName))
+    parser.add_argument("--init", nargs="+", default=[], help="learned inits, instead of a start that nobody trained")
     parser.add_argument("--rate", nargs="+", type=float, default=[0.01], help="length of a step")
     parser.add_argument("--size", type=int, default=4, help="rank of lora, or number of prompts")
     parser.add_argument("--layer", type=int, default=2, help="first layer that the adapter changes")
@@ -84,17 +96,20 @@ def main() -> None:
     parser.add_argument("--steps", nargs="+", type=int, default=[0, 5, 10], help="numbers of steps")
     options = parser.parse_args()
     backbone = Backbone.load(options.backbone)
-    header = ["corpus", "adapter", "loss", "rate", *(f"{n} steps" for n in options.steps), "seconds"]
+    header = ["corpus", "start", "loss", "rate", *(f"{n} steps" for n in options.steps), "seconds"]
     print(Rows(header, []).markdown, flush=True)
-    grid = itertools.product(options.corpus, options.adapter, options.loss, options.rate)
-    for corpus, adapter, loss, rate in grid:
+    grid = itertools.product(options.corpus, options.init or options.adapter, options.loss, options.rate)
+    for corpus, start, loss, rate in grid:
         inner = InnerLoop(max(options.steps), ("adapter",), loss)
-        size = options.size if adapter in ("lora", "prompt_pool") else None
-        init = fresh_init(backbone, adapter, size, options.layer, inner, rate)
+        size = options.size if start in ("lora", "prompt_pool") else None
+        if options.init:
+            init = learned_init(backbone, start, inner, rate)
+        else:
+            init = fresh_init(backbone, start, size, options.layer, inner, rate)
         warp, parameters = init.bind(backbone, cache=FeatureCache()), init.on(backbone)
         tasks = draws(options.data, corpus, options.k_shot, options.draws, options.tests)
         means = np.mean([accuracies(warp, parameters, inner, draw, options.steps) for draw in tasks], axis=0)
-        cells = [corpus, adapter, loss, f"{rate:g}", *(f"{mean:.1f}" for mean in means)]
+        cells = [corpus, start, loss, f"{rate:g}", *(f"{mean:.1f}" for mean in means)]
         print(f"| {' | '.join(cells)} |", flush=True)
 
 

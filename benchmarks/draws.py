@@ -1,7 +1,8 @@
-"""Tasks with all classes of a corpus: some training texts per class, and the official test texts.
+"""Tasks with some training texts per class, and test texts.
 
-The corpora are folders with a train.jsonl and a test.jsonl ({"text", "label"} per line), and the published few-shot
-files of HWU64 in `hwu64/published`, which are called hwu64_5 and hwu64_10.
+A corpus is a folder. One with a train.jsonl and a test.jsonl ({"text", "label"} per line) is a task of all its classes
+with the official test texts. One with a data.jsonl and a splits.json is a task of 16 of its test classes. The published
+few-shot files of HWU64 in `hwu64/published` are called hwu64_5 and hwu64_10.
 """
 
 import argparse
@@ -11,8 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from episodes import Corpus
 from episodes.reading import read_table
 from metawarp.tasks.examples import Examples
+
+MAX_WAYS = 16
+"""Largest number of classes of a task from a corpus with a class split."""
 
 
 @dataclass(frozen=True)
@@ -25,21 +30,50 @@ class Draw:
 
 
 def draws(folder: Path, corpus: str, k_shot: int, n_draws: int, n_test: int) -> Iterator[Draw]:
-    """Tasks of all classes of a corpus with k texts per class, drawn with the seeds 0, 1, …, and up to `n_test` test
-    texts. A published file is one draw."""
-    name, _, shots = corpus.partition("_")
-    published = name == "hwu64"
+    """Tasks with k texts per class, drawn with the seeds 0, 1, …, and up to `n_test` test texts. A published file is
+    one draw."""
+    published = corpus.startswith("hwu64_")
+    if (folder / corpus / "data.jsonl").exists():
+        for seed in range(n_draws):
+            yield _of_test_classes(folder / corpus, k_shot, n_test, seed)
+        return
     where = folder / "hwu64" / "published" if published else folder / corpus
-    train = read_table(str(where / (f"train_{shots}.jsonl" if published else "train.jsonl")), "text", "label")
-    test = read_table(str(where / "test.jsonl"), "text", "label")
-    labels, chosen = np.array([str(label) for label in train.labels]), _drawn(len(test.texts), n_test, 0)
+    train, labels = _read(where / f"train{corpus.removeprefix('hwu64') * published}.jsonl")
+    test, truth = _read(where / "test.jsonl")
+    chosen = _drawn(len(test), n_test, 0)
     for seed in range(1 if published else n_draws):
-        rows = np.arange(len(labels))
-        if not published:
-            of_classes = (np.where(labels == label)[0] for label in sorted(set(labels.tolist())))
-            rows = np.concatenate([own[_drawn(len(own), k_shot, seed)] for own in of_classes])
-        examples = Examples.of([train.texts[row] for row in rows], labels[rows].tolist(), None)
-        yield Draw(examples, [test.texts[row] for row in chosen], [str(test.labels[row]) for row in chosen])
+        rows = np.arange(len(labels)) if published else _of_each_class(labels, k_shot, seed)
+        yield _draw(train[rows], labels[rows], test[chosen], truth[chosen])
+
+
+def _of_test_classes(folder: Path, k_shot: int, n_test: int, seed: int) -> Draw:
+    corpus = Corpus.load(folder / "data.jsonl")
+    part = corpus.split_classes(folder / "splits.json").test
+    names = [part.class_names[row] for row in _drawn(part.n_classes, MAX_WAYS, seed)]
+    part = part.select_classes(names)
+    texts, labels = np.array(part.texts), np.array(part.class_names)[part.labels]
+    rows = _of_each_class(labels, k_shot, seed)
+    others = np.setdiff1d(np.arange(len(texts)), rows)
+    others = others[_drawn(len(others), n_test, seed)]
+    return _draw(texts[rows], labels[rows], texts[others], labels[others])
+
+
+def _read(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    table = read_table(str(file), "text", "label")
+    return np.array(table.texts), np.array([str(label) for label in table.labels])
+
+
+def _of_each_class(labels: np.ndarray, number: int, seed: int) -> np.ndarray:
+    rows = (np.where(labels == label)[0] for label in np.unique(labels))
+    return np.concatenate([own[_drawn(len(own), number, seed)] for own in rows])
+
+
+def _draw(texts: np.ndarray, labels: np.ndarray, test: np.ndarray, truth: np.ndarray) -> Draw:
+    return Draw(Examples.of(texts.tolist(), labels.tolist(), None), test.tolist(), truth.tolist())
+
+
+def _drawn(number: int, size: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).permutation(number)[:size]
 
 
 def add_draw_options(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +83,3 @@ def add_draw_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--draws", type=int, default=4, help="number of tasks")
     parser.add_argument("--tests", type=int, default=500, help="largest number of test texts")
     parser.add_argument("--backbone", default="minilm", help="name or folder of a backbone")
-
-
-def _drawn(number: int, size: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).permutation(number)[:size]

@@ -63,5 +63,12 @@ def everyday():
 
 @pytest.fixture
 def exact(monkeypatch):
-    """No float32 inside a float64 model, where transformers computes DeBERTa's norms and ModernBERT's rotations."""
+    """No float32 inside a float64 model, where transformers computes the norms of DeBERTa and of decoders, and
+    ModernBERT's rotations."""
+    to = torch.Tensor.to
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    monkeypatch.setattr(
+        torch.Tensor,
+        "to",
+        lambda self, *args, **how: to(self, *[torch.float64 if a is torch.float32 else a for a in args], **how),
+    )

@@ -10,7 +10,7 @@ import pytest
 import torch
 from marks import slow_except
 from running import ended, refused, started
-from tiny import MODELS, query_logits, tiny_backbone, tiny_corpus, tiny_episodes, tiny_model
+from tiny import WITH_HEAD, query_logits, tiny_backbone, tiny_corpus, tiny_episodes, tiny_model
 from torch.testing import assert_close
 
 from metawarp import Backbone, Init, Warp, WarpConfig
@@ -57,7 +57,7 @@ def cache_file(folder: Path) -> Path:
 # The model ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model_type", slow_except("bert", MODELS))
+@pytest.mark.parametrize("model_type", slow_except("bert", WITH_HEAD))
 def test_without_soft_tokens_the_layer_makes_no_difference(tmp_path, model_type):
     backbone = tiny_backbone(tmp_path, model_type, head=True)
     models = [tiny_model(backbone, template="{text} was {mask}", adapter_layer=layer) for layer in (0, 2)]

@@ -50,7 +50,7 @@ def test_the_demo_trains_evaluates_and_fits(tmp_path):
         assert methods["metawarp"]["accuracy"] > methods["prototypes+names"]["accuracy"]
     assert {"learning_curve.png", "accuracy.png", "task", "init"} <= {file.name for file in folder.iterdir()}
     expected = ["renew a loan", "lost or damaged item", "opening hours", "book a room"]
-    lines = output.partition("3. A new task")[2].splitlines()[1:5]
+    lines = output.partition("3. Classify mails")[2].splitlines()[1:5]
     assert all(line.strip().startswith(name) for line, name in zip(lines, expected, strict=True))
 
 
