@@ -18,8 +18,8 @@ import torch
 
 from benchmarks.draws import Draw, add_draw_options, draws
 from benchmarks.report.tables import Rows
-from metawarp.adaptation.adapt import inner_steps
 from metawarp.adaptation.inner_steps import InnerSteps
+from metawarp.adaptation.trajectory import inner_steps
 from metawarp.backbones.backbone import Backbone, twice_differentiable
 from metawarp.config import AdapterName, InnerLearningRates, InnerLoop, InnerLossName
 from metawarp.inits.defaults import general
@@ -52,7 +52,7 @@ def learned_init(backbone: Backbone, folder: str, inner: InnerLoop, rate: float)
     init = Init.start(learned.bind(backbone), inner, rates=InnerLearningRates(adapter=rate))
     tensors = tensors_of(learned.parameters)
     if learned.inner.loss != inner.loss:
-        tensors = {name: value for name, value in tensors.items() if name not in ("log_adapter_lr", "log_loss_scale")}
+        tensors = {name: value for name, value in tensors.items() if "adapter_lr" not in name and "loss" not in name}
     return replace(init, parameters=replace(init.parameters, **tensors))
 
 
@@ -68,7 +68,7 @@ def accuracies(warp: Warp, parameters: InitParameters, inner: InnerLoop, draw: D
         start = time.perf_counter()
         if number < max(marks):
             with twice_differentiable(False):
-                current = steps.step(current, tasks.support, number)
+                current, _ = steps.step(current, tasks.support, number)
             current = replace(current, adapter=current.adapter.detach().requires_grad_())
         seconds += time.perf_counter() - start
     return [*found, seconds]

@@ -39,6 +39,9 @@ class InitParameters:
         log_adapter_lr: (S,), natural logarithm of the adapter's learning rate at each of the S inner steps; (S, P), for
             each of the P parts of the adapter, with a leave-one-out loss. None if the inner loop does not update the
             adapter.
+        adapter_lr_by_shots: (), coefficient of log(1 + K) in the same logarithm; None without a leave-one-out loss,
+            as in the next.
+        adapter_lr_by_ways: (), coefficient of log(N).
         log_class_embedding_lr: (S,), the same for class embeddings.
         log_loss_scale: (), natural logarithm of the factor between similarity and logit in a leave-one-out loss; None
             without one.
@@ -57,6 +60,8 @@ class InitParameters:
     name_count_by_shots: Tensor | None = None
     name_count_by_ways: Tensor | None = None
     log_adapter_lr: Tensor | None = None
+    adapter_lr_by_shots: Tensor | None = None
+    adapter_lr_by_ways: Tensor | None = None
     log_class_embedding_lr: Tensor | None = None
     log_loss_scale: Tensor | None = None
     corpus_class_embeddings: Tensor | None = None
@@ -108,7 +113,8 @@ def init_shapes(
     if len(config.features) > 1:
         shapes["read_out_logits"] = (len(config.features),)
     if inner.leaves_one_out and inner.moving:
-        return shapes | {LEARNING_RATES["adapter"]: (inner.inner_steps, n_parts), "log_loss_scale": ()}
+        rates = {LEARNING_RATES["adapter"]: (inner.inner_steps, n_parts)}
+        return shapes | rates | dict.fromkeys(("adapter_lr_by_shots", "adapter_lr_by_ways", "log_loss_scale"), ())
     return shapes | {LEARNING_RATES[group]: (inner.inner_steps,) for group in inner.moving}
 
 

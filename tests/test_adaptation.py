@@ -11,8 +11,8 @@ from torch.testing import assert_close
 from trainings import equal
 
 from episodes import EpisodeSampler
-from metawarp.adaptation.adapt import trajectory
 from metawarp.adaptation.start import losses_of, read_texts, start
+from metawarp.adaptation.trajectory import trajectory
 from metawarp.config import GROUPS, InnerLearningRates, InnerLoop
 from metawarp.parameters import mapped, tensors_of
 from metawarp.texts.task_batch import TaskBatch
@@ -35,7 +35,9 @@ def losses(warp, parameters, texts, tasks):
 
 def support_losses(warp, init, tasks, inner):
     """Support loss of each task after 0 … S steps, (S + 1, T)."""
-    return torch.stack([losses(warp, state, tasks.support, tasks) for state in trajectory(warp, init, tasks, inner)])
+    return torch.stack(
+        [losses(warp, state, tasks.support, tasks) for state in trajectory(warp, init, tasks, inner).states]
+    )
 
 
 def assert_step(warp, init, states, number, texts, tasks, groups):
@@ -51,7 +53,7 @@ def assert_step(warp, init, states, number, texts, tasks, groups):
 
 def test_without_steps_tasks_keep_their_start(model):
     warp, init, tasks = model(n_tasks=3)
-    (state,) = trajectory(warp, init, tasks, NO_STEPS)
+    (state,) = trajectory(warp, init, tasks, NO_STEPS).states
     assert equal(tensors_of(state), tensors_of(start(warp, init, tasks)[0]))
     assert torch.equal(state.adapter, init.adapter[None])
 
@@ -59,7 +61,7 @@ def test_without_steps_tasks_keep_their_start(model):
 def test_a_step_on_class_embeddings_is_a_step_of_softmax_regression(model):
     inner = InnerLoop(1, ("class_embeddings",))
     warp, init, tasks = model(inner, rates=InnerLearningRates(class_embeddings=0.03))
-    before, after = trajectory(warp, init, tasks, inner)
+    before, after = trajectory(warp, init, tasks, inner).states
     features, scale = read_texts(warp, before, tasks.support), init.log_scale.exp()
     embeddings, labels = before.class_embeddings[0].detach(), torch.tensor(tiny_episodes(1)[0].support_labels)
     lengths = embeddings.norm(dim=-1, keepdim=True)
@@ -76,7 +78,7 @@ def test_a_step_on_class_embeddings_is_a_step_of_softmax_regression(model):
 def test_a_step_on_the_adapter_holds_the_class_embeddings_fixed(model, verbalizer):
     inner = InnerLoop(1, GROUPS)
     warp, init, tasks = model(inner, verbalizer=verbalizer, rates=InnerLearningRates(0.5, 0.2))
-    states = trajectory(warp, init, tasks, inner)
+    states = trajectory(warp, init, tasks, inner).states
     assert_step(warp, init, states, 0, tasks.support, tasks, GROUPS)
     if verbalizer in ("mix", "support"):  # The total derivative is another one: the embeddings depend on the adapter.
         adapter = init.adapter.clone().requires_grad_()
@@ -96,7 +98,7 @@ def test_small_steps_lower_the_support_loss_of_every_task(model, groups):
 def test_only_the_given_group_moves(model, group, still):
     inner = InnerLoop(2, (group,))
     warp, init, tasks = model(inner, n_tasks=2)
-    states = [tensors_of(state) for state in trajectory(warp, init, tasks, inner)]
+    states = [tensors_of(state) for state in trajectory(warp, init, tasks, inner).states]
     assert all(torch.equal(state[still], states[0][still]) for state in states)
     assert not any(torch.equal(states[i + 1][group], states[i][group]) for i in range(2))
 
@@ -106,7 +108,7 @@ def test_a_task_without_support_stays_at_its_start_also_beside_others(tiny):
     warp, init = tiny_model(tiny, inner)
     zero, two = tiny_episodes(1, k_shot=0)[0], tiny_episodes(1, k_shot=2, seed=1)[0]
     alone, beside = (
-        [tensors_of(state) for state in trajectory(warp, init, TaskBatch.encode(episodes, warp.encoder), inner)]
+        [tensors_of(state) for state in trajectory(warp, init, TaskBatch.encode(episodes, warp.encoder), inner).states]
         for episodes in ([zero], [zero, two])
     )
     for name in GROUPS:
@@ -130,7 +132,7 @@ def test_every_step_has_its_own_learning_rate_and_later_steps_have_the_last(mode
     inner = InnerLoop(3, ("class_embeddings",))
     warp, init, tasks = model(inner)
     init = replace(init, log_class_embedding_lr=torch.tensor([0.1, 0.02], dtype=torch.float64).log())
-    states = trajectory(warp, init, tasks, inner)
+    states = trajectory(warp, init, tasks, inner).states
     for number, rate in enumerate([0.1, 0.02, 0.02]):
         assert init.inner_lr("class_embeddings", number) == pytest.approx(rate)
         assert_step(warp, init, states, number, tasks.support, tasks, inner.updates)
@@ -139,7 +141,7 @@ def test_every_step_has_its_own_learning_rate_and_later_steps_have_the_last(mode
 def test_steps_can_use_several_batches_of_texts_in_turn(model):
     inner = InnerLoop(3, GROUPS)
     warp, init, tasks = model(inner, n_tasks=2, rates=InnerLearningRates(0.3, 0.2))
-    states = trajectory(warp, init, tasks, inner, batches=(tasks.query, tasks.support))
+    states = trajectory(warp, init, tasks, inner, batches=(tasks.query, tasks.support)).states
     for number, texts in enumerate([tasks.query, tasks.support, tasks.query]):
         assert_step(warp, init, states, number, texts, tasks, GROUPS)
 

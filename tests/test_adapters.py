@@ -23,7 +23,7 @@ from tiny import (
 from torch.testing import assert_close
 
 from metawarp import Init, Warp, WarpClassifier, WarpConfig, train
-from metawarp.adaptation.adapt import trajectory
+from metawarp.adaptation.trajectory import trajectory
 from metawarp.adapters.adapter import adapter_shape, join, n_values, split
 from metawarp.adapters.table import ADAPTERS
 from metawarp.backbones.architectures import ARCHITECTURES
@@ -227,7 +227,7 @@ def test_every_method_learns_every_part(tiny, adapter, method):
 def test_the_inner_loop_gives_each_task_its_own_adapter(tiny, adapter):
     warp, init = model(tiny, adapter)
     tasks = TaskBatch.encode(tiny_episodes(2), warp.encoder)
-    moved = trajectory(warp, init, tasks, BOTH)[-1].adapter
+    moved = trajectory(warp, init, tasks, BOTH).states[-1].adapter
     assert moved.shape == (2, *adapter_shape(warp.adapter))
     assert not torch.allclose(moved[0], moved[1])
 

@@ -11,10 +11,10 @@ from torch.testing import assert_close
 from episodes import Episode
 from metawarp import Init
 from metawarp.adaptation import leave_one_out_steps
-from metawarp.adaptation.adapt import trajectory
 from metawarp.adaptation.leave_one_out import LOSSES, RIDGE_PENALTY, SupportSets
-from metawarp.adaptation.leave_one_out_steps import CLASSES_PER_STEP, _some_classes, leave_one_out_losses
+from metawarp.adaptation.leave_one_out_steps import CLASSES_PER_STEP, leave_one_out_losses, some_classes
 from metawarp.adaptation.memory import FIRST_ORDER_VECTORS
+from metawarp.adaptation.trajectory import trajectory
 from metawarp.adapters.adapter import split
 from metawarp.config import GROUPS, InnerLearningRates, InnerLoop
 from metawarp.meta_learning.engine import ENGINES
@@ -117,7 +117,7 @@ def test_a_text_that_nothing_else_stands_for_is_not_counted(tiny, loss):
     support = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
     sets = SupportSets.of(tasks, None, support)
     assert sets.loss(LOSSES[loss].logits(sets, torch.ones(1))).tolist() == [0.0]
-    states = trajectory(warp, init, tasks, inner_loop(loss))
+    states = trajectory(warp, init, tasks, inner_loop(loss)).states
     assert torch.equal(states[0].adapter, states[-1].adapter)
 
 
@@ -128,7 +128,7 @@ def test_a_step_lowers_the_loss_and_has_the_length_of_its_rate(tiny, loss, adapt
     settings = {"adapter": adapter, "adapter_size": ADAPTER_SIZES[adapter], "rates": InnerLearningRates(1e-3)}
     warp, init = tiny_model(tiny, inner, **settings)
     tasks = TaskBatch.encode(tiny_episodes(2, k_shot=3), warp.encoder)
-    before, after = trajectory(warp, init, tasks, inner)
+    before, after = trajectory(warp, init, tasks, inner).states
     losses = [leave_one_out_losses(warp, init, state, tasks, inner) for state in (before, after)]
     assert (losses[1] < losses[0]).all()
     changes = split(warp.adapter, (after.adapter - before.adapter).detach())
@@ -141,11 +141,11 @@ def test_texts_whose_graph_is_large_are_read_in_parts(tiny, monkeypatch, named):
     inner = inner_loop("class_means", 3)
     warp, init = tiny_model(tiny, inner, adapter="lora", adapter_size=2)
     tasks = TaskBatch.encode(tiny_episodes(2, k_shot=3), warp.encoder, named=named)
-    whole = trajectory(warp, init, tasks, inner)[-1].adapter
+    whole = trajectory(warp, init, tasks, inner).states[-1].adapter
     read = []
     monkeypatch.setattr(leave_one_out_steps, "MAX_GRAPH_BYTES", FIRST_ORDER_VECTORS * warp.bytes_per_token * 30)
     monkeypatch.setattr(type(tiny), "run_layers", counted(type(tiny).run_layers, read))
-    assert_close(trajectory(warp, init, tasks, inner)[-1].adapter, whole, rtol=0, atol=1e-12)
+    assert_close(trajectory(warp, init, tasks, inner).states[-1].adapter, whole, rtol=0, atol=1e-12)
     assert max(len(entering) * entering.shape[1] for entering, learned in read if learned) <= 30
     assert sum(learned for _, learned in read) >= 3 * 4
 
@@ -166,14 +166,14 @@ def test_second_order_gradients_are_exact(tiny, loss, adapter, exact):
     inner = inner_loop(loss)
     settings = {"adapter": adapter, "adapter_size": ADAPTER_SIZES[adapter], "rates": InnerLearningRates(0.01)}
     warp, init = tiny_model(tiny, inner, learn=True, **settings)
-    names = ["adapter", "log_adapter_lr", "log_loss_scale", "read_out_logits"]
+    names = ["adapter", "log_adapter_lr", "adapter_lr_by_shots", "log_loss_scale", "read_out_logits"]
     assert_second_order_is_exact(warp, init, inner, names, n_tasks=2, modes=("unroll", "recompute"))
 
 
 def test_the_fit_of_class_embeddings_is_part_of_the_meta_gradient(tiny, exact):
     inner = inner_loop("class_means")
     warp, init = tiny_model(tiny, inner, learn=True, verbalizer="regression", rates=InnerLearningRates(0.01))
-    names = ["adapter", "log_strength", "log_name_count", "log_loss_scale"]
+    names = ["adapter", "adapter_lr_by_ways", "log_strength", "log_name_count", "log_loss_scale"]
     assert_second_order_is_exact(warp, init, inner, names, n_tasks=2, modes=("unroll", "recompute"))
 
 
@@ -199,7 +199,7 @@ def test_classes_take_turns_in_tasks_of_many_classes(tiny):
     assert sorted(part.support.label.tolist()) == [0, 0, 1, 1] and sorted(part.names.label.tolist()) == [0, 1]
     texts = [episode.support_texts[i] for i in np.where(np.isin(episode.support_labels, [4, 1]))[0]]
     assert part.support.batch is not None and part.support.batch.keys() == warp.encoder(texts).keys()
-    assert _some_classes(tasks, 0) is tasks and CLASSES_PER_STEP == 16
+    assert some_classes(tasks, 0) is tasks and CLASSES_PER_STEP == 16
 
 
 def test_a_step_on_classes_without_texts_changes_nothing(tiny, monkeypatch):
@@ -208,8 +208,8 @@ def test_a_step_on_classes_without_texts_changes_nothing(tiny, monkeypatch):
     names = tiny_episodes(1, n_way=6)[0].class_names
     episode = Episode.from_texts(names, ["play music", "play", "rain", "cold rain"], [0, 0, 1, 1])
     tasks = TaskBatch.encode([episode], warp.encoder)
-    monkeypatch.setattr(leave_one_out_steps, "_some_classes", lambda tasks, _: tasks.of_classes([torch.tensor([3, 5])]))
-    before, after = trajectory(warp, init, tasks, inner)
+    monkeypatch.setattr(leave_one_out_steps, "some_classes", lambda tasks, _: tasks.of_classes([torch.tensor([3, 5])]))
+    before, after = trajectory(warp, init, tasks, inner).states
     assert torch.equal(before.adapter, after.adapter)
 
 

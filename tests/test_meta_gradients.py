@@ -10,8 +10,8 @@ from tiny import NO_STEPS, central_differences, query_loss, tiny_episodes, tiny_
 from torch.nn.functional import cosine_similarity, cross_entropy
 from torch.testing import assert_close
 
-from metawarp.adaptation.adapt import trajectory
 from metawarp.adaptation.start import losses_of, read_texts, shared_parameters, start
+from metawarp.adaptation.trajectory import trajectory
 from metawarp.config import GROUPS, InnerLearningRates, InnerLoop
 from metawarp.meta_learning.meta_gradient import MetaBatch, gradients_of, last_step
 from metawarp.meta_learning.multi_step_loss import multi_step
@@ -173,7 +173,7 @@ def test_one_step_of_reptile_is_a_step_along_the_gradient_of_the_loss(tiny):
 def test_reptile_goes_back_from_the_mean_of_the_adapted_adapters(tiny):
     warp, init, tasks, inner = learning(tiny, InnerLoop(4, GROUPS), n_tasks=3)
     found = meta_gradient("reptile", warp, init, tasks, inner)
-    states = trajectory(warp, init, tasks, inner, batches=(tasks.query, tasks.support))
+    states = trajectory(warp, init, tasks, inner, batches=(tasks.query, tasks.support)).states
     expected = init.adapter - states[-1].adapter.mean(0)
     assert_close(found.gradients.adapter, expected, rtol=0, atol=1e-12)
     assert expected.norm() > 1e-3

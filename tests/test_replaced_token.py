@@ -88,7 +88,7 @@ def test_the_inner_loop_updates_the_class_embeddings_inside_the_texts(electra):
     tasks = TaskBatch.encode(tiny_episodes(2), warp.encoder)
     before, features_of_support = start(warp, init, tasks, inner.updates)
     assert features_of_support is None
-    after = SupportSteps(warp, init, tasks, inner).step(before, tasks.support, 0)
+    after, _ = SupportSteps(warp, init, tasks, inner).step(before, tasks.support, 0)
 
     def loss(parameters):
         return losses_of(warp, parameters, read_texts(warp, parameters, tasks.support), tasks.support, tasks).sum()

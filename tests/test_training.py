@@ -8,6 +8,7 @@ import pytest
 import torch
 from marks import slow
 from running import refused
+from tiny import tiny_backbone
 from torch.testing import assert_close
 from trainings import FEW, MODEL, SMALL_TRAINING, equal, loss_falls, tensors, trainer_of
 
@@ -73,6 +74,22 @@ def test_every_method_trains_saves_loads_and_is_evaluated(made, tmp_path, method
     assert len(found["methods"]["metawarp"]["per_episode"]) == 2
     model = WarpClassifier(output).fit(["play the music", "rain today"], ["music", "rain"])
     assert set(model.predict(["some music"])) <= {"music", "rain"}
+
+
+def test_a_training_starts_from_another_init(made, tmp_path):
+    where = {"corpus": str(made / "tiny.jsonl"), "backbone": str(made / "backbone")}
+    settings = {**where, **SMALL_TRAINING, "training": replace(FEW, steps=1, lr=0.1)}
+    first = train(**settings, output=str(tmp_path / "first"))
+    again = {**settings, "training": replace(FEW, steps=1, lr=1e-9, scalar_lr=1e-9)}
+    second = train(**again, output=str(tmp_path / "second"), start=tmp_path / "first", method="maml", inner_steps=2)
+    assert_close(second.parameters.adapter, first.parameters.adapter, rtol=0, atol=1e-6)
+    assert second.training["start"] == first.fingerprint and second.inner.inner_steps == 2
+    longer = replace(MODEL, template="{prompt:7} {text}", read_out="pooled")
+    with refused("adapter of the start has", "use the model settings of the start"):
+        train(**{**settings, "model": longer}, output=str(tmp_path / "third"), start=first)
+    other = tiny_backbone(tmp_path / "other", seed=3, dtype="float32")
+    with refused("The start was trained on backbone", "choose another start"):
+        train(**{**settings, "backbone": other}, output=str(tmp_path / "fourth"), start=first)
 
 
 def test_weight_decay_pulls_toward_the_start_and_not_toward_zero(tiny, tmp_path):

@@ -1,81 +1,108 @@
-"""The inner loop: gradient steps on the support texts of T tasks side by side."""
+"""Adapt T tasks side by side: in a given number of steps, or in as many as suit each."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+import logging
+import time
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
+from tqdm import tqdm
 
-from metawarp.adaptation.inner_steps import InnerSteps
-from metawarp.adaptation.leave_one_out_steps import LeaveOneOutSteps
+from metawarp.adaptation.choice import Choice, choose, unchanged
 from metawarp.adaptation.memory import require_memory
-from metawarp.adaptation.support_steps import SupportSteps
 from metawarp.adaptation.temperature import Temperature
-from metawarp.backbones.backbone import twice_differentiable
-from metawarp.config import InnerLoop
-from metawarp.parameters import InitParameters, TaskParameters, mapped
+from metawarp.adaptation.trajectory import Trajectory, inner_steps, trajectory
+from metawarp.config import GROUPS, InnerLoop
+from metawarp.parameters import InitParameters, TaskParameters, mapped, tensors_of
 from metawarp.texts.feature_cache import FeatureCache
-from metawarp.texts.task_batch import LabelledTexts, TaskBatch
+from metawarp.texts.task_batch import TaskBatch
 from metawarp.warp import Warp
+
+logger = logging.getLogger(__name__)
 
 MAX_CACHE_BYTES = 10**8
 """Largest size in bytes of what the steps keep of the layers below the adapter; beyond it, these are computed again."""
 
+SECONDS_TO_BAR = 2.0
+"""Seconds after which a progress bar appears."""
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """T adapted tasks, and how they came about.
+
+    Attributes:
+        parameters: the adapted parameters.
+        choice: the steps and the weight of class names that were chosen.
+        steps: (T,) number of steps that each task took.
+        losses: (S, T) inner losses before each step; 0 rows without steps.
+        seconds: seconds that it took.
+    """
+
+    parameters: TaskParameters
+    choice: Choice
+    steps: Tensor
+    losses: Tensor
+    seconds: float
+
 
 def adapt(
-    warp: Warp, init: InitParameters, tasks: TaskBatch, inner: InnerLoop, temperature: Temperature | None = None
-) -> TaskParameters:
-    """The adapted parameters of T tasks: the end of the `trajectory`, with the scale divided by the temperature.
-
-    InputError if the inner loop updates an adapter that no feature depends on; MemoryLimitError if memory is too small.
-    """
-    require_memory(warp, tasks, inner)
-    if warp.lower is not None and warp.cache is None and inner.moving:
-        warp = Warp(warp.backbone, warp.config, FeatureCache(MAX_CACHE_BYTES))  # for the layers below the adapter
-    with torch.set_grad_enabled(inner.inner_steps > 0):
-        reached = trajectory(warp, init, tasks, inner)[-1]
-    with torch.no_grad():
-        adapted = inner_steps(warp, init, tasks, inner).finish(mapped(reached, torch.Tensor.detach))
-    divisor = (temperature or Temperature()).of(tasks.shots.sum(1) / tasks.n_way, tasks.n_way.float())
-    return replace(adapted, scale=adapted.scale / divisor.to(adapted.scale))
-
-
-def inner_steps(warp: Warp, init: InitParameters, tasks: TaskBatch, inner: InnerLoop) -> InnerSteps:
-    """The steps of T tasks on the loss of an inner loop."""
-    return (LeaveOneOutSteps if inner.leaves_one_out else SupportSteps)(warp, init, tasks, inner)
-
-
-def trajectory(
     warp: Warp,
     init: InitParameters,
     tasks: TaskBatch,
     inner: InnerLoop,
+    temperature: Temperature | None = None,
     *,
-    second_order: bool = False,
-    batches: Sequence[LabelledTexts] = (),
-) -> list[TaskParameters]:
-    """The parameters of T tasks before the inner loop and after each of its S steps (S + 1 of them), to be finished by
-    the `finish` of their steps.
+    chooses: bool = False,
+    progress: bool = False,
+) -> Adapted:
+    """T tasks after the inner loop, with the scale divided by the temperature.
 
-    Gradients flow from each of them to `init`. A task without support texts keeps its start.
+    A task whose loss is not finite keeps its start, and a warning is logged.
 
     Args:
-        second_order: whether the inner gradients are differentiated too (MAML); otherwise they count as constants
-            (first-order MAML, Finn et al., sec. 5.2).
-        batches: texts that the steps use in turn; default: the support texts.
+        warp: the model.
+        init: parameters of the init.
+        tasks: the tasks.
+        inner: the inner loop.
+        temperature: divisor of the logits.
+        chooses: whether each task chooses between all steps of the inner loop and none, and how much class names count;
+            see `choice`.
+        progress: whether a progress bar appears after `SECONDS_TO_BAR`.
+
+    InputError if the inner loop updates an adapter that no feature depends on; MemoryLimitError if memory is too small.
     """
-    warp.require_readable(inner)
-    steps = inner_steps(warp, init, tasks, inner)
-    batches = [batch for batch in batches or (tasks.support,) if len(batch)]
-    with twice_differentiable(second_order and warp.reads_again(inner)):
-        current, support = steps.begin()
-        states = [current]
-        if not batches:
-            return states * (inner.inner_steps + 1)
-        # The features of the support texts also serve the first step, and every step if they do not change.
-        known = support if len(batches) == 1 and batches[0] is tasks.support else None
-        for number in range(inner.inner_steps):
-            texts = batches[number % len(batches)]
-            features = known if number == 0 or not warp.reads_again(inner) else None
-            current = steps.step(current, texts, number, features=features, second_order=second_order)
-            states.append(current)
-    return states
+    began = time.perf_counter()
+    require_memory(warp, tasks, inner)
+    if warp.lower is not None and warp.cache is None and inner.moving:
+        warp = Warp(warp.backbone, warp.config, FeatureCache(MAX_CACHE_BYTES))  # for the layers below the adapter
+    chooses, steps = chooses and len(tasks.support) > 0, inner.inner_steps if len(tasks.support) else 0
+    hidden = None if progress else True  # None: hidden unless standard error is a terminal
+    bar = tqdm(total=(1 + chooses) * steps, desc="adapting", delay=SECONDS_TO_BAR, leave=False, disable=hidden)
+    with torch.set_grad_enabled(steps > 0), bar:
+        choice = choose(warp, init, tasks, inner, bar.update) if chooses else unchanged(tasks, steps)
+        inner = inner.with_steps(int(choice.steps.max()))
+        way = trajectory(warp, init, tasks, inner, after_step=bar.update)
+    reached, steps = _reached(way, choice)
+    init = warp.verbalizer.weighing_names(init, choice.name_factors)
+    with torch.no_grad():
+        adapted = inner_steps(warp, init, tasks, inner).finish(reached)
+    divisor = (temperature or Temperature()).of(tasks.shots.sum(1) / tasks.n_way, tasks.n_way.float())
+    parameters = replace(adapted, scale=adapted.scale / divisor.to(adapted.scale))
+    losses = torch.stack(way.losses) if way.losses else adapted.scale.new_zeros(0, len(tasks))
+    return Adapted(parameters, choice, steps, losses, time.perf_counter() - began)
+
+
+def _reached(way: Trajectory, choice: Choice) -> tuple[TaskParameters, Tensor]:
+    """The parameters of each task after its number of steps, and these numbers (T,): 0 if something is not finite."""
+    states = [mapped(state, Tensor.detach) for state in way.states]
+    last, n_tasks = states[-1], len(choice.steps)
+    finite = torch.stack([choice.steps >= 0, *(loss.isfinite() for loss in way.losses)]).all(0)
+    moved = {name: tensor for name, tensor in tensors_of(last).items() if name in GROUPS and len(tensor) == n_tasks}
+    for tensor in moved.values():
+        finite = finite & tensor.flatten(1).isfinite().all(1)
+    if not finite.all():
+        logger.warning("%d of %d tasks were not adapted: their loss was not finite", int((~finite).sum()), n_tasks)
+    steps, rows = torch.where(finite, choice.steps, 0), torch.arange(n_tasks)
+    of_tasks = {name: torch.stack([getattr(state, name) for state in states])[steps, rows] for name in moved}
+    return replace(last, **of_tasks), steps

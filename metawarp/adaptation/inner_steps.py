@@ -12,6 +12,19 @@ from metawarp.warp import Warp
 
 
 @dataclass(frozen=True)
+class Trajectory:
+    """The way of T tasks through an inner loop of S steps.
+
+    Attributes:
+        states: S + 1 parameters, before the first step and after each; to be finished by `InnerSteps.finish`.
+        losses: S inner losses (T,), before each step; none for tasks without support texts.
+    """
+
+    states: list[TaskParameters]
+    losses: list[Tensor]
+
+
+@dataclass(frozen=True)
 class InnerSteps(ABC):
     """The steps of T tasks on one kind of inner loss. Gradients flow from their results to the init.
 
@@ -40,8 +53,8 @@ class InnerSteps(ABC):
         *,
         features: Tensor | None = None,
         second_order: bool = False,
-    ) -> TaskParameters:
-        """The parameters after one step.
+    ) -> tuple[TaskParameters, Tensor]:
+        """The parameters after one step, and the loss (T,) of each task before it, without a gradient.
 
         Args:
             current: parameters before the step.

@@ -17,7 +17,7 @@ from metawarp.adaptation.memory import FIRST_ORDER_VECTORS
 from metawarp.adaptation.start import own_adapters, read_texts, shared_parameters, with_class_embeddings
 from metawarp.adapters.adapter import split
 from metawarp.config import InnerLoop
-from metawarp.parameters import InitParameters, TaskParameters
+from metawarp.parameters import InitParameters, TaskParameters, power_law
 from metawarp.texts.task_batch import LabelledTexts, TaskBatch
 from metawarp.warp import Warp
 
@@ -49,18 +49,25 @@ class LeaveOneOutSteps(InnerSteps):
         *,
         features: Tensor | None = None,
         second_order: bool = False,
-    ) -> TaskParameters:
+    ) -> tuple[TaskParameters, Tensor]:
         warp, init, inner = self.warp, self.init, self.inner
-        part = _some_classes(self.tasks.with_support(texts), number)
+        part = some_classes(self.tasks.with_support(texts), number)
         if part.support.batch is None:
-            return current
+            return current, current.adapter.new_zeros(len(self.tasks))
         if second_order:
-            loss = leave_one_out_losses(warp, init, current, part, inner)
-            (gradient,) = torch.autograd.grad(loss.sum(), current.adapter, create_graph=True)
+            losses = leave_one_out_losses(warp, init, current, part, inner)
+            (gradient,) = torch.autograd.grad(losses.sum(), current.adapter, create_graph=True)
         else:
-            gradient = _gradient_in_parts(warp, init, current, part, inner)
-        moved = current.adapter - _factors(warp, gradient, init.inner_lr("adapter", number)) * gradient
-        return replace(current, adapter=moved)
+            losses, gradient = _in_parts(warp, init, current, part, inner)
+        moved = current.adapter - _factors(warp, gradient, self._rates(number)) * gradient
+        return replace(current, adapter=moved), losses.detach()
+
+    def _rates(self, number: int) -> Tensor:
+        """Learning rates (T, P) of the parts of the adapter of each task at a step."""
+        shots, init = self.tasks.shots.to(self.init.adapter), self.init
+        size = shots.sum(1) / self.tasks.n_way, self.tasks.n_way.to(shots)
+        of_size = power_law(*size, 0.0, init.adapter_lr_by_shots, init.adapter_lr_by_ways)
+        return of_size[:, None] * init.inner_lr("adapter", number)
 
     def finish(self, current: TaskParameters) -> TaskParameters:
         return with_class_embeddings(self.warp, self.init, current, self.tasks)[0]
@@ -83,10 +90,10 @@ def _losses_of_features(
     return sets.loss(LOSSES[inner.loss].logits(sets, init.log_loss_scale.exp().expand(len(tasks))))
 
 
-def _gradient_in_parts(
+def _in_parts(
     warp: Warp, init: InitParameters, current: TaskParameters, tasks: TaskBatch, inner: InnerLoop
-) -> Tensor:
-    """Gradient (T, …) of the sum of the losses with respect to the adapters.
+) -> tuple[Tensor, Tensor]:
+    """The losses (T,), and the gradient (T, …) of their sum with respect to the adapters.
 
     Texts whose graph would be larger than `MAX_GRAPH_BYTES` are read once for the loss, and again in parts, each with a
     graph of its own, for the gradient.
@@ -99,22 +106,22 @@ def _gradient_in_parts(
         outputs = [read(warp, current, texts) for texts, read in sources]
     features = [output.detach().requires_grad_() for output in outputs]
     names = features[1] if len(features) > 1 else None
-    loss = _losses_of_features(init, tasks, names, features[0], inner).sum()
-    gradients = torch.autograd.grad(loss, features)
+    losses = _losses_of_features(init, tasks, names, features[0], inner)
+    gradients = torch.autograd.grad(losses.sum(), features)
     if fits:
-        return torch.autograd.grad(outputs, current.adapter, gradients)[0]
+        return losses, torch.autograd.grad(outputs, current.adapter, gradients)[0]
     total = torch.zeros_like(current.adapter)
     for (texts, read), gradient in zip(sources, gradients, strict=True):
         assert texts.batch is not None
         for rows in texts.batch.passes(room):
             output = read(warp, current, texts.select(rows.to(texts.task.device)))
             total += torch.autograd.grad(output, current.adapter, gradient[rows])[0]
-    return total
+    return losses, total
 
 
 def _factors(warp: Warp, gradient: Tensor, rates: Tensor) -> Tensor:
-    """What the gradient (T, …) is multiplied with, so that a step changes the values of each part by its rate (P,) in
-    the root mean square."""
+    """What the gradient (T, …) is multiplied with, so that a step changes the values of each part by its rate (T, P)
+    in the root mean square."""
     parts = split(warp.adapter, gradient)
     squares = torch.stack([part.flatten(1).square().mean(1) for part in parts.values()], dim=1)
     least = (DAMPING**2 * squares.mean(1, keepdim=True)).clamp(min=torch.finfo(squares.dtype).tiny)
@@ -125,7 +132,7 @@ def _factors(warp: Warp, gradient: Tensor, rates: Tensor) -> Tensor:
     return factors.repeat_interleave(sizes, dim=1)
 
 
-def _some_classes(tasks: TaskBatch, number: int) -> TaskBatch:
+def some_classes(tasks: TaskBatch, number: int) -> TaskBatch:
     """The tasks with the classes whose turn it is at a step."""
     if int(tasks.n_way.max()) <= CLASSES_PER_STEP:
         return tasks

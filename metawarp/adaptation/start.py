@@ -34,13 +34,26 @@ def with_class_embeddings(
 ) -> tuple[TaskParameters, Tensor | None]:
     """The parameters of T tasks with the class embeddings that their verbalizer computes under their adapters, and the
     features of their support texts if they were read."""
+    names, support = read_examples(warp, parameters, tasks)
+    return replace(parameters, class_embeddings=class_embeddings_of(warp, init, tasks, names, support)), support
+
+
+def read_examples(warp: Warp, parameters: TaskParameters, tasks: TaskBatch) -> tuple[Tensor | None, Tensor | None]:
+    """Features of the class names (N, d) and of the support texts (B, d) of T tasks; None for those that the verbalizer
+    does not use or the tasks do not have."""
     verbalizer = warp.verbalizer
     support = read_texts(warp, parameters, tasks.support) if verbalizer.uses_support and len(tasks.support) else None
     names = warp.read_names(parameters, tasks.names) if verbalizer.uses_names and len(tasks.names) else None
-    embeddings = verbalizer.class_embeddings(init, tasks, names, support)
+    return names, support
+
+
+def class_embeddings_of(
+    warp: Warp, init: InitParameters, tasks: TaskBatch, names: Tensor | None, support: Tensor | None
+) -> Tensor:
+    """Class embeddings (T, C, …) of T tasks from the features of `read_examples`."""
+    embeddings = warp.verbalizer.class_embeddings(init, tasks, names, support)
     # Embeddings of classes that a task lacks have no effect, but the second derivative of a norm at zero is NaN.
-    embeddings = embeddings.where(tasks.class_mask[..., None], torch.ones_like(embeddings))
-    return replace(parameters, class_embeddings=embeddings), support
+    return embeddings.where(tasks.class_mask[..., None], torch.ones_like(embeddings))
 
 
 def shared_parameters(init: InitParameters) -> TaskParameters:

@@ -33,7 +33,7 @@ class SupportSteps(InnerSteps):
         *,
         features: Tensor | None = None,
         second_order: bool = False,
-    ) -> TaskParameters:
+    ) -> tuple[TaskParameters, Tensor]:
         warp, updates = self.warp, self.inner.updates
         features = read_texts(warp, current, texts) if features is None else features
         # The first class embeddings are functions of features under the same adapter. The adapter's partial derivative
@@ -43,8 +43,8 @@ class SupportSteps(InnerSteps):
         groups: tuple[Group, ...] = (*direct, *through)
         copied = features.clone()
         variables = [getattr(current, group) for group in direct] + ([copied] if through else [])
-        loss = losses_of(warp, current, copied, texts, self.tasks).sum()
-        gradients = list(torch.autograd.grad(loss, variables, create_graph=second_order))
+        losses = losses_of(warp, current, copied, texts, self.tasks)
+        gradients = list(torch.autograd.grad(losses.sum(), variables, create_graph=second_order))
         if through:
             outputs, variables = [features], [getattr(current, group) for group in through]
             of_features = [gradients.pop()]
@@ -55,7 +55,7 @@ class SupportSteps(InnerSteps):
         for group, gradient in zip(groups, gradients, strict=True):
             gradient = gradient if second_order else gradient.detach()
             updated[group] = getattr(current, group) - self.init.inner_lr(group, number) * gradient
-        return replace(current, **updated)
+        return replace(current, **updated), losses.detach()
 
     def finish(self, current: TaskParameters) -> TaskParameters:
         return current

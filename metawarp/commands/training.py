@@ -26,7 +26,7 @@ def train_parser() -> Parser:
     """meta-train an init on a labelled corpus"""
     parser = command_parser("Meta-train an init on episodes, and keep the one that is best on the validation classes.")
     types, several = {"corpus": list[str] | str, "backbone": str}, '; "[a.csv,b.csv]" for several'
-    types["splits"] = list[str] | str | None
+    types |= {"splits": list[str] | str | None, "start": str | None}
     helps = {"corpus": CORPUS_HELP + several, "splits": f"splits.json with the class names of each part{several}"}
     helps["backbone"] = 'language model: "minilm", a folder, or a Hub id'
     add_options(parser, train, skip=(*CONFIGS, "processes"), types=types, helps=helps)

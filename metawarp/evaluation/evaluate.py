@@ -112,7 +112,8 @@ def evaluate(
     context = BaselineContext(warp, loaded_init, encode, shots, validation, seed=seed, processes=processes)
     requested = [baselines] if isinstance(baselines, str) else baselines
     others, chosen = create_baselines(baseline_names(requested, low, processes), context)
-    own = metawarp_predictor(warp, loaded_init.on(backbone), loaded_init.inner_loop(adapt), loaded_init.temperature)
+    inner, chooses = loaded_init.inner_loop(adapt), loaded_init.chooses(adapt)
+    own = metawarp_predictor(warp, loaded_init.on(backbone), inner, loaded_init.temperature, chooses=chooses)
     split_file, seen = None if splits is None else str(splits), classes_seen_in_training(loaded_init, tested)
     protocol = {"corpus": loaded.name, "corpus_fingerprint": loaded.fingerprint, "splits": split_file, "split": split}
     protocol |= {"classes": list(tested.class_names), "classes_seen_in_training": seen}

@@ -27,16 +27,16 @@ TASKS_AT_ONCE = 8
 
 
 def metawarp_predictor(
-    warp: Warp, init: InitParameters, inner: InnerLoop, temperature: Temperature | None = None
+    warp: Warp, init: InitParameters, inner: InnerLoop, temperature: Temperature | None = None, *, chooses: bool = False
 ) -> Predictor:
-    """The predictor that adapts an init, on the backbone's device, to the support set of each episode."""
+    """The predictor that adapts an init, on the backbone's device, to the support set of each episode, as `adapt`."""
     frozen = mapped(init, Tensor.detach)
     at_once = tasks_at_once(warp, inner, TASKS_AT_ONCE) if warp.reads_again(inner) else EPISODES_AT_ONCE
 
     def predict(episodes: Sequence[Episode]) -> Iterator[np.ndarray]:
         for first in range(0, len(episodes), at_once):
             tasks = TaskBatch.encode(episodes[first : first + at_once], warp.encoder, warp.backbone.device)
-            adapted = adapt(warp, frozen, tasks, inner, temperature)
+            adapted = adapt(warp, frozen, tasks, inner, temperature, chooses=chooses).parameters
             with torch.no_grad():
                 logits = logits_of(warp, adapted, read_texts(warp, adapted, tasks.query), tasks.query, tasks)
             probabilities, task_of_query = logits.double().softmax(-1).cpu(), tasks.query.task.cpu()

@@ -119,6 +119,10 @@ class Init:
             raise InputError(f"adapt={adapt} must be at least 0.")
         return self.inner.with_steps(steps)
 
+    def chooses(self, adapt: Adapt) -> bool:
+        """Whether each task chooses its own steps: with adapt="auto", and an inner loop that leaves one out."""
+        return adapt == "auto" and self.inner.leaves_one_out and bool(self.inner.moving)
+
     def on(self, backbone: Backbone) -> InitParameters:
         """The parameters on the backbone's device, in float32 or the backbone's data type if that is wider."""
         return mapped(self.parameters, lambda tensor: tensor.to(backbone.device, backbone.parameter_dtype))
@@ -149,6 +153,23 @@ class Init:
             settings = f"adapter={self.config.adapter!r} and template={self.config.template!r}"
             raise InputError(f"The adapter has the shape {shape}, but {settings} need {needed} on this backbone.")
         return warp
+
+    def continuing(self, other: Self) -> Self:
+        """This init with the numbers of another one, where that one has them in the same shape; steps of the inner loop
+        that the other one lacks keep their start.
+
+        InputError if the two belong to different backbones, or their adapters differ.
+        """
+        if (self.backbone.fingerprint, self.backbone.prompt) != (other.backbone.fingerprint, other.backbone.prompt):
+            ours, theirs = (f"{one.name!r} (prompt {one.prompt!r})" for one in (self.backbone, other.backbone))
+            raise InputError(f"The start was trained on backbone {theirs}, not on {ours}; choose another start.")
+        own, given = tensors_of(self.parameters), tensors_of(other.parameters)
+        if own["adapter"].shape != given["adapter"].shape:
+            adapters = f"adapter={self.config.adapter!r} of size {self.config.adapter_size}"
+            problem = f"The adapter of the start has {given['adapter'].numel()} numbers, but {adapters} has"
+            raise InputError(f"{problem} {own['adapter'].numel()}; use the model settings of the start.")
+        kept = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
+        return replace(self, parameters=replace(self.parameters, **kept))
 
     def save(self, folder: str | Path) -> str:
         """Write init.safetensors, config.json and a model card; returns the sha256 of the tensors. Errors are those of

@@ -9,7 +9,7 @@ from typing import final
 
 import torch
 
-from metawarp.adaptation.adapt import inner_steps, trajectory
+from metawarp.adaptation.trajectory import inner_steps, trajectory
 from metawarp.config import InnerLoop
 from metawarp.meta_learning.meta_gradient import MetaBatch, MetaGradient, Method, query_losses, zero_gradients
 from metawarp.parameters import InitParameters
@@ -30,7 +30,7 @@ class Reptile(Method):
 
     def meta_gradient(self, init: InitParameters, batch: MetaBatch) -> MetaGradient:
         texts = (batch.tasks.query, batch.tasks.support)
-        states = trajectory(batch.warp, init, batch.tasks, batch.inner, batches=texts)
+        states = trajectory(batch.warp, init, batch.tasks, batch.inner, batches=texts).states
         with torch.no_grad():
             finished = inner_steps(batch.warp, init, batch.tasks, batch.inner).finish(states[-1])
             losses, correct = query_losses(batch.warp, finished, batch.tasks)

@@ -15,8 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from metawarp.adaptation.adapt import inner_steps, trajectory
 from metawarp.adaptation.memory import free_bytes, unrolled_bytes
+from metawarp.adaptation.trajectory import inner_steps, trajectory
 from metawarp.backbones.backbone import twice_differentiable
 from metawarp.config import InnerLoop
 from metawarp.errors import MemoryLimitError
@@ -41,7 +41,7 @@ def unroll(init: InitParameters, batch: MetaBatch, *, second_order: bool = True)
 
     Without `second_order`, the inner gradients count as constants.
     """
-    states = trajectory(batch.warp, init, batch.tasks, batch.inner, second_order=second_order)
+    states = trajectory(batch.warp, init, batch.tasks, batch.inner, second_order=second_order).states
     steps = inner_steps(batch.warp, init, batch.tasks, batch.inner)
     total, query_accuracy = torch.zeros(()), 0.0
     for parameters, weight in zip(states, batch.loss_weights, strict=True):
@@ -61,7 +61,7 @@ def recompute(init: InitParameters, batch: MetaBatch) -> MetaGradient:
     n_steps = inner.inner_steps
     frozen, short = mapped(init, Tensor.detach), inner.with_steps(n_steps - 1)
     # Leaves, because the class embeddings of each state would hold the graph of the start.
-    states = trajectory(warp, frozen, tasks, short) if n_steps > 1 else []
+    states = trajectory(warp, frozen, tasks, short).states if n_steps > 1 else []
     states = [mapped(state, lambda tensor: tensor.detach().requires_grad_()) for state in states]
     leaves = mapped(init, lambda tensor: tensor.detach().requires_grad_(tensor.requires_grad))
     # What each step uses of the init by itself, such as learning rates, beside the parameters that it starts from.
@@ -74,7 +74,7 @@ def recompute(init: InitParameters, batch: MetaBatch) -> MetaGradient:
         with twice_differentiable(True):
             steps = inner_steps(warp, init if first else leaves, tasks, inner)
             before, features = steps.begin() if first else (states[number - 1], None)
-            after = steps.step(before, tasks.support, number - 1, features=features, second_order=True)
+            after, _ = steps.step(before, tasks.support, number - 1, features=features, second_order=True)
         outputs, vectors = _with_known_gradient(after, gradients)
         for parameters, weight in ((after, weights[number]), (before, weights[0] if first else 0.0)):
             if weight:

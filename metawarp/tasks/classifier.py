@@ -39,6 +39,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
     Attributes:
         classes_: (C,) labels, sorted, or in the order of `class_names` if that is a list.
         task_: the adapted `Task`, with the class names and the init that it was fitted from.
+        adaptation_: what the adaptation did: its steps, losses and seconds, and why there were so many steps.
         suitability_: how each of several inits suits the task, by name, best first; empty for a single init.
 
     Example:
@@ -85,7 +86,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
                 `class_names`, or class names that the tokenizer does not know.
         """
         examples = Examples.of(texts, labels, class_names)
-        init, warp, self.suitability_ = choose_start(
+        init, warp, suitability = choose_start(
             self.init,
             examples,
             self.backbone,
@@ -95,9 +96,12 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
             prompt=self.prompt,
             adapt=self.adapt,
         )
-        self.task_ = Task.adapted(init, warp, examples, self.adapt)
-        self.classes_ = self.task_.classes
+        self._take(Task.adapted(init, warp, examples, self.adapt))  # interrupted, the estimator stays as it was
+        self.suitability_ = suitability
         return self
+
+    def _take(self, task: Task) -> None:
+        self.task_, self.classes_, self.adaptation_ = task, task.classes, task.adaptation
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Probabilities (n, C) of n texts, columns as `classes_`; each row depends on its own text alone."""
@@ -134,7 +138,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         name = task.warp.backbone.name if on_another and backbone is None else backbone
         classifier = cls(task.init, name, adapt=task.adapt, device=device, dtype=dtype)
         classifier.any_backbone = any_backbone or on_another
-        classifier.task_, classifier.classes_ = task, task.classes
+        classifier._take(task)
         return classifier
 
     def _fitted_task(self) -> Task:

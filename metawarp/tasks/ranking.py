@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from episodes import Episode, InputError
-from metawarp.adaptation.adapt import adapt as adapted_parameters
+from metawarp.adaptation.adapt import adapt as adapted_tasks
 from metawarp.adaptation.start import logits_of, losses_of, read_texts, start
 from metawarp.config import Adapt, InnerLoop
 from metawarp.inits.init import Init
@@ -81,7 +81,7 @@ def leave_one_out(
     parameters, inner = init.on(warp.backbone), init.inner_loop(adapt)
     likelihoods, correct = [], []
     for tasks in _left_out(warp, episode, named):
-        adapted = adapted_parameters(warp, parameters, tasks, inner, init.temperature)
+        adapted = adapted_tasks(warp, parameters, tasks, inner, init.temperature).parameters
         with torch.no_grad():
             logits = logits_of(warp, adapted, read_texts(warp, adapted, tasks.query), tasks.query, tasks)
         likelihoods.append(logits.log_softmax(-1).gather(1, tasks.query.label[:, None])[:, 0])

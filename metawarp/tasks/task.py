@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from episodes import InputError
-from metawarp.adaptation.adapt import adapt as adapted_parameters
+from metawarp.adaptation.adapt import adapt as adapted_tasks
 from metawarp.adapters.adapter import adapter_shape
 from metawarp.backbones.backbone import Backbone
 from metawarp.backbones.store import BACKBONES, BackboneStore
@@ -18,6 +18,7 @@ from metawarp.config import Adapt
 from metawarp.inits import storage
 from metawarp.inits.init import BackboneIdentity, Init
 from metawarp.parameters import TaskParameters, mapped, task_shapes, tensors_of
+from metawarp.tasks.adaptation import Adaptation
 from metawarp.tasks.examples import Examples, list_of_texts
 from metawarp.tasks.onnx_export import export_onnx
 from metawarp.tasks.onnx_quantization import Quantization
@@ -43,6 +44,7 @@ class Task:
         class_names: names of the classes, in the same order.
         init: init that it was adapted from.
         adapt: how it was adapted; see `WarpClassifier`.
+        adaptation: what the adaptation did; None for a task of an earlier release.
     """
 
     warp: Warp
@@ -51,6 +53,7 @@ class Task:
     class_names: tuple[str, ...]
     init: Init
     adapt: Adapt = "auto"
+    adaptation: Adaptation | None = None
 
     @classmethod
     def adapted(cls, init: Init, warp: Warp, examples: Examples, adapt: Adapt = "auto") -> Self:
@@ -63,9 +66,12 @@ class Task:
             warp.encoder.require_known(episode.class_names)
         warp.warn_about_truncation(episode.support_texts)
         tasks = TaskBatch.encode([episode], warp.encoder, warp.backbone.device, named=examples.named)
-        adapted = adapted_parameters(warp, init.on(warp.backbone), tasks, init.inner_loop(adapt), init.temperature)
-        parameters = mapped(adapted, Tensor.detach)
-        return cls(warp, parameters, np.array(examples.classes), tuple(episode.class_names), init, adapt)
+        inner, chooses = init.inner_loop(adapt), init.chooses(adapt)
+        adapted = adapted_tasks(
+            warp, init.on(warp.backbone), tasks, inner, init.temperature, chooses=chooses, progress=True
+        )
+        parameters, record = mapped(adapted.parameters, Tensor.detach), Adaptation.of(adapted, adapt)
+        return cls(warp, parameters, np.array(examples.classes), tuple(episode.class_names), init, adapt, record)
 
     def __repr__(self) -> str:
         return f"<Task of {len(self.classes)} classes on {self.warp.backbone!r}>"
@@ -98,6 +104,7 @@ class Task:
             "init_sha256": self.init.save(Path(folder) / INIT_FOLDER),
             "backbone": asdict(BackboneIdentity.of(self.warp.backbone)),
             "adapt": self.adapt if isinstance(self.adapt, str) else int(self.adapt),
+            "adaptation": self.adaptation and asdict(self.adaptation),
         }
         tensors = tensors_of(self.parameters)
         # An adapter that no inner step updated is the init's, and is written once.
@@ -150,6 +157,7 @@ class Task:
         try:
             classes, names = config["classes"], tuple(config["class_names"])
             adapt = config["adapt"] if "adapt" in config else _adapt_of_earlier_release(config["inner_steps"])
+            adaptation = config.get("adaptation") and Adaptation(**config["adaptation"])
             own, belongs = BackboneIdentity(**config["backbone"]), config["init_sha256"] == init.fingerprint
         except (KeyError, TypeError) as error:
             raise InputError(f"config.json in {str(folder)!r} does not describe a task ({error}).") from error
@@ -162,7 +170,7 @@ class Task:
         shapes = task_shapes(warp.config, adapter_shape(warp.adapter), len(names), warp.class_embedding_size)
         storage.require_shapes(tensors, shapes, f"task.safetensors in {str(folder)!r}")
         parameters = mapped(TaskParameters(**tensors), lambda tensor: tensor.to(loaded.device))
-        return cls(warp, parameters, np.array(classes), names, init, adapt)
+        return cls(warp, parameters, np.array(classes), names, init, adapt, adaptation)
 
 
 def _adapt_of_earlier_release(inner_steps: int | None) -> Adapt:

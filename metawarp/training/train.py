@@ -31,6 +31,7 @@ def train(
     output: str,
     *,
     splits: SplitSource | Sequence[SplitSource] | None = None,
+    start: str | Path | Init | None = None,
     backbone: str | Backbone = "minilm",
     device: str = "cpu",
     dtype: str = "float32",
@@ -62,6 +63,7 @@ def train(
         output: folder for init, class split, log and checkpoint.
         splits: path of a splits.json, or its content, one for each corpus; None: the split of a bundled corpus, or 60,
             15 and 25 % of the classes at random.
+        start: an init, its folder, its name or Hub id, whose numbers the training starts from; None: a fresh one.
         backbone: a loaded backbone, or the name of one; see `Backbone.load`.
         device: device of the backbone.
         dtype: data type of the backbone, such as "float32" or "bfloat16"; "auto": bfloat16 if it is at least 10 %
@@ -119,8 +121,12 @@ def train(
     record = data.record() | asdict(settings)
     record |= {"model": asdict(warp.config), "inner": asdict(inner), "inner_lr": asdict(rates)}
     record |= {"backbone": backbone.fingerprint, "dtype": str(backbone.dtype).removeprefix("torch.")}
+    fresh = Init.start(warp, inner, method=method, seed=seed, rates=rates)
+    if start is not None:
+        begun = start if isinstance(start, Init) else Init.from_pretrained(start)
+        fresh, record = fresh.continuing(begun), record | {"start": begun.fingerprint}
     trainer = Trainer(
-        Init.start(warp, inner, method=method, seed=seed, rates=rates),
+        fresh,
         method,
         warp,
         sampler,

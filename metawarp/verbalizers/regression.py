@@ -7,6 +7,7 @@ description together.
 """
 
 import math
+from dataclasses import replace
 from typing import final
 
 import torch
@@ -56,6 +57,11 @@ class Regression(Verbalizer):
             raise InputError("A regression needs class names or support texts; give texts or class_names.")
         features, task, label, count = (torch.cat(column) for column in zip(*examples, strict=True))
         return fit_logistic_regression(features, task, label, count, tasks.class_mask, strength)
+
+    def weighing_names(self, init: InitParameters, factors: Tensor | float) -> InitParameters:
+        assert init.log_name_count is not None
+        factors = torch.as_tensor(factors).to(init.log_name_count)
+        return replace(init, log_name_count=init.log_name_count + factors.log())
 
     def logits(self, features: Tensor, class_embeddings: Tensor, scale: Tensor) -> Tensor:
         return scale * dot_products(with_bias(features), class_embeddings)

@@ -43,6 +43,11 @@ class Verbalizer(Protocol):
         """
         ...
 
+    def weighing_names(self, init: InitParameters, factors: Tensor | float) -> InitParameters:
+        """The init for tasks in which class names count so many times as much, (T,) or the same for all; the same init
+        if the verbalizer does not weigh names."""
+        return init
+
     def logits(self, features: Tensor, class_embeddings: Tensor, scale: Tensor) -> Tensor:
         """Logits (…, C) of features (…, d) under class embeddings (…, C, d or d + 1) and a scale (…, 1)."""
         ...

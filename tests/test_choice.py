@@ -1,0 +1,212 @@
+"""Each task chooses, by its own held-out texts, how it is adapted."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_backbone, tiny_episodes, tiny_model
+from torch.nn.functional import cross_entropy
+from torch.testing import assert_close
+
+from metawarp import Init, WarpClassifier
+from metawarp.adaptation import adapt as adapt_module
+from metawarp.adaptation.adapt import adapt
+from metawarp.adaptation.choice import Choice, best_alternative, choose
+from metawarp.adaptation.cross_fit import crossed_halves, query_losses
+from metawarp.adaptation.leave_one_out_steps import LeaveOneOutSteps
+from metawarp.adaptation.start import logits_of, read_texts, start
+from metawarp.adaptation.trajectory import trajectory
+from metawarp.config import InnerLearningRates, InnerLoop
+from metawarp.texts.task_batch import TaskBatch
+
+INNER = InnerLoop(2, ("adapter",), "class_means")
+LORA = {"adapter": "lora", "adapter_size": 2, "verbalizer": "regression", "rates": InnerLearningRates(0.01)}
+TEXTS = ["where is my parcel", "it never came", "i want my money back", "please refund me"]
+LABELS = ["delivery", "delivery", "refund", "refund"]
+
+
+def lora_model(backbone):
+    return tiny_model(backbone, INNER, **LORA)
+
+
+def chosen(steps, factors):
+    """A choice of the given steps and name factors."""
+    zeros = torch.zeros(len(steps))
+    return Choice(torch.tensor(steps), torch.tensor(factors), zeros, zeros, torch.tensor([1] * len(steps)))
+
+
+# Halves ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("k_shot", [1, 2, 5])
+def test_every_text_is_held_out_once_from_a_half_with_the_other_texts(tiny, k_shot):
+    warp, _ = lora_model(tiny)
+    tasks = TaskBatch.encode(tiny_episodes(2, n_way=3, k_shot=k_shot), warp.encoder)
+    crossed = crossed_halves(tasks)
+    assert len(crossed) == 4 and crossed.n_way.tolist() == [3] * 4
+    assert len(crossed.query) == len(crossed.support) == len(tasks.support)
+    for task in range(2):
+        own = sorted(tasks.support.batch.select(torch.where(tasks.support.task == task)[0]).keys())
+        halves = [crossed.task(task), crossed.task(task + 2)]
+        for half, other in (halves, halves[::-1]):
+            assert sorted(half.support.batch.keys() + half.query.batch.keys()) == own
+            assert sorted(half.query.batch.keys()) == sorted(other.support.batch.keys())
+            assert half.names.batch.keys() == tasks.task(task).names.batch.keys()
+        per_class = torch.stack([half.shots[0] for half in halves])
+        assert (per_class.sum(0) == k_shot).all() and (per_class[0] - per_class[1]).abs().max() <= 1
+    assert_close(crossed.shots.sum(1), torch.bincount(crossed.support.task).float())
+
+
+def test_held_out_losses_are_those_of_the_adapted_halves(tiny):
+    warp, init = lora_model(tiny)
+    crossed = crossed_halves(TaskBatch.encode(tiny_episodes(2, k_shot=4), warp.encoder))
+    state = trajectory(warp, init, crossed, INNER).states[-1]
+    losses = query_losses(warp, [init, warp.verbalizer.weighing_names(init, 4.0)], state, crossed)
+    moved = replace(init, log_name_count=init.log_name_count + np.log(4))
+    for row, own in zip(losses, (init, moved), strict=True):
+        for task in range(len(crossed)):
+            alone = crossed.task(task)
+            parameters, _ = start(warp, replace(own, adapter=state.adapter[task]), alone)
+            logits = logits_of(warp, parameters, read_texts(warp, parameters, alone.query), alone.query, alone)
+            expected = cross_entropy(logits, alone.query.label, reduction="none")
+            assert_close(row[crossed.query.task == task], expected, rtol=0, atol=1e-6)
+
+
+# The rule -------------------------------------------------------------------------------------------------------
+
+
+def test_an_alternative_must_gain_more_than_its_error():
+    task = torch.tensor([0] * 8 + [1] * 8)
+    before = torch.ones(16, dtype=torch.float64)
+    noise = torch.tensor([1.0, -1.0] * 8, dtype=torch.float64)
+    sure, unsure, worse = before - 0.3 + 0.01 * noise, before - 0.1 + noise, before + 0.5
+    losses = torch.stack([before, torch.where(task == 0, sure, unsure), worse])
+    best, gains, count = best_alternative(losses, task, 3)
+    assert best.tolist() == [1, 0, 0] and count.tolist() == [8, 8, 0]
+    assert_close(gains[:, :2], torch.tensor([[0, 0], [0.3, 0.1], [-0.5, -0.5]], dtype=torch.float64))
+
+
+def test_steps_that_cannot_help_are_not_taken(tiny):
+    """With one text per class and no names, no text can be left out."""
+    warp, init = lora_model(tiny)
+    tasks = TaskBatch.encode(tiny_episodes(2, k_shot=1), warp.encoder, named=False)
+    choice = choose(warp, init, tasks, INNER)
+    assert choice.steps.tolist() == [0, 0] and choice.name_factors.tolist() == [1, 1]
+
+
+def test_tasks_choose_together_as_if_alone(tiny):
+    warp, init = lora_model(tiny)
+    episodes = tiny_episodes(3, k_shot=4)
+    together = choose(warp, init, TaskBatch.encode(episodes, warp.encoder), INNER)
+    alone = [choose(warp, init, TaskBatch.encode([episode], warp.encoder), INNER) for episode in episodes]
+    assert_close(together.gains_of_steps, torch.cat([one.gains_of_steps for one in alone]), rtol=0, atol=1e-8)
+    assert together.steps.tolist() == [int(one.steps[0]) for one in alone]
+    assert together.n_texts.tolist() == [len(episode.support_texts) for episode in episodes]
+
+
+# Adapted tasks --------------------------------------------------------------------------------------------------
+
+
+def test_each_task_takes_its_own_steps_and_weight_of_names(tiny, monkeypatch):
+    warp, init = lora_model(tiny)
+    episodes = tiny_episodes(2, k_shot=3)
+    tasks = TaskBatch.encode(episodes, warp.encoder)
+    monkeypatch.setattr(adapt_module, "choose", lambda *_: chosen([0, 2], [4.0, 1.0]))
+    adapted = adapt(warp, init, tasks, INNER, chooses=True)
+    assert adapted.steps.tolist() == [0, 2] and adapted.losses.shape == (2, 2)
+    stays = adapt(warp, warp.verbalizer.weighing_names(init, 4.0), tasks.task(0), INNER.with_steps(0))
+    moves = adapt(warp, init, tasks.task(1), INNER)
+    for task, alone in enumerate((stays, moves)):
+        for name in ("adapter", "class_embeddings"):
+            own = getattr(adapted.parameters, name)[task]
+            assert_close(own, getattr(alone.parameters, name)[0], rtol=0, atol=1e-7)
+
+
+def test_a_task_whose_loss_is_not_finite_keeps_its_start(tiny, monkeypatch, caplog):
+    warp, init = lora_model(tiny)
+    tasks = TaskBatch.encode(tiny_episodes(2, k_shot=3), warp.encoder)
+    whole = trajectory(warp, init, tasks, INNER)
+    whole.losses[1][0] = float("nan")
+    monkeypatch.setattr(adapt_module, "trajectory", lambda *_, **__: whole)
+    adapted = adapt(warp, init, tasks, INNER)
+    assert adapted.steps.tolist() == [0, 2]
+    assert torch.equal(adapted.parameters.adapter[0], init.adapter)
+    assert not torch.equal(adapted.parameters.adapter[1], init.adapter)
+    assert "1 of 2 tasks were not adapted" in caplog.text
+
+
+# The record -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """A function that fits a task of an init with steps to labelled texts, and the folder of its backbone."""
+    folder = tmp_path_factory.mktemp("backbone")
+    backbone = tiny_backbone(folder, dtype="float32")
+    warp, parameters = tiny_model(backbone, INNER, **LORA)
+    init = replace(Init.start(warp, INNER, rates=LORA["rates"]), parameters=parameters)
+    return lambda texts, labels, names=None, **how: WarpClassifier(init, backbone, **how).fit(texts, labels, names)
+
+
+@pytest.mark.parametrize(
+    ("adapt", "steps", "reason"),
+    [
+        ("none", 0, "No steps were asked for."),
+        (2, 2, "All 2 steps were taken, as was asked for."),
+        ("auto", None, r"The steps (do not surely )?lower the loss of 4 held-out texts by -?\d\.\d+\."),
+    ],
+)
+def test_the_classifier_records_its_adaptation(fitted, tmp_path, adapt, steps, reason):
+    classifier = fitted(TEXTS, LABELS, adapt=adapt)
+    record = classifier.adaptation_
+    assert steps is None or record.steps == len(record.losses) == steps
+    assert re.fullmatch(reason, record.reason) and record.seconds > 0
+    classifier.save(tmp_path / "task")
+    again = WarpClassifier.load(tmp_path / "task", classifier.task_.warp.backbone)
+    assert again.adaptation_ == record
+    assert_close(again.predict_proba(TEXTS), classifier.predict_proba(TEXTS), rtol=0, atol=1e-6)
+
+
+def test_a_task_without_labelled_texts_records_that_there_was_nothing_to_do(fitted):
+    record = fitted([], [], ["delivery", "refund"]).adaptation_
+    assert (record.steps, record.losses) == (0, ()) and record.reason.startswith("There was nothing to do")
+
+
+def test_the_record_is_drawn(fitted, tmp_path):
+    file = fitted(TEXTS, LABELS, adapt=2).adaptation_.draw(tmp_path / "losses.png")
+    assert file.read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_interrupted_fit_leaves_the_estimator_as_it_was(fitted, monkeypatch):
+    classifier = fitted(TEXTS, LABELS, adapt=1)
+    before = dict(vars(classifier))
+    classifier.adapt = 2
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LeaveOneOutSteps, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        classifier.fit(TEXTS, LABELS)
+    assert vars(classifier) == before | {"adapt": 2}
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels"),
+    [
+        (["one text", "one text", "one text", "one text"], ["a", "a", "b", "b"]),  # identical, under two labels
+        (["late parcel", "no parcel", "money back"], ["delivery", "delivery", "refund"]),  # a class with one text
+        (["late parcel", "money back"], ["delivery", "refund"]),  # one text per class
+        (["late parcel", "money back"], [0, 1]),  # one text per class without names
+    ],
+)
+def test_unusual_tasks_are_adapted(fitted, texts, labels):
+    classifier = fitted(texts, labels)
+    assert np.isfinite(classifier.predict_proba(["where is it"])).all()
+
+
+def test_a_class_without_texts_is_known_by_its_name(fitted):
+    classifier = fitted(TEXTS, LABELS, ["delivery", "opening hours", "refund"])
+    assert np.isfinite(classifier.predict_proba(["are you open on sunday"])).all()
