@@ -14,6 +14,7 @@ import numpy as np
 
 from episodes import Corpus
 from episodes.reading import read_table
+from episodes.splits import class_partition
 from metawarp.tasks.examples import Examples
 
 MAX_WAYS = 16
@@ -48,9 +49,8 @@ def draws(folder: Path, corpus: str, k_shot: int, n_draws: int, n_test: int) -> 
 
 def _of_test_classes(folder: Path, k_shot: int, n_test: int, seed: int) -> Draw:
     corpus = Corpus.load(folder / "data.jsonl")
-    part = corpus.split_classes(folder / "splits.json").test
-    names = [part.class_names[row] for row in _drawn(part.n_classes, MAX_WAYS, seed)]
-    part = part.select_classes(names)
+    names = np.array(class_partition(corpus.class_names, folder / "splits.json", 0, corpus.name)["test"])
+    part = corpus.select_classes(names[_drawn(len(names), MAX_WAYS, seed)].tolist())
     texts, labels = np.array(part.texts), np.array(part.class_names)[part.labels]
     rows = _of_each_class(labels, k_shot, seed)
     others = np.setdiff1d(np.arange(len(texts)), rows)

@@ -9,6 +9,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # This is set before torch is imported, and inherited by the commands that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from typing import Any
+
 import pytest
 import torch
 from running import SMALL, write_rows
@@ -65,10 +67,10 @@ def everyday():
 def exact(monkeypatch):
     """No float32 inside a float64 model, where transformers computes the norms of DeBERTa and of decoders, and
     ModernBERT's rotations."""
-    to = torch.Tensor.to
+    to: Any = torch.Tensor.to
+
+    def in_double(tensor, *given, **named):
+        return to(tensor, *(torch.float64 if one is torch.float32 else one for one in given), **named)
+
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
-    monkeypatch.setattr(
-        torch.Tensor,
-        "to",
-        lambda self, *args, **how: to(self, *[torch.float64 if a is torch.float32 else a for a in args], **how),
-    )
+    monkeypatch.setattr(torch.Tensor, "to", in_double)

@@ -13,8 +13,8 @@ from torch.testing import assert_close
 from metawarp import Init, WarpClassifier
 from metawarp.adaptation import adapt as adapt_module
 from metawarp.adaptation.adapt import adapt
-from metawarp.adaptation.choice import Choice, best_alternative, choose
-from metawarp.adaptation.cross_fit import crossed_halves, query_losses
+from metawarp.adaptation.choice import Choice, at_best_temperatures, best_alternative, choose
+from metawarp.adaptation.cross_fit import crossed_halves, query_logits
 from metawarp.adaptation.leave_one_out_steps import LeaveOneOutSteps
 from metawarp.adaptation.start import logits_of, read_texts, start
 from metawarp.adaptation.trajectory import trajectory
@@ -31,10 +31,16 @@ def lora_model(backbone):
     return tiny_model(backbone, INNER, **LORA)
 
 
-def chosen(steps, factors):
-    """A choice of the given steps and name factors."""
-    zeros = torch.zeros(len(steps))
-    return Choice(torch.tensor(steps), torch.tensor(factors), zeros, zeros, torch.tensor([1] * len(steps)))
+def chosen(extents, factors, temperatures):
+    """A choice of the given numbers for each task."""
+    zeros = torch.zeros(len(extents))
+    return Choice(torch.tensor(extents), torch.tensor(factors), torch.tensor(temperatures), zeros, zeros.long() + 1)
+
+
+def keys(texts):
+    """The keys of encoded texts, sorted."""
+    assert texts.batch is not None
+    return sorted(texts.batch.keys())
 
 
 # Halves ---------------------------------------------------------------------------------------------------------
@@ -48,29 +54,28 @@ def test_every_text_is_held_out_once_from_a_half_with_the_other_texts(tiny, k_sh
     assert len(crossed) == 4 and crossed.n_way.tolist() == [3] * 4
     assert len(crossed.query) == len(crossed.support) == len(tasks.support)
     for task in range(2):
-        own = sorted(tasks.support.batch.select(torch.where(tasks.support.task == task)[0]).keys())
+        own = keys(tasks.task(task).support)
         halves = [crossed.task(task), crossed.task(task + 2)]
         for half, other in (halves, halves[::-1]):
-            assert sorted(half.support.batch.keys() + half.query.batch.keys()) == own
-            assert sorted(half.query.batch.keys()) == sorted(other.support.batch.keys())
-            assert half.names.batch.keys() == tasks.task(task).names.batch.keys()
+            assert sorted(keys(half.support) + keys(half.query)) == own
+            assert keys(half.query) == keys(other.support)
+            assert keys(half.names) == keys(tasks.task(task).names)
         per_class = torch.stack([half.shots[0] for half in halves])
         assert (per_class.sum(0) == k_shot).all() and (per_class[0] - per_class[1]).abs().max() <= 1
     assert_close(crossed.shots.sum(1), torch.bincount(crossed.support.task).float())
 
 
-def test_held_out_losses_are_those_of_the_adapted_halves(tiny):
+def test_held_out_logits_are_those_of_the_adapted_halves(tiny):
     warp, init = lora_model(tiny)
     crossed = crossed_halves(TaskBatch.encode(tiny_episodes(2, k_shot=4), warp.encoder))
     state = trajectory(warp, init, crossed, INNER).states[-1]
-    losses = query_losses(warp, [init, warp.verbalizer.weighing_names(init, 4.0)], state, crossed)
+    logits = query_logits(warp, [init, warp.verbalizer.weighing_names(init, 4.0)], state, crossed)
     moved = replace(init, log_name_count=init.log_name_count + np.log(4))
-    for row, own in zip(losses, (init, moved), strict=True):
+    for row, own in zip(logits, (init, moved), strict=True):
         for task in range(len(crossed)):
             alone = crossed.task(task)
             parameters, _ = start(warp, replace(own, adapter=state.adapter[task]), alone)
-            logits = logits_of(warp, parameters, read_texts(warp, parameters, alone.query), alone.query, alone)
-            expected = cross_entropy(logits, alone.query.label, reduction="none")
+            expected = logits_of(warp, parameters, read_texts(warp, parameters, alone.query), alone.query, alone)
             assert_close(row[crossed.query.task == task], expected, rtol=0, atol=1e-6)
 
 
@@ -88,12 +93,27 @@ def test_an_alternative_must_gain_more_than_its_error():
     assert_close(gains[:, :2], torch.tensor([[0, 0], [0.3, 0.1], [-0.5, -0.5]], dtype=torch.float64))
 
 
+def test_each_alternative_is_judged_at_the_temperature_that_suits_it():
+    """Overconfident logits have the same losses as calibrated ones; a single text moves the temperature little."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4000, 3, generator=generator, dtype=torch.float64) * 2
+    label = torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
+    task = torch.zeros(4000, dtype=torch.long)
+    temperatures, losses = at_best_temperatures(torch.stack([logits, 4 * logits]), label, task, 1)
+    assert temperatures[:, 0].tolist() == [1, 4]
+    assert_close(losses[0], losses[1])
+    assert_close(losses[0], cross_entropy(logits, label, reduction="none"))
+    wrong = (logits[:1].argmax(1) + 1) % 3
+    alone, _ = at_best_temperatures(logits[None, :1] * 10, wrong, task[:1], 1)
+    assert 1 < float(alone[0, 0]) < 8
+
+
 def test_steps_that_cannot_help_are_not_taken(tiny):
     """With one text per class and no names, no text can be left out."""
     warp, init = lora_model(tiny)
     tasks = TaskBatch.encode(tiny_episodes(2, k_shot=1), warp.encoder, named=False)
     choice = choose(warp, init, tasks, INNER)
-    assert choice.steps.tolist() == [0, 0] and choice.name_factors.tolist() == [1, 1]
+    assert choice.extents.tolist() == [0, 0] and choice.name_factors.tolist() == [1, 1]
 
 
 def test_tasks_choose_together_as_if_alone(tiny):
@@ -101,27 +121,30 @@ def test_tasks_choose_together_as_if_alone(tiny):
     episodes = tiny_episodes(3, k_shot=4)
     together = choose(warp, init, TaskBatch.encode(episodes, warp.encoder), INNER)
     alone = [choose(warp, init, TaskBatch.encode([episode], warp.encoder), INNER) for episode in episodes]
-    assert_close(together.gains_of_steps, torch.cat([one.gains_of_steps for one in alone]), rtol=0, atol=1e-8)
-    assert together.steps.tolist() == [int(one.steps[0]) for one in alone]
+    for name in ("extents", "name_factors", "temperatures", "gains"):
+        assert_close(getattr(together, name), torch.cat([getattr(one, name) for one in alone]), rtol=0, atol=1e-6)
     assert together.n_texts.tolist() == [len(episode.support_texts) for episode in episodes]
 
 
 # Adapted tasks --------------------------------------------------------------------------------------------------
 
 
-def test_each_task_takes_its_own_steps_and_weight_of_names(tiny, monkeypatch):
+def test_each_task_goes_as_far_as_it_chose(tiny, monkeypatch):
     warp, init = lora_model(tiny)
-    episodes = tiny_episodes(2, k_shot=3)
-    tasks = TaskBatch.encode(episodes, warp.encoder)
-    monkeypatch.setattr(adapt_module, "choose", lambda *_: chosen([0, 2], [4.0, 1.0]))
+    tasks = TaskBatch.encode(tiny_episodes(3, k_shot=3), warp.encoder)
+    monkeypatch.setattr(adapt_module, "choose", lambda *_: chosen([0.0, 1.0, 0.5], [4.0, 1.0, 1.0], [2.0, 1.0, 1.0]))
     adapted = adapt(warp, init, tasks, INNER, chooses=True)
-    assert adapted.steps.tolist() == [0, 2] and adapted.losses.shape == (2, 2)
+    assert adapted.losses.shape == (2, 3)
     stays = adapt(warp, warp.verbalizer.weighing_names(init, 4.0), tasks.task(0), INNER.with_steps(0))
     moves = adapt(warp, init, tasks.task(1), INNER)
     for task, alone in enumerate((stays, moves)):
         for name in ("adapter", "class_embeddings"):
             own = getattr(adapted.parameters, name)[task]
             assert_close(own, getattr(alone.parameters, name)[0], rtol=0, atol=1e-7)
+    scale = float(init.log_scale.exp())
+    assert_close(adapted.parameters.scale, torch.tensor([scale / 2, scale, scale]).to(init.log_scale))
+    end = adapt(warp, init, tasks.task(2), INNER).parameters.adapter[0]
+    assert_close(adapted.parameters.adapter[2], (init.adapter + end) / 2, rtol=0, atol=1e-7)
 
 
 def test_a_task_whose_loss_is_not_finite_keeps_its_start(tiny, monkeypatch, caplog):
@@ -129,12 +152,13 @@ def test_a_task_whose_loss_is_not_finite_keeps_its_start(tiny, monkeypatch, capl
     tasks = TaskBatch.encode(tiny_episodes(2, k_shot=3), warp.encoder)
     whole = trajectory(warp, init, tasks, INNER)
     whole.losses[1][0] = float("nan")
+    whole.states[-1].adapter.data[0] = float("nan")
     monkeypatch.setattr(adapt_module, "trajectory", lambda *_, **__: whole)
     adapted = adapt(warp, init, tasks, INNER)
-    assert adapted.steps.tolist() == [0, 2]
+    assert adapted.choice.extents.tolist() == [0, 1]
     assert torch.equal(adapted.parameters.adapter[0], init.adapter)
-    assert not torch.equal(adapted.parameters.adapter[1], init.adapter)
-    assert "1 of 2 tasks were not adapted" in caplog.text
+    assert torch.equal(adapted.parameters.adapter[1], whole.states[-1].adapter[1])
+    assert "1 of 2 tasks keep their start" in caplog.text
 
 
 # The record -----------------------------------------------------------------------------------------------------
@@ -155,13 +179,18 @@ def fitted(tmp_path_factory):
     [
         ("none", 0, "No steps were asked for."),
         (2, 2, "All 2 steps were taken, as was asked for."),
-        ("auto", None, r"The steps (do not surely )?lower the loss of 4 held-out texts by -?\d\.\d+\."),
+        (
+            "auto",
+            None,
+            r"(The steps do not surely lower|Going .* of the way of 2 steps lowers) the loss of 4 held-out texts.*\.",
+        ),
     ],
 )
 def test_the_classifier_records_its_adaptation(fitted, tmp_path, adapt, steps, reason):
     classifier = fitted(TEXTS, LABELS, adapt=adapt)
     record = classifier.adaptation_
     assert steps is None or record.steps == len(record.losses) == steps
+    assert record.extent == bool(record.steps) or adapt == "auto"
     assert re.fullmatch(reason, record.reason) and record.seconds > 0
     classifier.save(tmp_path / "task")
     again = WarpClassifier.load(tmp_path / "task", classifier.task_.warp.backbone)

@@ -12,7 +12,7 @@ from episodes import Episode
 from metawarp import Init
 from metawarp.adaptation import leave_one_out_steps
 from metawarp.adaptation.leave_one_out import LOSSES, RIDGE_PENALTY, SupportSets
-from metawarp.adaptation.leave_one_out_steps import CLASSES_PER_STEP, leave_one_out_losses, some_classes
+from metawarp.adaptation.leave_one_out_steps import CLASSES_PER_STEP, leave_one_out_losses, read_by_step
 from metawarp.adaptation.memory import FIRST_ORDER_VECTORS
 from metawarp.adaptation.trajectory import trajectory
 from metawarp.adapters.adapter import split
@@ -199,7 +199,23 @@ def test_classes_take_turns_in_tasks_of_many_classes(tiny):
     assert sorted(part.support.label.tolist()) == [0, 0, 1, 1] and sorted(part.names.label.tolist()) == [0, 1]
     texts = [episode.support_texts[i] for i in np.where(np.isin(episode.support_labels, [4, 1]))[0]]
     assert part.support.batch is not None and part.support.batch.keys() == warp.encoder(texts).keys()
-    assert some_classes(tasks, 0) is tasks and CLASSES_PER_STEP == 16
+    assert read_by_step(tasks, 0) is tasks and CLASSES_PER_STEP == 16
+
+
+def test_a_step_reads_some_texts_of_each_class_of_a_large_task(tiny, monkeypatch):
+    monkeypatch.setattr(leave_one_out_steps, "TEXTS_PER_STEP", 8)
+    warp, _ = tiny_model(tiny)
+    large, small = tiny_episodes(1, n_way=3, k_shot=5)[0], tiny_episodes(1, n_way=3, k_shot=2, seed=4)[0]
+    tasks = TaskBatch.encode([large, small], warp.encoder)
+    parts = [read_by_step(tasks, number) for number in range(12)]
+    assert all(part.shots.tolist() == [[2, 2, 2], [2, 2, 2]] for part in parts)
+    alone = [read_by_step(TaskBatch.encode([large], warp.encoder), number) for number in range(12)]
+    read = []
+    for part, own in zip(parts, alone, strict=True):
+        together, by_itself = part.task(0).support.batch, own.support.batch
+        assert together is not None and by_itself is not None and together.keys() == by_itself.keys()
+        read += together.keys()
+    assert len(set(read)) > 6 and set(read) <= set(warp.encoder(large.support_texts).keys())
 
 
 def test_a_step_on_classes_without_texts_changes_nothing(tiny, monkeypatch):
@@ -208,7 +224,7 @@ def test_a_step_on_classes_without_texts_changes_nothing(tiny, monkeypatch):
     names = tiny_episodes(1, n_way=6)[0].class_names
     episode = Episode.from_texts(names, ["play music", "play", "rain", "cold rain"], [0, 0, 1, 1])
     tasks = TaskBatch.encode([episode], warp.encoder)
-    monkeypatch.setattr(leave_one_out_steps, "some_classes", lambda tasks, _: tasks.of_classes([torch.tensor([3, 5])]))
+    monkeypatch.setattr(leave_one_out_steps, "read_by_step", lambda tasks, _: tasks.of_classes([torch.tensor([3, 5])]))
     before, after = trajectory(warp, init, tasks, inner).states
     assert torch.equal(before.adapter, after.adapter)
 

@@ -1,5 +1,6 @@
 """Studies of backbones, speed, fits and adaptation: they run on small files, with a row for each measurement."""
 
+import json
 import shutil
 import sys
 
@@ -19,8 +20,11 @@ def data(tmp_path):
     for folder, name in (("hwu64/published", "train_5"), ("hwu64", "data"), ("huffpost", "data"), ("reuters", "data")):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         write_rows(tmp_path / folder / f"{name}.jsonl", corpus)
+    parts = {"train": corpus.class_names[:1], "validation": [], "test": corpus.class_names[1:]}
+    (tmp_path / "reuters/splits.json").write_text(json.dumps(parts), encoding="utf-8")
+    (tmp_path / "trec").mkdir()
     for name in ("train", "test"):
-        shutil.copy(tmp_path / "reuters/data.jsonl", tmp_path / f"reuters/{name}.jsonl")
+        shutil.copy(tmp_path / "reuters/data.jsonl", tmp_path / f"trec/{name}.jsonl")
     for name in ("train_10", "test"):
         shutil.copy(tmp_path / "hwu64/published/train_5.jsonl", tmp_path / f"hwu64/published/{name}.jsonl")
     tiny_folder(tmp_path / "backbone")
@@ -52,31 +56,38 @@ def test_the_study_of_speed_compares_both_with_each_number_of_threads(data):
 
 
 def test_draws_are_of_all_classes_and_those_of_their_seeds(data):
-    one, two = (list(draws(data, "reuters", 4, 2, 10)) for _ in range(2))
+    one, two = (list(draws(data, "trec", 4, 2, 10)) for _ in range(2))
     assert [draw.examples.episode.shots.tolist() for draw in one] == [[4, 4, 4]] * 2
     texts = [draw.examples.episode.support_texts for draw in one]
     assert texts == [draw.examples.episode.support_texts for draw in two] and texts[0] != texts[1]
     assert len(one[0].texts) == len(one[0].labels) == 10
     (published,) = draws(data, "hwu64_5", 4, 2, 10)
     assert len(published.examples.episode.support_texts) == 36
+    (of_test_classes,) = draws(data, "reuters", 4, 1, 100)
+    assert of_test_classes.examples.episode.shots.tolist() == [4, 4] and len(of_test_classes.texts) == 2 * (12 - 4)
+    assert not set(of_test_classes.texts) & set(of_test_classes.examples.episode.support_texts)
 
 
 def test_the_study_of_fits_has_a_row_for_each_method(data, monkeypatch, capsys):
-    command = ["fits", f"--data={data}", "--corpus", "reuters", "--k-shot", "1", "4", "--draws=1"]
+    command = ["fits", f"--data={data}", "--corpus", "trec", "--k-shot", "1", "4", "--draws=2"]
     monkeypatch.setattr(sys, "argv", [*command, f"--backbone={data}/backbone"])
     fits.main()
     header, _, *rows = capsys.readouterr().out.splitlines()
-    assert header.startswith("| corpus | method | 1 per class | 4 per class | seconds at 1 |")
-    assert [row.split(" | ")[1] for row in rows] == list(fits.METHODS)
-    assert all(0 <= float(row.split(" | ")[3]) <= 100 for row in rows)
+    assert header == "| corpus | texts per class | method | accuracy | difference | worst | seconds |"
+    cells = [row.strip("| ").split(" | ") for row in rows]
+    assert [row[1:3] for row in cells] == [[k, name] for k in "14" for name in ("general", "logistic-regression")]
+    for own, other in (cells[:2], cells[2:]):
+        assert own[4] == "+0.0 ± 0.0" and own[5] == "+0.0"
+        gain = float(other[3]) - float(own[3])
+        assert float(other[4].split(" ± ")[0]) == pytest.approx(gain, abs=0.11) and float(other[5]) <= gain + 0.11
 
 
 def test_the_study_of_adaptation_has_the_accuracy_after_each_number_of_steps(data, monkeypatch, capsys):
-    command = ["adapting", f"--data={data}", "--corpus", "reuters", "--adapter", "lora", "prefix", "--loss", "ridge"]
+    command = ["adapting", f"--data={data}", "--corpus", "trec", "--adapter", "lora", "prefix", "--loss", "ridge"]
     options = ["--k-shot=4", "--draws=1", "--steps", "0", "2", "--rate=0.05", "--layer=0"]
     monkeypatch.setattr(sys, "argv", [*command, *options, f"--backbone={data}/backbone"])
     adapting.main()
     _, _, *rows = capsys.readouterr().out.splitlines()
     cells = [row.strip("| ").split(" | ") for row in rows]
-    assert [row[:4] for row in cells] == [["reuters", name, "ridge", "0.05"] for name in ("lora", "prefix")]
+    assert [row[:4] for row in cells] == [["trec", name, "ridge", "0.05"] for name in ("lora", "prefix")]
     assert cells[0][5] != cells[0][4], "the steps change the predictions"

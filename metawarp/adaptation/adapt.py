@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from metawarp.adaptation.choice import Choice, choose, unchanged
+from metawarp.adaptation.choice import Choice, choose, place_on, unchanged
+from metawarp.adaptation.leave_one_out_steps import TEXTS_PER_STEP
 from metawarp.adaptation.memory import require_memory
 from metawarp.adaptation.temperature import Temperature
 from metawarp.adaptation.trajectory import Trajectory, inner_steps, trajectory
 from metawarp.config import GROUPS, InnerLoop
-from metawarp.parameters import InitParameters, TaskParameters, mapped, tensors_of
+from metawarp.parameters import InitParameters, TaskParameters
 from metawarp.texts.feature_cache import FeatureCache
 from metawarp.texts.task_batch import TaskBatch
 from metawarp.warp import Warp
@@ -33,15 +34,13 @@ class Adapted:
 
     Attributes:
         parameters: the adapted parameters.
-        choice: the steps and the weight of class names that were chosen.
-        steps: (T,) number of steps that each task took.
+        choice: what was chosen for each task.
         losses: (S, T) inner losses before each step; 0 rows without steps.
         seconds: seconds that it took.
     """
 
     parameters: TaskParameters
     choice: Choice
-    steps: Tensor
     losses: Tensor
     seconds: float
 
@@ -66,8 +65,7 @@ def adapt(
         tasks: the tasks.
         inner: the inner loop.
         temperature: divisor of the logits.
-        chooses: whether each task chooses between all steps of the inner loop and none, and how much class names count;
-            see `choice`.
+        chooses: whether each task chooses how far it goes, and how much class names count; see `choice`.
         progress: whether a progress bar appears after `SECONDS_TO_BAR`.
 
     InputError if the inner loop updates an adapter that no feature depends on; MemoryLimitError if memory is too small.
@@ -77,32 +75,32 @@ def adapt(
     if warp.lower is not None and warp.cache is None and inner.moving:
         warp = Warp(warp.backbone, warp.config, FeatureCache(MAX_CACHE_BYTES))  # for the layers below the adapter
     chooses, steps = chooses and len(tasks.support) > 0, inner.inner_steps if len(tasks.support) else 0
+    if steps and inner.leaves_one_out and (most := int(tasks.shots.sum(1).max())) > TEXTS_PER_STEP:
+        logger.info("a step reads at most %d of the %d labelled texts", TEXTS_PER_STEP, most)
     hidden = None if progress else True  # None: hidden unless standard error is a terminal
     bar = tqdm(total=(1 + chooses) * steps, desc="adapting", delay=SECONDS_TO_BAR, leave=False, disable=hidden)
     with torch.set_grad_enabled(steps > 0), bar:
-        choice = choose(warp, init, tasks, inner, bar.update) if chooses else unchanged(tasks, steps)
-        inner = inner.with_steps(int(choice.steps.max()))
+        choice = choose(warp, init, tasks, inner, bar.update) if chooses else unchanged(tasks, float(steps > 0))
+        inner = inner.with_steps(steps if choice.extents.any() else 0)
         way = trajectory(warp, init, tasks, inner, after_step=bar.update)
-    reached, steps = _reached(way, choice)
+    choice = _finite(way, choice)
     init = warp.verbalizer.weighing_names(init, choice.name_factors)
     with torch.no_grad():
-        adapted = inner_steps(warp, init, tasks, inner).finish(reached)
+        adapted = inner_steps(warp, init, tasks, inner).finish(place_on(way, choice.extents))
     divisor = (temperature or Temperature()).of(tasks.shots.sum(1) / tasks.n_way, tasks.n_way.float())
+    divisor = divisor * choice.temperatures
     parameters = replace(adapted, scale=adapted.scale / divisor.to(adapted.scale))
     losses = torch.stack(way.losses) if way.losses else adapted.scale.new_zeros(0, len(tasks))
-    return Adapted(parameters, choice, steps, losses, time.perf_counter() - began)
+    return Adapted(parameters, choice, losses, time.perf_counter() - began)
 
 
-def _reached(way: Trajectory, choice: Choice) -> tuple[TaskParameters, Tensor]:
-    """The parameters of each task after its number of steps, and these numbers (T,): 0 if something is not finite."""
-    states = [mapped(state, Tensor.detach) for state in way.states]
-    last, n_tasks = states[-1], len(choice.steps)
-    finite = torch.stack([choice.steps >= 0, *(loss.isfinite() for loss in way.losses)]).all(0)
-    moved = {name: tensor for name, tensor in tensors_of(last).items() if name in GROUPS and len(tensor) == n_tasks}
-    for tensor in moved.values():
-        finite = finite & tensor.flatten(1).isfinite().all(1)
-    if not finite.all():
-        logger.warning("%d of %d tasks were not adapted: their loss was not finite", int((~finite).sum()), n_tasks)
-    steps, rows = torch.where(finite, choice.steps, 0), torch.arange(n_tasks)
-    of_tasks = {name: torch.stack([getattr(state, name) for state in states])[steps, rows] for name in moved}
-    return replace(last, **of_tasks), steps
+def _finite(way: Trajectory, choice: Choice) -> Choice:
+    """The choice, without steps for tasks whose losses or parameters are not finite; a warning is logged for these."""
+    finite = torch.stack([choice.extents.isfinite(), *(loss.isfinite() for loss in way.losses)]).all(0)
+    for name in GROUPS:
+        values = getattr(way.states[-1], name)
+        finite = finite & values.detach().flatten(1).isfinite().all(1)
+    if finite.all():
+        return choice
+    logger.warning("%d of %d tasks keep their start: their loss is not finite", int((~finite).sum()), len(finite))
+    return replace(choice, extents=torch.where(finite, choice.extents, 0.0))

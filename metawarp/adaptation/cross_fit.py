@@ -1,4 +1,4 @@
-"""Held-out losses of a task's own texts: each half of the support set is classified by what was adapted on the other.
+"""Held-out logits of a task's own texts: each half of the support set is classified by what was adapted on the other.
 
 Steps on a leave-one-out loss fit the adapter to all support texts, so their own loss says too little about new texts.
 
@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from metawarp.adaptation.start import class_embeddings_of, logits_of, read_examples, read_texts
 from metawarp.parameters import InitParameters, TaskParameters
@@ -36,17 +35,14 @@ def crossed_halves(tasks: TaskBatch) -> TaskBatch:
 
 
 @torch.no_grad()
-def query_losses(warp: Warp, inits: list[InitParameters], current: TaskParameters, tasks: TaskBatch) -> Tensor:
-    """Loss (I, B) of each of B queries, under the adapters of their tasks and the class embeddings that I inits, which
+def query_logits(warp: Warp, inits: list[InitParameters], current: TaskParameters, tasks: TaskBatch) -> Tensor:
+    """Logits (I, B, C) of B queries, under the adapters of their tasks and the class embeddings that I inits, which
     differ in the scalars of the verbalizer, compute from the support texts."""
     names, support = read_examples(warp, current, tasks)
     features = read_texts(warp, current, tasks.query)
-    losses = []
-    for init in inits:
-        parameters = replace(current, class_embeddings=class_embeddings_of(warp, init, tasks, names, support))
-        logits = logits_of(warp, parameters, features, tasks.query, tasks)
-        losses.append(cross_entropy(logits, tasks.query.label, reduction="none"))
-    return torch.stack(losses)
+    embeddings = [class_embeddings_of(warp, init, tasks, names, support) for init in inits]
+    parameters = (replace(current, class_embeddings=own) for own in embeddings)
+    return torch.stack([logits_of(warp, own, features, tasks.query, tasks) for own in parameters])
 
 
 def _of_halves(texts: LabelledTexts, half: Tensor, n_tasks: int) -> LabelledTexts:

@@ -18,11 +18,14 @@ from metawarp.adaptation.start import own_adapters, read_texts, shared_parameter
 from metawarp.adapters.adapter import split
 from metawarp.config import InnerLoop
 from metawarp.parameters import InitParameters, TaskParameters, power_law
-from metawarp.texts.task_batch import LabelledTexts, TaskBatch
+from metawarp.texts.task_batch import LabelledTexts, TaskBatch, index_in_task
 from metawarp.warp import Warp
 
 CLASSES_PER_STEP = 16
 """Largest number of classes whose texts a step reads; the classes of a task with more of them take turns."""
+
+TEXTS_PER_STEP = 256
+"""Largest number of texts that a step reads of a task, so that the time of a step is bounded."""
 
 DAMPING = 0.1
 """The length of a part's gradient counts as at least this fraction of that of a part on average, so that parts without
@@ -51,7 +54,7 @@ class LeaveOneOutSteps(InnerSteps):
         second_order: bool = False,
     ) -> tuple[TaskParameters, Tensor]:
         warp, init, inner = self.warp, self.init, self.inner
-        part = some_classes(self.tasks.with_support(texts), number)
+        part = read_by_step(self.tasks.with_support(texts), number)
         if part.support.batch is None:
             return current, current.adapter.new_zeros(len(self.tasks))
         if second_order:
@@ -132,13 +135,26 @@ def _factors(warp: Warp, gradient: Tensor, rates: Tensor) -> Tensor:
     return factors.repeat_interleave(sizes, dim=1)
 
 
-def some_classes(tasks: TaskBatch, number: int) -> TaskBatch:
-    """The tasks with the classes whose turn it is at a step."""
-    if int(tasks.n_way.max()) <= CLASSES_PER_STEP:
+def read_by_step(tasks: TaskBatch, number: int) -> TaskBatch:
+    """The tasks with the classes whose turn it is at a step, and at most `TEXTS_PER_STEP` random texts of these."""
+    if int(tasks.n_way.max()) > CLASSES_PER_STEP:
+        chosen = []
+        for n_way in tasks.n_way.tolist():
+            turns = -(-n_way // CLASSES_PER_STEP)
+            order = torch.randperm(n_way, generator=torch.Generator().manual_seed(number // turns))
+            chosen.append(order.tensor_split(turns)[number % turns])
+        tasks = tasks.of_classes(chosen)
+    return _few_texts(tasks, number)
+
+
+def _few_texts(tasks: TaskBatch, number: int) -> TaskBatch:
+    """The tasks with as many texts of each class, so that no task has more than `TEXTS_PER_STEP`."""
+    limits = TEXTS_PER_STEP // tasks.n_way.clamp(max=TEXTS_PER_STEP // 2)
+    if bool((tasks.shots <= limits[:, None]).all()):
         return tasks
     chosen = []
-    for n_way in tasks.n_way.tolist():
-        turns = -(-n_way // CLASSES_PER_STEP)
-        order = torch.randperm(n_way, generator=torch.Generator().manual_seed(number // turns))
-        chosen.append(order.tensor_split(turns)[number % turns])
-    return tasks.of_classes(chosen)
+    for task, limit in enumerate(limits.tolist()):  # alone, a task has the same texts
+        (rows,) = torch.where(tasks.support.task == task)
+        rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(number)).to(rows.device)]
+        chosen.append(rows[index_in_task(tasks.support.label[rows]) < limit].sort().values)
+    return tasks.with_support(tasks.support.select(torch.cat(chosen)))

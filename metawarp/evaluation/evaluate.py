@@ -70,7 +70,8 @@ def evaluate(
         prompt: text that is put before every text, such as "query: ", or the name of one that the backbone comes with;
             None: the prompt of a loaded backbone, or that of the init; without an init of its own, the backbone's
             default. "": no prompt.
-        adapt: number of inner steps; "none": no steps; "auto": as the init was trained to.
+        adapt: number of inner steps; "none": no steps; "auto": as the init was trained to, and with a leave-one-out
+            loss as far as suits each task.
         max_tokens: largest number of tokens of one forward pass, padding included.
         cache_folder: folder for the output of the layers below the adapter; None keeps it in memory.
         n_way: number of classes per episode, or a range (low, high).

@@ -17,16 +17,22 @@ from metawarp.evaluation.sentence_baselines import for_all_classes
 
 def setfit(backbone: Backbone, seed: int, episodes: Sequence[Episode]) -> Iterator[np.ndarray]:
     """Probabilities of a SetFit model trained on each episode, whose backbone is read again from its source."""
-    library = require_setfit()
     for episode in episodes:
-        model = library.SetFitModel.from_pretrained(backbone.source)
-        rows = {"text": list(episode.support_texts), "label": episode.support_labels.tolist()}
-        with tempfile.TemporaryDirectory() as folder:
-            quiet = {"save_strategy": "no", "report_to": "none", "show_progress_bar": False}
-            settings = library.TrainingArguments(output_dir=folder, seed=seed, **quiet)
-            library.Trainer(model, args=settings, train_dataset=Dataset.from_dict(rows)).train()
+        model = fitted_setfit(backbone, seed, episode)
         probabilities = model.predict_proba(list(episode.query_texts), as_numpy=True, show_progress_bar=False)
         yield for_all_classes(episode, np.asarray(probabilities))
+
+
+def fitted_setfit(backbone: Backbone, seed: int, episode: Episode) -> Any:
+    """A SetFit model that was trained on the support texts of an episode; its labels are their indices."""
+    library = require_setfit()
+    model = library.SetFitModel.from_pretrained(backbone.source)
+    rows = {"text": list(episode.support_texts), "label": episode.support_labels.tolist()}
+    with tempfile.TemporaryDirectory() as folder:
+        quiet = {"save_strategy": "no", "report_to": "none", "show_progress_bar": False}
+        settings = library.TrainingArguments(output_dir=folder, seed=seed, **quiet)
+        library.Trainer(model, args=settings, train_dataset=Dataset.from_dict(rows)).train()
+    return model
 
 
 def require_setfit() -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from metawarp.backbones.backbone import Backbone
 from metawarp.config import InnerLoop, WarpConfig
 from metawarp.inits.init import Init
-from metawarp.inits.shipped import GENERAL, shipped_inits
+from metawarp.inits.shipped import GENERAL, is_general, shipped_inits
 from metawarp.warp import Warp
 
 
@@ -17,7 +17,8 @@ def general(backbone: Backbone) -> Init:
     It is the shipped one of the same backbone and prompt. Other backbones have the same template, read-out and
     verbalizer, with the numbers that were learned on MiniLM where these do not depend on the width of a backbone.
     """
-    shipped = {name: Init.load(folder) for name, folder in shipped_inits().items()}
+    folders = {name: folder for name, folder in shipped_inits().items() if is_general(name)}
+    shipped = {name: Init.load(folder) for name, folder in folders.items()}
     for init in shipped.values():
         if (init.backbone.fingerprint, init.backbone.prompt) == (backbone.fingerprint, backbone.prompt):
             return init

@@ -10,9 +10,15 @@ GENERAL = "general"
 
 
 def shipped_inits() -> dict[str, Path]:
-    """The folder of each shipped init, by name."""
+    """The folder of each shipped init, by name; general ones first."""
     folder = Path(str(files("metawarp") / "inits"))
-    return {entry.name: entry for entry in sorted(folder.iterdir()) if (entry / "config.json").is_file()}
+    entries = [entry for entry in folder.iterdir() if (entry / "config.json").is_file()]
+    return {entry.name: entry for entry in sorted(entries, key=lambda one: (not is_general(one.name), one.name))}
+
+
+def is_general(name: str) -> bool:
+    """Whether a shipped init is the default of its backbone."""
+    return name.split("-")[0] == GENERAL
 
 
 def describe_init(folder: Path) -> dict[str, Any]:

@@ -13,16 +13,20 @@ class Adaptation:
     """How a task was adapted.
 
     Attributes:
-        steps: number of steps that the adapter took.
-        losses: inner loss before each step; empty without steps.
+        steps: number of steps that the adapter took; 0 if it kept the start.
+        extent: how far it went along the way of the steps: 1 is their end, 0.5 halfway.
+        losses: inner loss before each step; empty if none was taken.
         name_factor: how many times as much class names count as the init says.
+        temperature: what the logits were divided by, beside the temperature of the init.
         seconds: seconds that the adaptation took, the choice included.
-        reason: one sentence that says why there were so many steps.
+        reason: one sentence that says why it went so far.
     """
 
     steps: int
+    extent: float
     losses: tuple[float, ...]
     name_factor: float
+    temperature: float
     seconds: float
     reason: str
 
@@ -32,8 +36,11 @@ class Adaptation:
     @classmethod
     def of(cls, adapted: Adapted, adapt: Adapt) -> Self:
         """The record of one adapted task, and the setting `adapt` of the user."""
-        losses, name_factor = tuple(adapted.losses[:, 0].tolist()), float(adapted.choice.name_factors[0])
-        return cls(int(adapted.steps[0]), losses, name_factor, adapted.seconds, _reason(adapted, adapt))
+        choice, losses = adapted.choice, tuple(adapted.losses[:, 0].tolist())
+        values = (float(value[0]) for value in (choice.extents, choice.name_factors, choice.temperatures))
+        extent, name_factor, temperature = values
+        steps, reason = len(losses) if extent else 0, _reason(adapted, adapt)
+        return cls(steps, extent, losses, name_factor, temperature, adapted.seconds, reason)
 
     def draw(self, file: str | Path) -> Path:
         """Draw the losses over the steps into a PNG file, with the reason as its title.
@@ -54,13 +61,16 @@ class Adaptation:
 
 
 def _reason(adapted: Adapted, adapt: Adapt) -> str:
-    choice, steps = adapted.choice, int(adapted.steps[0])
-    chosen, n_texts, gain = int(choice.steps[0]), int(choice.n_texts[0]), float(choice.gains_of_steps[0])
-    if steps < chosen:
-        return "The task keeps the start of the init, because the loss of a step was not finite."
+    choice, steps = adapted.choice, len(adapted.losses)
+    extent, n_texts, gain = float(choice.extents[0]), int(choice.n_texts[0]), float(choice.gains[0])
+    if steps and not extent:
+        return "The task keeps the start of the init: the loss of a step was not finite."
+    if n_texts and extent:
+        return (
+            f"Going {extent:g} of the way of {steps} steps lowers the loss of {n_texts} held-out texts by {gain:.3f}."
+        )
     if n_texts:
-        evidence = f"the loss of {n_texts} held-out texts by {gain:.3f}"
-        return f"The steps lower {evidence}." if steps else f"The steps do not surely lower {evidence}."
+        return f"The steps do not surely lower the loss of {n_texts} held-out texts."
     if steps:
         return f"All {steps} steps were taken, as {'the init was trained to' if adapt == 'auto' else 'was asked for'}."
     if adapt in ("none", 0):

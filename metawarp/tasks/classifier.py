@@ -27,7 +27,8 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
             ships for the backbone; if there is none, the same template, read-out and verbalizer, without training on
             this backbone.
         backbone: a loaded `Backbone`, or the name of one (see `Backbone.load`); None: the one the init was trained on.
-        adapt: number of steps that adapt the encoder to the task; "none": no steps; "auto": as the init was trained to.
+        adapt: number of steps that adapt the encoder to the task; "none": no steps; "auto": as the init was trained to,
+            and with a leave-one-out loss as far as suits the task; see `adaptation_`.
         any_backbone: whether another backbone than the init's, of the same widths, is allowed.
         device: device of the backbone.
         dtype: data type of the backbone, such as "float32" or "bfloat16"; "auto": bfloat16 if it is at least 10 %
