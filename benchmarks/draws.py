@@ -35,8 +35,11 @@ def draws(folder: Path, corpus: str, k_shot: int, n_draws: int, n_test: int) -> 
     one draw."""
     published = corpus.startswith("hwu64_")
     if (folder / corpus / "data.jsonl").exists():
+        loaded = Corpus.load(folder / corpus / "data.jsonl")
+        names = np.array(class_partition(loaded.class_names, folder / corpus / "splits.json", 0, loaded.name)["test"])
         for seed in range(n_draws):
-            yield _of_test_classes(folder / corpus, k_shot, n_test, seed)
+            part = loaded.select_classes(names[_drawn(len(names), MAX_WAYS, seed)].tolist())
+            yield _of_all_classes(part, k_shot, n_test, seed)
         return
     where = folder / "hwu64" / "published" if published else folder / corpus
     train, labels = _read(where / f"train{corpus.removeprefix('hwu64') * published}.jsonl")
@@ -47,10 +50,7 @@ def draws(folder: Path, corpus: str, k_shot: int, n_draws: int, n_test: int) -> 
         yield _draw(train[rows], labels[rows], test[chosen], truth[chosen])
 
 
-def _of_test_classes(folder: Path, k_shot: int, n_test: int, seed: int) -> Draw:
-    corpus = Corpus.load(folder / "data.jsonl")
-    names = np.array(class_partition(corpus.class_names, folder / "splits.json", 0, corpus.name)["test"])
-    part = corpus.select_classes(names[_drawn(len(names), MAX_WAYS, seed)].tolist())
+def _of_all_classes(part: Corpus, k_shot: int, n_test: int, seed: int) -> Draw:
     texts, labels = np.array(part.texts), np.array(part.class_names)[part.labels]
     rows = _of_each_class(labels, k_shot, seed)
     others = np.setdiff1d(np.arange(len(texts)), rows)

@@ -17,8 +17,7 @@ def general(backbone: Backbone) -> Init:
     It is the shipped one of the same backbone and prompt. Other backbones have the same template, read-out and
     verbalizer, with the numbers that were learned on MiniLM where these do not depend on the width of a backbone.
     """
-    folders = {name: folder for name, folder in shipped_inits().items() if is_general(name)}
-    shipped = {name: Init.load(folder) for name, folder in folders.items()}
+    shipped = {name: Init.load(folder) for name, folder in shipped_inits().items() if is_general(name)}
     for init in shipped.values():
         if (init.backbone.fingerprint, init.backbone.prompt) == (backbone.fingerprint, backbone.prompt):
             return init
