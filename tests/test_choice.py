@@ -11,10 +11,10 @@ from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 
 from metawarp import Init, WarpClassifier
-from metawarp.adaptation import adapt as adapt_module
+from metawarp.adaptation import adapt as adapt_module, choice as choice_module
 from metawarp.adaptation.adapt import adapt
-from metawarp.adaptation.choice import Choice, at_best_temperatures, best_alternative, choose
-from metawarp.adaptation.cross_fit import crossed_halves, query_logits
+from metawarp.adaptation.choice import EXTENTS, NAME_FACTORS, Choice, at_best_temperatures, choose
+from metawarp.adaptation.cross_fit import Halves, held_out_logits
 from metawarp.adaptation.leave_one_out_steps import LeaveOneOutSteps
 from metawarp.adaptation.start import logits_of, read_texts, start
 from metawarp.adaptation.trajectory import trajectory
@@ -50,7 +50,9 @@ def keys(texts):
 def test_every_text_is_held_out_once_from_a_half_with_the_other_texts(tiny, k_shot):
     warp, _ = lora_model(tiny)
     tasks = TaskBatch.encode(tiny_episodes(2, n_way=3, k_shot=k_shot), warp.encoder)
-    crossed = crossed_halves(tasks)
+    halves_of_tasks = Halves.of(tasks)
+    crossed = halves_of_tasks.tasks
+    assert keys(halves_of_tasks.texts) == sorted(2 * keys(tasks.support))
     assert len(crossed) == 4 and crossed.n_way.tolist() == [3] * 4
     assert len(crossed.query) == len(crossed.support) == len(tasks.support)
     for task in range(2):
@@ -65,32 +67,52 @@ def test_every_text_is_held_out_once_from_a_half_with_the_other_texts(tiny, k_sh
     assert_close(crossed.shots.sum(1), torch.bincount(crossed.support.task).float())
 
 
-def test_held_out_logits_are_those_of_the_adapted_halves(tiny):
+@pytest.mark.parametrize("extent", [0.0, 1.0])
+def test_held_out_logits_are_those_of_the_adapted_halves(tiny, extent):
     warp, init = lora_model(tiny)
-    crossed = crossed_halves(TaskBatch.encode(tiny_episodes(2, k_shot=4), warp.encoder))
-    state = trajectory(warp, init, crossed, INNER).states[-1]
-    logits = query_logits(warp, [init, warp.verbalizer.weighing_names(init, 4.0)], state, crossed)
+    halves = Halves.of(TaskBatch.encode(tiny_episodes(2, k_shot=4), warp.encoder))
+    way, crossed = trajectory(warp, init, halves.tasks, INNER), halves.tasks
+    extents, factors = torch.tensor([0.5, extent, extent]), torch.tensor([1.0, 1.0, 4.0])
+    logits = held_out_logits(warp, init, way, halves, extents, factors)[1:]
     moved = replace(init, log_name_count=init.log_name_count + np.log(4))
     for row, own in zip(logits, (init, moved), strict=True):
         for task in range(len(crossed)):
             alone = crossed.task(task)
-            parameters, _ = start(warp, replace(own, adapter=state.adapter[task]), alone)
+            state = way.states[-1 if extent else 0].adapter[task]
+            parameters, _ = start(warp, replace(own, adapter=state), alone)
             expected = logits_of(warp, parameters, read_texts(warp, parameters, alone.query), alone.query, alone)
             assert_close(row[crossed.query.task == task], expected, rtol=0, atol=1e-6)
+
+
+def test_mixed_features_are_between_those_of_the_ends(tiny):
+    warp, init = lora_model(tiny)
+    halves = Halves.of(TaskBatch.encode(tiny_episodes(1, k_shot=4), warp.encoder))
+    way = trajectory(warp, init, halves.tasks, INNER)
+    extents = torch.tensor([0.0, 0.01, 0.99, 1.0])
+    first, near_first, near_last, last = held_out_logits(warp, init, way, halves, extents, torch.ones(4))
+    gap = (last - first).abs().max()
+    assert gap > 0
+    assert (near_first - first).abs().max() < gap / 4 and (near_last - last).abs().max() < gap / 4
 
 
 # The rule -------------------------------------------------------------------------------------------------------
 
 
-def test_an_alternative_must_gain_more_than_its_error():
-    task = torch.tensor([0] * 8 + [1] * 8)
-    before = torch.ones(16, dtype=torch.float64)
-    noise = torch.tensor([1.0, -1.0] * 8, dtype=torch.float64)
-    sure, unsure, worse = before - 0.3 + 0.01 * noise, before - 0.1 + noise, before + 0.5
-    losses = torch.stack([before, torch.where(task == 0, sure, unsure), worse])
-    best, gains, count = best_alternative(losses, task, 3)
-    assert best.tolist() == [1, 0, 0] and count.tolist() == [8, 8, 0]
-    assert_close(gains[:, :2], torch.tensor([[0, 0], [0.3, 0.1], [-0.5, -0.5]], dtype=torch.float64))
+def choice_from(losses, n_texts, monkeypatch, tiny):
+    """What tasks choose whose alternatives have these sums of losses (J, T)."""
+    losses = torch.tensor(losses)
+    monkeypatch.setattr(choice_module, "at_best_temperatures", lambda *_: (torch.ones_like(losses), losses))
+    warp, init = lora_model(tiny)
+    return choose(warp, init, TaskBatch.encode(tiny_episodes(losses.shape[1], k_shot=n_texts), warp.encoder), INNER)
+
+
+def test_equal_losses_choose_the_mean_and_large_differences_the_best(tiny, monkeypatch):
+    alternatives = [(extent, factor) for extent in EXTENTS for factor in NAME_FACTORS]
+    sums = [[5.0, 5.0 if alternative == (1.5, 4.0) else 500.0] for alternative in alternatives]
+    choice = choice_from(sums, 2, monkeypatch, tiny)
+    assert_close(choice.extents, torch.tensor([np.mean(EXTENTS), 1.5]).to(choice.extents))
+    assert_close(choice.name_factors, torch.tensor([1.0, 4.0]).to(choice.extents))
+    assert choice.gains[0] == 0 and choice.gains[1] > 0
 
 
 def test_each_alternative_is_judged_at_the_temperature_that_suits_it():
@@ -102,18 +124,19 @@ def test_each_alternative_is_judged_at_the_temperature_that_suits_it():
     temperatures, losses = at_best_temperatures(torch.stack([logits, 4 * logits]), label, task, 1)
     assert temperatures[:, 0].tolist() == [1, 4]
     assert_close(losses[0], losses[1])
-    assert_close(losses[0], cross_entropy(logits, label, reduction="none"))
+    assert_close(losses[0, 0], cross_entropy(logits, label, reduction="sum"))
     wrong = (logits[:1].argmax(1) + 1) % 3
     alone, _ = at_best_temperatures(logits[None, :1] * 10, wrong, task[:1], 1)
     assert 1 < float(alone[0, 0]) < 8
 
 
-def test_steps_that_cannot_help_are_not_taken(tiny):
+def test_steps_that_cannot_help_do_not_move(tiny):
     """With one text per class and no names, no text can be left out."""
     warp, init = lora_model(tiny)
     tasks = TaskBatch.encode(tiny_episodes(2, k_shot=1), warp.encoder, named=False)
-    choice = choose(warp, init, tasks, INNER)
-    assert choice.extents.tolist() == [0, 0] and choice.name_factors.tolist() == [1, 1]
+    adapted = adapt(warp, init, tasks, INNER, chooses=True)
+    assert adapted.choice.name_factors.tolist() == [1, 1]
+    assert_close(adapted.parameters.adapter, init.adapter.expand_as(adapted.parameters.adapter))
 
 
 def test_tasks_choose_together_as_if_alone(tiny):
@@ -182,7 +205,7 @@ def fitted(tmp_path_factory):
         (
             "auto",
             None,
-            r"(The steps do not surely lower|Going .* of the way of 2 steps lowers) the loss of 4 held-out texts.*\.",
+            r"4 held-out texts chose [0-9.]+ of the way of 2 steps, which (lowers|raises) their loss by [0-9.]+\.",
         ),
     ],
 )

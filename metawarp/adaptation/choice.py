@@ -1,21 +1,25 @@
-"""How far each task moves from the start, how much its class names count and how confident it is: its own texts choose.
+"""How far each task moves from the start, how much its class names count and how confident it is: its own texts say.
 
-The alternatives are compared by the losses of held-out texts (`cross_fit`). A few texts say little, and confidence is
-what they say first, so each alternative is judged at the temperature that suits it best.
+Alternatives are weighed by the losses of held-out texts (`cross_fit`), as in Bayesian model averaging, and the task
+goes to their mean. A few texts move it little from the mean of all alternatives, many texts to the best of them.
+Confidence is what a few texts say first, so each alternative is judged at the temperature that suits it best.
 
 References:
+    Hoeting et al. (1999), "Bayesian Model Averaging: A Tutorial", Statistical Science 14, eq. 1.
+    Grünwald (2012), "The Safe Bayesian", ALT, sec. 1: likelihoods to a power below 1 if the model may be wrong.
     Wortsman et al. (2022), "Robust fine-tuning of zero-shot models", CVPR, sec. 3: weights between the start and where
     the steps end are often better than both. Guo et al. (2017), ICML, sec. 4.2: the temperature of held-out texts.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import product
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from metawarp.adaptation.cross_fit import crossed_halves, query_logits
+from metawarp.adaptation.cross_fit import Halves, held_out_logits
 from metawarp.adaptation.leave_one_out_steps import read_by_step
 from metawarp.adaptation.memory import require_memory
 from metawarp.adaptation.trajectory import Trajectory, trajectory
@@ -36,8 +40,9 @@ TEMPERATURES = tuple(2 ** (i / 4) for i in range(-4, 13))
 TEMPERATURE_SPREAD = 0.7
 """Standard deviation of the logarithm of a task's temperature, before its texts are seen."""
 
-STANDARD_ERRORS = 0.5
-"""An alternative must gain more than so many standard errors of its gain."""
+POWER = 0.2
+"""Power of the likelihood of held-out texts. Below 1, because both halves hold the same texts, and because what was
+adapted on a half of them is not what the task will use."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Choice:
         extents: (T,) how far it goes along its way.
         name_factors: (T,) how many times as much class names count.
         temperatures: (T,) further divisor of its logits.
-        gains: (T,) by how much extent and names lower the mean loss of held-out texts; 0 where neither is changed.
+        gains: (T,) by how much this lowers the mean loss of held-out texts, in the mean of the alternatives.
         n_texts: (T,) number of held-out texts; 0 if nothing was tried.
     """
 
@@ -66,24 +71,27 @@ def choose(
     inner: InnerLoop,
     after_step: Callable[[], object] = lambda: None,
 ) -> Choice:
-    """What suits each of T tasks: one of the `EXTENTS`, one of the `NAME_FACTORS`, and a temperature.
+    """What suits each of T tasks, between the `EXTENTS` and between the `NAME_FACTORS`, and a temperature.
 
     Of a large task, the texts that the first step reads are judged. MemoryLimitError if memory is too small.
     """
-    crossed = crossed_halves(read_by_step(tasks, 0))
-    require_memory(warp, crossed, inner)
-    way = trajectory(warp, init, crossed, inner, after_step=after_step)
-    factors = NAME_FACTORS if len(tasks.names) else NAME_FACTORS[:1]
-    inits = [warp.verbalizer.weighing_names(init, factor) for factor in factors]
-    places = [place_on(way, torch.full_like(crossed.n_way, extent, dtype=torch.float32)) for extent in EXTENTS]
-    logits = torch.cat([query_logits(warp, inits, place, crossed) for place in places])
-    task = crossed.query.task % len(tasks)
-    temperatures, losses = at_best_temperatures(logits, crossed.query.label, task, len(tasks))
-    best, gains, count = best_alternative(losses, task, len(tasks))
-    alternatives = gains.new_tensor([(extent, factor) for extent in EXTENTS for factor in factors])
-    extents, name_factors = alternatives[best].unbind(1)
-    temperature, gain = (values.gather(0, best[None])[0] for values in (temperatures, gains))
-    return Choice(extents, name_factors, temperature, gain, count.long())
+    halves = Halves.of(read_by_step(tasks, 0))
+    require_memory(warp, halves.tasks, inner)
+    way = trajectory(warp, init, halves.tasks, inner, after_step=after_step)
+    alternatives = list(product(EXTENTS, NAME_FACTORS if len(tasks.names) else NAME_FACTORS[:1]))
+    extents, factors = torch.tensor(alternatives, device=tasks.n_way.device).unbind(1)
+    logits = held_out_logits(warp, init, way, halves, extents, factors)
+    query, n_tasks = halves.tasks.query, len(tasks)
+    temperatures, losses = at_best_temperatures(logits, query.label, query.task % n_tasks, n_tasks)
+    weights = (-POWER * losses).softmax(0)
+    count = torch.bincount(query.task % n_tasks, minlength=n_tasks)
+    return Choice(
+        weights.mT @ extents.to(weights),
+        (weights.mT @ factors.to(weights).log()).exp(),
+        (weights * temperatures.log()).sum(0).exp(),
+        (weights * (losses[:1] - losses)).sum(0) / count.clamp(min=1),
+        count,
+    )
 
 
 def unchanged(tasks: TaskBatch, extent: float) -> Choice:
@@ -108,8 +116,8 @@ def place_on(way: Trajectory, extents: Tensor) -> TaskParameters:
 
 
 def at_best_temperatures(logits: Tensor, label: Tensor, task: Tensor, n_tasks: int) -> tuple[Tensor, Tensor]:
-    """The temperature (J, T) that suits each of T tasks best under each of J alternatives, and the losses (J, B) of B
-    texts at it.
+    """The temperature (J, T) that suits each of T tasks best under each of J alternatives, and the sum (J, T) of the
+    losses of its texts at it.
 
     Args:
         logits: logits (J, B, C) of the texts.
@@ -123,25 +131,4 @@ def at_best_temperatures(logits: Tensor, label: Tensor, task: Tensor, n_tasks: i
     )
     sums = losses.new_zeros(*losses.shape[:2], n_tasks).index_add(2, task, losses)
     best = (sums + (tried.log() / TEMPERATURE_SPREAD).square()[:, None, None] / 2).argmin(0)
-    return tried[best], losses.gather(0, best[:, task][None])[0]
-
-
-def best_alternative(losses: Tensor, task: Tensor, n_tasks: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Index (T,) of the alternative that surely gains most; 0 if no other gains.
-
-    Also returns the mean gains (J, T) of the J alternatives, and the number of texts (T,) of each task.
-
-    Args:
-        losses: losses (J, B) of B held-out texts under each alternative; the first changes nothing.
-        task: (B,) index of each text's task.
-        n_tasks: number T of tasks.
-    """
-    gains, count = losses[:1] - losses, torch.bincount(task, minlength=n_tasks).to(losses)
-
-    def mean(values: Tensor) -> Tensor:
-        return values.new_zeros(len(values), n_tasks).index_add(1, task, values) / count.clamp(min=1)
-
-    means = mean(gains)
-    errors = (mean((gains - means[:, task]).square()) / (count - 1).clamp(min=1)).sqrt()
-    surely = torch.where(count < 2, 0.0, means - STANDARD_ERRORS * errors)
-    return surely.argmax(0), means, count
+    return tried[best], sums.gather(0, best[None])[0]

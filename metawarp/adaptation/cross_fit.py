@@ -7,53 +7,72 @@ References:
     Journal of the Royal Statistical Society B 36, sec. 1.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from metawarp.adaptation.start import class_embeddings_of, logits_of, read_examples, read_texts
-from metawarp.parameters import InitParameters, TaskParameters
+from metawarp.adaptation.inner_steps import Trajectory
+from metawarp.adaptation.start import class_embeddings_of, logits_of, read_texts, shared_parameters
+from metawarp.parameters import InitParameters, TaskParameters, mapped
 from metawarp.texts.task_batch import LabelledTexts, TaskBatch, index_in_task
 from metawarp.warp import Warp
 
 
-def crossed_halves(tasks: TaskBatch) -> TaskBatch:
-    """2·T tasks: each of T tasks with one half of its support texts, and the other half as queries; then the same with
-    the halves exchanged. A half has every second text of each class; it begins with the first text of every second
-    class, so that one text per class is enough."""
-    texts, n_tasks = tasks.support, len(tasks)
-    number = index_in_task(texts.task * tasks.shots.shape[1] + texts.label)
-    half = (number + texts.label) % 2
-    support, query = _of_halves(texts, half, n_tasks), _of_halves(texts, 1 - half, n_tasks)
-    names, n_way = _twice(tasks.names, n_tasks), tasks.n_way.repeat(2)
-    corpus_class = tasks.corpus_class.repeat(2, 1)
-    crossed = TaskBatch(names, support, query, n_way, tasks.shots.repeat(2, 1), corpus_class)
-    shots = torch.zeros_like(crossed.shots)
-    ones = shots.new_ones(len(support))
-    return replace(crossed, shots=shots.index_put((support.task, support.label), ones, accumulate=True))
+@dataclass(frozen=True)
+class Halves:
+    """Each of T tasks twice, as tasks t and T + t: with one half of its B texts in all, and with the other half.
+
+    A half has every second text of each class; it begins with the first text of every second class, so that one text
+    per class is enough.
+
+    Attributes:
+        tasks: 2·T tasks. The support texts are those of a half, the queries (B,) those of the other half.
+        texts: all texts of each of the 2·T tasks.
+        held_out: (2·B,), true where a text is a query.
+    """
+
+    tasks: TaskBatch
+    texts: LabelledTexts
+    held_out: Tensor
+
+    @classmethod
+    def of(cls, tasks: TaskBatch) -> Self:
+        """The halves of T tasks."""
+        twice, texts = tasks.repeated(2), tasks.support
+        number = index_in_task(texts.task * tasks.shots.shape[1] + texts.label)
+        held_out = torch.cat([(number + texts.label + half) % 2 == 0 for half in (1, 0)])
+        support, query = (twice.support.select(torch.where(chosen)[0]) for chosen in (~held_out, held_out))
+        return cls(replace(twice, query=query).with_support(support), twice.support, held_out)
 
 
 @torch.no_grad()
-def query_logits(warp: Warp, inits: list[InitParameters], current: TaskParameters, tasks: TaskBatch) -> Tensor:
-    """Logits (I, B, C) of B queries, under the adapters of their tasks and the class embeddings that I inits, which
-    differ in the scalars of the verbalizer, compute from the support texts."""
-    names, support = read_examples(warp, current, tasks)
-    features = read_texts(warp, current, tasks.query)
-    embeddings = [class_embeddings_of(warp, init, tasks, names, support) for init in inits]
-    parameters = (replace(current, class_embeddings=own) for own in embeddings)
-    return torch.stack([logits_of(warp, own, features, tasks.query, tasks) for own in parameters])
+def held_out_logits(
+    warp: Warp, init: InitParameters, way: Trajectory, halves: Halves, extents: Tensor, name_factors: Tensor
+) -> Tensor:
+    """Logits (J, B, C) of B held-out texts under J alternatives: how far (J,) the features of texts and names go from
+    those at the start to those at the end of the way, and how many times as much (J,) class names count.
+
+    Features that are mixed stand for those of adapters that are mixed, which would be read anew for each extent.
+    """
+    shared, last = shared_parameters(init), mapped(way.states[-1], Tensor.detach)
+    ends = [_features(warp, place, halves) for place in (shared, last)]  # a text is read once under a shared adapter
+    texts, names = (
+        None if start is None or end is None else torch.lerp(start, end, extents.to(start)[:, None, None])
+        for start, end in zip(*ends, strict=True)
+    )
+    assert texts is not None
+    support, query = (texts[:, chosen].flatten(0, 1) for chosen in (~halves.held_out, halves.held_out))
+    tasks = halves.tasks.repeated(len(extents))
+    init = warp.verbalizer.weighing_names(init, name_factors.repeat_interleave(len(halves.tasks)))
+    embeddings = class_embeddings_of(warp, init, tasks, None if names is None else names.flatten(0, 1), support)
+    parameters = replace(shared, class_embeddings=embeddings)
+    return logits_of(warp, parameters, query, tasks.query, tasks).view(len(extents), -1, embeddings.shape[1])
 
 
-def _of_halves(texts: LabelledTexts, half: Tensor, n_tasks: int) -> LabelledTexts:
-    """The texts of half 0 in tasks 0 … T-1, and those of half 1 in tasks T … 2·T-1."""
-    order = torch.argsort(half, stable=True)
-    chosen = texts.select(order)
-    return replace(chosen, task=chosen.task + half[order] * n_tasks)
-
-
-def _twice(texts: LabelledTexts, n_tasks: int) -> LabelledTexts:
-    rows = torch.arange(len(texts), device=texts.task.device).repeat(2)
-    second = torch.arange(2, device=rows.device).repeat_interleave(len(texts))
-    chosen = texts.select(rows)
-    return replace(chosen, task=chosen.task + second * n_tasks)
+def _features(warp: Warp, parameters: TaskParameters, halves: Halves) -> tuple[Tensor, Tensor | None]:
+    """Features of all texts (2·B, d) and of the class names (N, d), if the verbalizer uses them."""
+    texts, names = read_texts(warp, parameters, halves.texts), halves.tasks.names
+    uses_names = warp.verbalizer.uses_names and len(names) > 0
+    return texts, warp.read_names(parameters, names) if uses_names else None

@@ -65,12 +65,9 @@ def _reason(adapted: Adapted, adapt: Adapt) -> str:
     extent, n_texts, gain = float(choice.extents[0]), int(choice.n_texts[0]), float(choice.gains[0])
     if steps and not extent:
         return "The task keeps the start of the init: the loss of a step was not finite."
-    if n_texts and extent:
-        return (
-            f"Going {extent:g} of the way of {steps} steps lowers the loss of {n_texts} held-out texts by {gain:.3f}."
-        )
-    if n_texts:
-        return f"The steps do not surely lower the loss of {n_texts} held-out texts."
+    if n_texts and steps:
+        change = f"{'lowers' if gain >= 0 else 'raises'} their loss by {abs(gain):.3f}"
+        return f"{n_texts} held-out texts chose {extent:.2f} of the way of {steps} steps, which {change}."
     if steps:
         return f"All {steps} steps were taken, as {'the init was trained to' if adapt == 'auto' else 'was asked for'}."
     if adapt in ("none", 0):

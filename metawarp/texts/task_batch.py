@@ -45,6 +45,12 @@ class LabelledTexts:
         batch = self.batch.select(rows.cpu()) if self.batch is not None and len(rows) else None
         return LabelledTexts(batch, self.task[rows], self.label[rows])
 
+    def repeated(self, number: int, n_tasks: int) -> "LabelledTexts":
+        """The texts of T tasks so many times, those of the second time as texts of the tasks T … 2·T-1, and so on."""
+        chosen = self.select(torch.arange(len(self), device=self.task.device).repeat(number))
+        first = torch.arange(number, device=self.task.device).repeat_interleave(len(self)) * n_tasks
+        return replace(chosen, task=chosen.task + first)
+
     def of_classes(self, new_label: Tensor) -> "LabelledTexts":
         """The texts of some classes, from the new label (T, C) of each class; -1 for those that are left out."""
         label = new_label[self.task, self.label]
@@ -104,6 +110,12 @@ class TaskBatch:
         names, support, query = (part.of(i) for part in (self.names, self.support, self.query))
         shots, corpus_class = self.shots[at, :width], self.corpus_class[at, :width]
         return TaskBatch(names, support, query, self.n_way[at], shots, corpus_class)
+
+    def repeated(self, number: int) -> "TaskBatch":
+        """The T tasks so many times: all of them, then all of them again."""
+        names, support, query = (part.repeated(number, len(self)) for part in (self.names, self.support, self.query))
+        numbers = (self.n_way.repeat(number), self.shots.repeat(number, 1), self.corpus_class.repeat(number, 1))
+        return TaskBatch(names, support, query, *numbers)
 
     def with_support(self, texts: LabelledTexts) -> "TaskBatch":
         """The same tasks with other support texts."""
