@@ -46,13 +46,13 @@ def draws(folder: Path, corpus: str, k_shot: int, n_draws: int, n_test: int) -> 
     test, truth = _read(where / "test.jsonl")
     chosen = _drawn(len(test), n_test, 0)
     for seed in range(1 if published else n_draws):
-        rows = np.arange(len(labels)) if published else _of_each_class(labels, k_shot, seed)
+        rows = np.arange(len(labels)) if published else of_each_class(labels, k_shot, seed)
         yield _draw(train[rows], labels[rows], test[chosen], truth[chosen])
 
 
 def _of_all_classes(part: Corpus, k_shot: int, n_test: int, seed: int) -> Draw:
     texts, labels = np.array(part.texts), np.array(part.class_names)[part.labels]
-    rows = _of_each_class(labels, k_shot, seed)
+    rows = of_each_class(labels, k_shot, seed)
     others = np.setdiff1d(np.arange(len(texts)), rows)
     others = others[_drawn(len(others), n_test, seed)]
     return _draw(texts[rows], labels[rows], texts[others], labels[others])
@@ -63,7 +63,8 @@ def _read(file: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.array(table.texts), np.array([str(label) for label in table.labels])
 
 
-def _of_each_class(labels: np.ndarray, number: int, seed: int) -> np.ndarray:
+def of_each_class(labels: np.ndarray, number: int, seed: int) -> np.ndarray:
+    """Rows of up to so many texts of each label, drawn at random."""
     rows = (np.where(labels == label)[0] for label in np.unique(labels))
     return np.concatenate([own[_drawn(len(own), number, seed)] for own in rows])
 

@@ -69,17 +69,28 @@ def test_draws_are_of_all_classes_and_those_of_their_seeds(data):
 
 
 def test_the_study_of_fits_has_a_row_for_each_method(data, monkeypatch, capsys):
-    command = ["fits", f"--data={data}", "--corpus", "trec", "--k-shot", "1", "4", "--draws=2"]
-    monkeypatch.setattr(sys, "argv", [*command, f"--backbone={data}/backbone"])
+    methods = ["general:none", "logistic-regression"]
+    options = ["--k-shot", "1", "4", "--draws=2", f"--plot={data}/plot.png", f"--backbone={data}/backbone"]
+    monkeypatch.setattr(sys, "argv", ["fits", f"--data={data}", "--corpus", "trec", *options, "--method", *methods])
     fits.main()
     header, _, *rows = capsys.readouterr().out.splitlines()
-    assert header == "| corpus | texts per class | method | accuracy | difference | worst | seconds |"
+    columns = "| corpus | texts per class | method | accuracy | difference | worst | calibration error | seconds |"
+    assert header == columns and (data / "plot.png").read_bytes().startswith(b"\x89PNG")
     cells = [row.strip("| ").split(" | ") for row in rows]
-    assert [row[1:3] for row in cells] == [[k, name] for k in "14" for name in ("general", "logistic-regression")]
+    assert [row[1:3] for row in cells] == [[k, name] for k in "14" for name in methods]
     for own, other in (cells[:2], cells[2:]):
         assert own[4] == "+0.0 ± 0.0" and own[5] == "+0.0"
         gain = float(other[3]) - float(own[3])
         assert float(other[4].split(" ± ")[0]) == pytest.approx(gain, abs=0.11) and float(other[5]) <= gain + 0.11
+
+
+def test_shuffled_labels_have_the_same_texts_and_numbers_of_labels(data):
+    tasks = list(draws(data, "trec", 4, 2, 10))
+    for task, mixed in zip(tasks, fits._shuffled(iter(tasks)), strict=True):
+        before, after = task.examples.episode, mixed.examples.episode
+        assert after.support_texts == before.support_texts and after.shots.tolist() == before.shots.tolist()
+        assert after.support_labels.tolist() != before.support_labels.tolist()
+        assert (mixed.texts, mixed.labels) == (task.texts, task.labels)
 
 
 def test_the_study_of_adaptation_has_the_accuracy_after_each_number_of_steps(data, monkeypatch, capsys):
