@@ -4,31 +4,38 @@
 
 The corpora are those of `benchmarks.draws`. Prints for every method the mean accuracy, its difference to the first
 method with the 95 % interval and the worst draw, the expected calibration error, and the mean seconds of a fit. With
---shuffled, the training labels are shuffled, so that there is nothing to learn. --plot draws accuracy over seconds.
+--shuffled, the training labels are shuffled, so that there is nothing to learn. --record keeps the results for the
+tables and figures of the documentation; results of the same cell and method are replaced.
 """
 
 import argparse
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
+from itertools import product
+from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks.backbones import STRENGTH
 from benchmarks.draws import Draw, add_draw_options, draws
+from benchmarks.record import RESULTS
 from benchmarks.report.tables import Rows
 from episodes import Episode
 from metawarp.backbones.backbone import Backbone
 from metawarp.config import Adapt
 from metawarp.evaluation.calibration import calibration_error
-from metawarp.evaluation.plots import DPI, new_figure, plain_axes
+from metawarp.evaluation.plots import new_figure, plain_axes
 from metawarp.evaluation.scores import interval
 from metawarp.evaluation.sentence_baselines import SentenceEncoder
 from metawarp.evaluation.setfit import fitted_setfit
+from metawarp.outputs import write_text
 from metawarp.tasks.classifier import WarpClassifier
+
+FILE = RESULTS / "fits.json"
 
 Predict = Callable[[Sequence[str]], np.ndarray]
 Fit = Callable[[Backbone, Draw], Predict]
@@ -67,15 +74,27 @@ def method_named(name: str) -> Fit:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a method reaches on D draws: accuracies (D,) and calibration errors (D,) in percent, and seconds (D,)."""
+    """What a method reaches on D draws of k texts per class: accuracies and calibration errors in percent, seconds."""
 
-    accuracies: np.ndarray
-    calibration_errors: np.ndarray
-    seconds: np.ndarray
+    corpus: str
+    k_shot: int
+    method: str
+    accuracies: tuple[float, ...]
+    calibration_errors: tuple[float, ...]
+    seconds: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("accuracies", "calibration_errors", "seconds"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has lists
+
+    @property
+    def cell(self) -> tuple[str, int]:
+        """What was measured, whatever the method."""
+        return self.corpus, self.k_shot
 
 
-def measure(fit: Fit, backbone: Backbone, tasks: Sequence[Draw]) -> Measured:
-    """Fit every task, and classify its test texts."""
+def measure(fit: Fit, backbone: Backbone, tasks: Sequence[Draw], name: tuple[str, int, str]) -> Measured:
+    """Fit every task, and classify its test texts; the name is that of corpus, number of texts and method."""
     rows = []
     for draw in tasks:
         start = time.perf_counter()
@@ -83,23 +102,61 @@ def measure(fit: Fit, backbone: Backbone, tasks: Sequence[Draw]) -> Measured:
         seconds = time.perf_counter() - start
         probabilities = predict(draw.texts)
         right = np.array(draw.examples.classes)[probabilities.argmax(1)] == np.array(draw.labels)
-        rows.append((100 * right.mean(), 100 * calibration_error(probabilities.max(1), right), seconds))
-    return Measured(*np.array(rows).T)
+        error = calibration_error(probabilities.max(1), right)
+        rows.append((round(100 * float(right.mean()), 2), round(100 * error, 2), round(seconds, 2)))
+    return Measured(*name, *zip(*rows, strict=True))
 
 
-def draw_over_seconds(lines: dict[str, list[Measured]], file: Path) -> None:
-    """Draw the mean accuracy of each method over the seconds of its fits, from the smallest to the largest tasks."""
+def recorded() -> list[Measured]:
+    """The results of the documentation."""
+    return [Measured(**row) for row in json.loads(FILE.read_text(encoding="utf-8"))] if FILE.exists() else []
+
+
+def _record(measured: Measured) -> None:
+    kept = [one for one in recorded() if (one.cell, one.method) != (measured.cell, measured.method)]
+    rows = sorted([*kept, measured], key=lambda one: (one.cell, one.method))
+    write_text(FILE, json.dumps([asdict(one) for one in rows], indent=1) + "\n")
+
+
+def fits_rows(results: Sequence[Measured]) -> Rows:
+    """A row for each corpus and number of texts: accuracy and seconds of each method, and the paired difference of the
+    init `adaptive` to SetFit with its 95 % interval."""
+    methods = list(dict.fromkeys(one.method for one in sorted(results, key=lambda one: one.method)))
+    rows = []
+    for cell in dict.fromkeys(one.cell for one in results):
+        own = {one.method: one for one in results if one.cell == cell}
+        values = [f"{_mean(own[m].accuracies)} ({_mean(own[m].seconds)} s)" if m in own else "" for m in methods]
+        pair = [own[m].accuracies for m in ("adaptive", "setfit") if m in own]
+        rows.append([cell[0], str(cell[1]), *values, _difference(*pair) if len(pair) == 2 else ""])
+    return Rows(["corpus", "texts per class", *methods, "adaptive − setfit"], rows)
+
+
+def over_seconds(results: Sequence[Measured]) -> Any:
+    """A figure of the mean accuracy of each method over the seconds of its fits, in the corpora and numbers of texts
+    that all methods were measured on: one line for each method, one point for each cell, from the fastest on."""
     figure = new_figure(7, 4)
     axes = figure.subplots()
-    for name, points in lines.items():
-        seconds, accuracies = zip(*((m.seconds.mean(), m.accuracies.mean()) for m in points), strict=True)
-        axes.plot(seconds, accuracies, marker="o", label=name)
+    methods = sorted({one.method for one in results})
+    cells = [cell for cell in {one.cell for one in results} if sum(one.cell == cell for one in results) == len(methods)]
+    for method in methods:
+        own = [one for one in results if one.method == method and one.cell in cells]
+        points = sorted((np.mean(one.seconds), np.mean(one.accuracies)) for one in own)
+        axes.plot(*zip(*points, strict=True), marker="o", label=method)
     axes.set_xscale("log")
     axes.set_xlabel("seconds of a fit")
     axes.set_ylabel("accuracy in percent")
     axes.legend(frameon=False)
     plain_axes(axes)
-    figure.savefig(file, dpi=DPI)
+    return figure
+
+
+def _mean(values: Sequence[float]) -> str:
+    return f"{np.mean(values):.1f}"
+
+
+def _difference(values: Sequence[float], others: Sequence[float]) -> str:
+    gains = np.subtract(values, others)
+    return f"{gains.mean():+.1f}" + (f" ± {interval(gains):.1f}" if len(gains) > 1 else "")
 
 
 def _labelled(draw: Draw) -> tuple[list[str], list[str]]:
@@ -116,45 +173,37 @@ def _shuffled(tasks: Iterator[Draw]) -> Iterator[Draw]:
         yield replace(draw, examples=replace(draw.examples, episode=mixed))
 
 
-def main() -> None:
-    """Measure every method on every corpus, and print a row for each."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure every method on every corpus, and print a row for each; None: the arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_draw_options(parser)
     parser.add_argument("--k-shot", type=int, nargs="+", default=[1, 5, 10, 30], help="texts per class")
     parser.add_argument(
-        "--method", nargs="+", default=["general", *OTHERS], help=f"{', '.join(OTHERS)}, an init, or an init:steps"
+        "--method",
+        nargs="+",
+        default=["general", "adaptive", *OTHERS],
+        help=f"{', '.join(OTHERS)}, an init, or an init:steps; with another name as in adaptive=FOLDER",
     )
     parser.add_argument("--shuffled", action="store_true", help="shuffle the training labels")
-    parser.add_argument("--plot", type=Path, help="PNG file of accuracy over seconds, in the mean of the corpora")
-    options = parser.parse_args()
+    parser.add_argument("--record", action="store_true", help="keep the results for the documentation")
+    options = parser.parse_args(arguments)
     backbone = Backbone.load(options.backbone)
     header = ["corpus", "texts per class", "method", "accuracy", "difference", "worst", "calibration error", "seconds"]
     print(Rows(header, []).markdown, flush=True)
-    lines: dict[str, list[Measured]] = {name: [] for name in options.method}
-    for k_shot in options.k_shot:
-        for corpus in options.corpus:
-            tasks = draws(options.data, corpus, k_shot, options.draws, options.tests)
-            tasks = list(_shuffled(tasks) if options.shuffled else tasks)
-            first = None
-            for name in options.method:
-                measured = measure(method_named(name), backbone, tasks)
-                lines[name].append(measured)
-                first = first or measured
-                gains = measured.accuracies - first.accuracies
-                width = f" ± {interval(gains):.1f}" if len(gains) > 1 else ""
-                cells = [corpus, str(k_shot), name, f"{measured.accuracies.mean():.1f}", f"{gains.mean():+.1f}{width}"]
-                cells += [f"{gains.min():+.1f}", f"{measured.calibration_errors.mean():.1f}"]
-                print(f"| {' | '.join([*cells, f'{measured.seconds.mean():.1f}'])} |", flush=True)
-    if options.plot:
-        n = len(options.corpus)
-        means = {name: [_mean(of[i : i + n]) for i in range(0, len(of), n)] for name, of in lines.items()}
-        draw_over_seconds(means, options.plot)
-
-
-def _mean(measured: Sequence[Measured]) -> Measured:
-    """What the same number of texts per class gives in several corpora, side by side."""
-    columns = ("accuracies", "calibration_errors", "seconds")
-    return Measured(*(np.concatenate([getattr(m, name) for m in measured]) for name in columns))
+    for corpus, k_shot in product(options.corpus, options.k_shot):
+        tasks = draws(options.data, corpus, k_shot, options.draws, options.tests)
+        tasks, first = list(_shuffled(tasks) if options.shuffled else tasks), None
+        for method in options.method:
+            name, _, spec = method.rpartition("=")
+            measured = measure(method_named(spec), backbone, tasks, (corpus, k_shot, name or spec))
+            first = first or measured
+            if options.record:
+                _record(measured)
+            worst = np.subtract(measured.accuracies, first.accuracies).min()
+            cells = [corpus, str(k_shot), measured.method, _mean(measured.accuracies)]
+            cells += [_difference(measured.accuracies, first.accuracies), f"{worst:+.1f}"]
+            cells += [_mean(measured.calibration_errors), _mean(measured.seconds)]
+            print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ class whose name an earlier corpus has is left out. Writes data.jsonl and splits
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from benchmarks.draws import of_each_class
@@ -50,16 +50,11 @@ def _few(corpus: Corpus) -> Corpus:
     return Corpus(tuple(corpus.texts[row] for row in rows), corpus.labels[rows], corpus.class_names, corpus.name)
 
 
-def main() -> None:
-    """Write the corpus and its class split."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the corpora")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the new corpus")
-    parser.add_argument("--without", nargs="*", default=[], help="corpora that are left out")
-    options = parser.parse_args()
-    names = [name for name in (*OF_ALL_CLASSES, *WITH_SPLIT) if name not in options.without]
+def write(folder: Path, output: Path, without: Collection[str] = ()) -> None:
+    """Write the corpus of the corpora in a folder, but for some, and its class split."""
+    names = [name for name in (*OF_ALL_CLASSES, *WITH_SPLIT) if name not in without]
     texts, splits = {}, {part: [] for part in PARTS}
-    for domain, part, corpus in domains(options.data, names):
+    for domain, part, corpus in domains(folder, names):
         new = [name for name in corpus.class_names if all(name not in own for own in splits.values())]
         splits[part] += new
         for text, label in zip(corpus.texts, corpus.labels, strict=True):
@@ -67,11 +62,21 @@ def main() -> None:
                 texts.setdefault(text, {"text": text, "label": name, "domain": domain})
     held_out = splits["validation"]
     splits |= {"validation": held_out[:-2], "test": held_out[-2:]}  # no part may be empty
-    options.output.mkdir(parents=True, exist_ok=True)
+    output.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(line, ensure_ascii=False) + "\n" for line in texts.values())
-    (options.output / "data.jsonl").write_text("".join(lines), encoding="utf-8")
-    (options.output / "splits.json").write_text(json.dumps(splits, indent=1) + "\n", encoding="utf-8")
+    (output / "data.jsonl").write_text("".join(lines), encoding="utf-8")
+    (output / "splits.json").write_text(json.dumps(splits, indent=1) + "\n", encoding="utf-8")
     print(f"{len(texts)} texts; classes: {', '.join(f'{len(splits[part])} for {part}' for part in PARTS)}")
+
+
+def main() -> None:
+    """Write the corpus that the arguments describe."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the corpora")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the new corpus")
+    parser.add_argument("--without", nargs="*", default=[], help="corpora that are left out")
+    options = parser.parse_args()
+    write(options.data, options.output, options.without)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     python -m benchmarks.pictures
 
 A page shows the figure PLOT of the recorded table TABLE as an image of the name TABLE-PLOT.png, such as
-`![Accuracy …](images/main-dots.png)`. The image is drawn where the link points to.
+`![Accuracy …](images/main-dots.png)`. The image is drawn where the link points to. `fits-seconds.png` is the figure of
+the recorded fits.
 """
 
 import argparse
@@ -11,12 +12,16 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from benchmarks import fits
 from benchmarks.record import recorded_tables
 from benchmarks.report.figures import PLOTS
 from benchmarks.tables import pages
 
 IMAGE = re.compile(r"!\[[^\]]*\]\((?P<path>[^)\s]+\.png)\)")
 DPI = 120
+
+OF_FITS = "fits-seconds"
+"""Name of the image of accuracy over seconds."""
 
 
 def shown_figures(files: Iterable[Path]) -> Iterator[tuple[Path, str, str]]:
@@ -26,7 +31,7 @@ def shown_figures(files: Iterable[Path]) -> Iterator[tuple[Path, str, str]]:
         for match in IMAGE.finditer(page.read_text(encoding="utf-8")):
             image = page.parent / match["path"]
             table, _, plot = image.stem.rpartition("-")
-            if table in tables and plot in PLOTS:
+            if (table in tables and plot in PLOTS) or image.stem == OF_FITS:
                 yield image, table, plot
 
 
@@ -36,7 +41,8 @@ def draw(files: Iterable[Path]) -> list[Path]:
     images = dict((image, (table, plot)) for image, table, plot in shown_figures(files))
     for image, (table, plot) in images.items():
         image.parent.mkdir(parents=True, exist_ok=True)
-        plots[plot](tables[table]).savefig(image, dpi=DPI)
+        figure = fits.over_seconds(fits.recorded()) if image.stem == OF_FITS else plots[plot](tables[table])
+        figure.savefig(image, dpi=DPI)
     return list(images)
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 
+from benchmarks import fits
 from benchmarks.backbones import backbone_study_rows
 from benchmarks.dtype import dtype_rows
 from benchmarks.engine_timing import results as engine_results
@@ -78,6 +79,7 @@ def _study_rows() -> dict[str, Rows]:
         "engine-lines": engine_results.line_rows(engines),
         "dtype": dtype_rows(json.loads((RESULTS / "dtype.json").read_text(encoding="utf-8"))),
         "latency": latency_rows(json.loads((RESULTS / "latency.json").read_text(encoding="utf-8"))),
+        "fits": fits.fits_rows(fits.recorded()),
         "ranking": ranking_rows(json.loads((RESULTS / "ranking.json").read_text(encoding="utf-8"))),
         "speed": prediction_rows(speed["prediction"]),
         "speed-of-fit": fit_rows(speed["fit"]),

@@ -11,9 +11,9 @@ from running import refused
 
 from metawarp import Init, WarpClassifier, WarpConfig
 from metawarp.cli import main
-from metawarp.inits.defaults import general, untrained
+from metawarp.inits.defaults import adaptive, general, untrained
 from metawarp.inits.model_card import model_card
-from metawarp.inits.shipped import GENERAL, shipped_inits
+from metawarp.inits.shipped import ADAPTIVE, GENERAL, shipped_inits
 from metawarp.parameters import tensors_of
 from metawarp.training.config import RECIPE
 
@@ -24,7 +24,7 @@ LABELS = ["delivery", "delivery", "refund", "refund"]
 @pytest.mark.parametrize("name", shipped_inits())
 def test_each_init_is_small_complete_and_described_by_its_card(name, minilm):
     folder, init = shipped_inits()[name], Init.from_pretrained(name)
-    if name == GENERAL:
+    if name in (ADAPTIVE, GENERAL):
         init.bind(minilm)
     assert init.n_numbers < 30_000
     files = list(folder.iterdir())
@@ -34,7 +34,7 @@ def test_each_init_is_small_complete_and_described_by_its_card(name, minilm):
     assert (folder / "README.md").read_text(encoding="utf-8") == model_card(config, init.n_numbers)
 
 
-@pytest.mark.parametrize("name", [GENERAL, "adaptive"])
+@pytest.mark.parametrize("name", [ADAPTIVE, GENERAL])
 def test_an_init_has_the_settings_of_its_recipe(name):
     recipe = yaml.safe_load((Path(__file__).parent.parent / "benchmarks" / f"{name}.yaml").read_text())
     init = Init.from_pretrained(name)
@@ -46,13 +46,13 @@ def test_an_init_has_the_settings_of_its_recipe(name):
     assert init.training["recipe"] == RECIPE, f"train it again: metawarp train --config benchmarks/{name}.yaml"
 
 
-def test_a_classifier_starts_from_the_general_init(minilm):
+def test_a_classifier_starts_from_the_adaptive_init(minilm):
     model = WarpClassifier(backbone=minilm).fit(FEW, LABELS)
-    assert model.task_.init.fingerprint == Init.from_pretrained(GENERAL).fingerprint
+    assert model.task_.init.fingerprint == Init.from_pretrained(ADAPTIVE).fingerprint
     assert model.predict(["has the courier been yet?", "give me back what I paid"]).tolist() == ["delivery", "refund"]
 
 
-@pytest.mark.parametrize("name", [None, GENERAL])
+@pytest.mark.parametrize("name", [None, ADAPTIVE, GENERAL])
 def test_on_another_backbone_a_classifier_starts_from_the_recipe_of_the_general_init(tiny, minilm, name):
     learned = Init.from_pretrained(GENERAL)
     for backbone in (tiny, replace(minilm, fingerprint="0" * 16), minilm.with_prompt("query: ")):
@@ -78,14 +78,14 @@ def test_a_folder_named_like_a_shipped_init_is_ambiguous_only_if_it_holds_an_ini
 def test_the_command_inits_lists_the_shipped_inits(capsys):
     main(["inits"])
     out = capsys.readouterr().out
-    assert out.startswith(f"{GENERAL}\n  backbone: minilm\n")
-    assert "README.md" in out and "\nadaptive\n" in out
+    assert out.startswith(f"{ADAPTIVE}\n  backbone: minilm\n")
+    assert "README.md" in out and f"\n{GENERAL}\n" in out
 
 
-def test_the_command_fit_starts_from_the_general_init_by_default(tmp_path):
+def test_the_command_fit_starts_from_the_adaptive_init_by_default(tmp_path):
     (tmp_path / "few.csv").write_text("text,label\n" + "\n".join(map(",".join, zip(FEW, LABELS, strict=True))))
     main(["fit", f"--data={tmp_path}/few.csv", f"--output={tmp_path}/task"])
-    assert WarpClassifier.load(tmp_path / "task").task_.init.fingerprint == Init.from_pretrained(GENERAL).fingerprint
+    assert WarpClassifier.load(tmp_path / "task").task_.init.fingerprint == Init.from_pretrained(ADAPTIVE).fingerprint
 
 
 def test_the_shipped_init_of_a_backbone_is_found_by_its_fingerprint_and_prompt(minilm):
@@ -94,3 +94,5 @@ def test_the_shipped_init_of_a_backbone_is_found_by_its_fingerprint_and_prompt(m
         backbone = replace(minilm, fingerprint=init.backbone.fingerprint)
         assert general(backbone).fingerprint == init.fingerprint, name
         assert general(backbone.with_prompt("query: ")).method == "none", name
+    assert adaptive(minilm).fingerprint == Init.from_pretrained(ADAPTIVE).fingerprint
+    assert adaptive(backbone).fingerprint == init.fingerprint, "mpnet has no other"

@@ -3,13 +3,15 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 
 import pytest
 from running import write_rows
 from tiny import tiny_corpus, tiny_folder
 
-from benchmarks import adapting, backbones, fits, speed
+from benchmarks import adapting, backbones, fits, kinds, speed
 from benchmarks.draws import draws
+from episodes import Corpus
 from metawarp import Backbone
 
 
@@ -70,18 +72,51 @@ def test_draws_are_of_all_classes_and_those_of_their_seeds(data):
 
 def test_the_study_of_fits_has_a_row_for_each_method(data, monkeypatch, capsys):
     methods = ["general:none", "logistic-regression"]
-    options = ["--k-shot", "1", "4", "--draws=2", f"--plot={data}/plot.png", f"--backbone={data}/backbone"]
+    options = ["--k-shot", "1", "4", "--draws=2", "--record", f"--backbone={data}/backbone"]
     monkeypatch.setattr(sys, "argv", ["fits", f"--data={data}", "--corpus", "trec", *options, "--method", *methods])
+    monkeypatch.setattr(fits, "FILE", data / "fits.json")
     fits.main()
     header, _, *rows = capsys.readouterr().out.splitlines()
     columns = "| corpus | texts per class | method | accuracy | difference | worst | calibration error | seconds |"
-    assert header == columns and (data / "plot.png").read_bytes().startswith(b"\x89PNG")
+    assert header == columns
     cells = [row.strip("| ").split(" | ") for row in rows]
     assert [row[1:3] for row in cells] == [[k, name] for k in "14" for name in methods]
     for own, other in (cells[:2], cells[2:]):
         assert own[4] == "+0.0 ± 0.0" and own[5] == "+0.0"
         gain = float(other[3]) - float(own[3])
         assert float(other[4].split(" ± ")[0]) == pytest.approx(gain, abs=0.11) and float(other[5]) <= gain + 0.11
+    results = fits.recorded()
+    assert [(one.cell, one.method) for one in results] == [(("trec", k), name) for k in (1, 4) for name in methods]
+    again = replace(results[0], accuracies=(10.0, 20.0))
+    fits._record(again)
+    assert fits.recorded() == [again, *results[1:]]
+    table = fits.fits_rows([*results, replace(again, method="adaptive"), replace(again, method="setfit")])
+    assert table.rows[0][-1] == "+0.0 ± 0.0" and table.rows[1][-1] == "" and "15.0 (" in table.rows[0][2]
+    (axes,) = fits.over_seconds(results).axes
+    assert [line.get_label() for line in axes.lines] == methods and len(axes.lines[0].get_xdata()) == 2
+
+
+def test_a_corpus_of_many_kinds_has_a_domain_for_each_task(data, monkeypatch):
+    monkeypatch.setattr(kinds, "OF_ALL_CLASSES", ("trec",))
+    monkeypatch.setattr(kinds, "WITH_SPLIT", ("own", "left"))
+    monkeypatch.setattr(kinds, "LEAST_TEXTS", 2)
+    corpus = tiny_corpus(n_classes=8, n_texts=12, seed=1)
+    names = [f"own {name}" for name in corpus.class_names]
+    (data / "own").mkdir()
+    write_rows(data / "own/data.jsonl", replace(corpus, class_names=tuple(names)))
+    parts = {"train": names[:2], "validation": names[2:6], "test": names[6:]}
+    (data / "own/splits.json").write_text(json.dumps(parts), encoding="utf-8")
+    kinds.write(data, data / "kinds", without=("left",))
+    made = Corpus.load(data / "kinds/data.jsonl", domain_column="domain")
+    domains = dict(zip(made.class_names, made.domains, strict=True))
+    splits = json.loads((data / "kinds/splits.json").read_text())
+    assert {domains[name] for name in splits["train"]} == {"trec", "own", "masked words"}
+    assert sorted(splits["validation"] + splits["test"]) == sorted(parts["validation"])
+    assert not set(parts["test"]) & set(made.class_names), "nothing is trained on test classes"
+    masked = [
+        text for text, label in zip(made.texts, made.labels, strict=True) if made.domains[label] == "masked words"
+    ]
+    assert masked and all("_" in text for text in masked)
 
 
 def test_shuffled_labels_have_the_same_texts_and_numbers_of_labels(data):

@@ -29,7 +29,7 @@ OVERWRITE_HELP = "whether an existing output is replaced"
 def fit_parser() -> Parser:
     """adapt an init to a new task from a few labelled texts"""
     parser = command_parser("Adapt an init to a task, and save the adapted task.")
-    parser.add_argument("--init", type=INIT, help=f'{INIT_HELP}, of which the best is used (null: "general")')
+    parser.add_argument("--init", type=INIT, help=f'{INIT_HELP}, of which the best is used (null: "adaptive")')
     parser.add_argument("--data", type=str | None, help=f"{DATA_HELP}; not needed for a task from class names alone")
     class_name_help = "name of a class without texts; may be repeated"
     parser.add_argument("--class-name", action="append", default=[], help=class_name_help)

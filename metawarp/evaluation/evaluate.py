@@ -56,8 +56,8 @@ def evaluate(
     """Evaluate an init on episodes, beside baselines on the same episodes.
 
     Args:
-        init: an init, its folder, a Hub id, the name of a shipped init, or "general" or "untrained" for those of the
-            backbone.
+        init: an init, its folder, a Hub id, the name of a shipped init, or "adaptive", "general" or "untrained" for
+            those of the backbone.
         corpus: a corpus, or the file or name of one with the columns "text" and "label".
         output: JSON file for the results; None writes none.
         splits: path of a splits.json; None: bundled corpora have a split of their own.

@@ -1,4 +1,4 @@
-"""The inits that a backbone has without any training of the user: the general one, and the untrained one."""
+"""The inits that a backbone has without any training of the user: adaptive, general, untrained."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,8 +7,13 @@ from pathlib import Path
 from metawarp.backbones.backbone import Backbone
 from metawarp.config import InnerLoop, WarpConfig
 from metawarp.inits.init import Init
-from metawarp.inits.shipped import GENERAL, is_general, shipped_inits
+from metawarp.inits.shipped import ADAPTIVE, GENERAL, is_of_kind, shipped_inits
 from metawarp.warp import Warp
+
+
+def adaptive(backbone: Backbone) -> Init:
+    """The shipped init that adapts this backbone to a task; the general one if there is none."""
+    return _shipped(ADAPTIVE, backbone) or general(backbone)
 
 
 def general(backbone: Backbone) -> Init:
@@ -17,11 +22,9 @@ def general(backbone: Backbone) -> Init:
     It is the shipped one of the same backbone and prompt. Other backbones have the same template, read-out and
     verbalizer, with the numbers that were learned on MiniLM where these do not depend on the width of a backbone.
     """
-    shipped = {name: Init.load(folder) for name, folder in shipped_inits().items() if is_general(name)}
-    for init in shipped.values():
-        if (init.backbone.fingerprint, init.backbone.prompt) == (backbone.fingerprint, backbone.prompt):
-            return init
-    learned = shipped[GENERAL]
+    if shipped := _shipped(GENERAL, backbone):
+        return shipped
+    learned = Init.load(shipped_inits()[GENERAL])
     start = Init.start(Warp(backbone, learned.config), learned.inner)
     parameters = replace(learned.parameters, adapter=start.parameters.adapter)
     return replace(start, parameters=parameters, temperature=learned.temperature)
@@ -33,8 +36,16 @@ def untrained(backbone: Backbone) -> Init:
     return Init.start(Warp(backbone, config), InnerLoop())
 
 
-DEFAULTS: dict[str, Callable[[Backbone], Init]] = {GENERAL: general, "untrained": untrained}
+DEFAULTS: dict[str, Callable[[Backbone], Init]] = {ADAPTIVE: adaptive, GENERAL: general, "untrained": untrained}
 """The names that stand for another init on each backbone."""
+
+
+def _shipped(kind: str, backbone: Backbone) -> Init | None:
+    """The shipped init of a kind for a backbone with its prompt, if there is one."""
+    for init in (Init.load(folder) for name, folder in shipped_inits().items() if is_of_kind(name, kind)):
+        if (init.backbone.fingerprint, init.backbone.prompt) == (backbone.fingerprint, backbone.prompt):
+            return init
+    return None
 
 
 def init_and_backbone(
@@ -46,7 +57,7 @@ def init_and_backbone(
     """An init and the backbone that it is used on.
 
     Args:
-        init: an init, its folder, its name or Hub id; or a name in `DEFAULTS`. None: "general".
+        init: an init, its folder, its name or Hub id; or a name in `DEFAULTS`. None: "adaptive".
         backbone: a backbone or its name; None: that of the init, and "minilm" for the names in `DEFAULTS`.
         load: function that loads a backbone from its name, with the argument `prompt`.
         prompt: prompt that the user asked for; None: that of the init if the backbone is given by name.
@@ -59,7 +70,7 @@ def init_and_backbone(
             return backbone.with_prompt(prompt)
         return load(backbone or name, prompt=prompt)
 
-    if isinstance(init, Init) or str(init or GENERAL) not in DEFAULTS:
+    if isinstance(init, Init) or str(init or ADAPTIVE) not in DEFAULTS:
         own = init if isinstance(init, Init) else Init.from_pretrained(str(init))
         model = loaded(own.backbone.name)
         follows = prompt is None and not isinstance(backbone, Backbone)
@@ -67,4 +78,4 @@ def init_and_backbone(
     if str(init) in shipped_inits():
         Init.from_pretrained(str(init))  # refuses a name that is also that of a folder here
     model = loaded("minilm")
-    return DEFAULTS[str(init or GENERAL)](model), model
+    return DEFAULTS[str(init or ADAPTIVE)](model), model

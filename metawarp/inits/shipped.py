@@ -6,19 +6,22 @@ from pathlib import Path
 from typing import Any
 
 GENERAL = "general"
-"""Meta-trained on corpora of many domains, for users without an init of their own."""
+"""Meta-trained on corpora of many domains. Its tasks are fitted in one pass over their texts."""
+
+ADAPTIVE = "adaptive"
+"""Meta-trained to adapt the encoder to a task in a few steps."""
 
 
 def shipped_inits() -> dict[str, Path]:
-    """The folder of each shipped init, by name; general ones first."""
+    """The folder of each shipped init, by name, in alphabetical order."""
     folder = Path(str(files("metawarp") / "inits"))
     entries = [entry for entry in folder.iterdir() if (entry / "config.json").is_file()]
-    return {entry.name: entry for entry in sorted(entries, key=lambda one: (not is_general(one.name), one.name))}
+    return {entry.name: entry for entry in sorted(entries, key=lambda one: one.name)}
 
 
-def is_general(name: str) -> bool:
-    """Whether a shipped init is the default of its backbone."""
-    return name.split("-")[0] == GENERAL
+def is_of_kind(name: str, kind: str) -> bool:
+    """Whether a shipped init is that of its kind for some backbone, such as "general-mpnet" of `GENERAL`."""
+    return name.split("-")[0] == kind
 
 
 def describe_init(folder: Path) -> dict[str, Any]:

@@ -23,9 +23,10 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
     Args:
         init: start of the adaptation: the folder of a learned init, an `Init`, the name of a shipped init, a Hub id
             "owner/name", or "untrained" (no soft tokens; class embeddings mixed from the names and the means of
-            sentence embeddings). Of several, the one that suits the task best is used. None: "general", the init that
-            ships for the backbone; if there is none, the same template, read-out and verbalizer, without training on
-            this backbone.
+            sentence embeddings). Of several, the one that suits the task best is used. "general": the init that
+            ships for the backbone and is fitted in one pass; if there is none, the same template, read-out and
+            verbalizer, without training on this backbone. None: "adaptive", the init that ships for the backbone and
+            adapts it; "general" if there is none.
         backbone: a loaded `Backbone`, or the name of one (see `Backbone.load`); None: the one the init was trained on.
         adapt: number of steps that adapt the encoder to the task; "none": no steps; "auto": as the init was trained to,
             and with a leave-one-out loss as far as suits the task; see `adaptation_`.

@@ -1,0 +1,60 @@
+"""The init `adaptive`, trained without some corpora, and what it reaches on these.
+
+    python -m benchmarks.left_out --data FOLDER --output runs/left-out
+
+Each of the `FOLDS` leaves out some corpora of `benchmarks.kinds`, and trains both stages (adaptive-start.yaml and
+adaptive.yaml in this folder) on the others, which takes about 15 minutes. `benchmarks.fits`, which gets all further
+options, then compares it with `general` on the corpora that were left out. The fold "shipped" leaves out nothing, and
+is not tested. Trainings that are there already are kept.
+"""
+
+import argparse
+from pathlib import Path
+
+from benchmarks import fits, kinds
+from metawarp.cli import main as metawarp
+
+FOLDS: dict[str, tuple[str, ...]] = {
+    "questions-headlines": ("trec", "huffpost"),
+    "tweets": ("tweets_emotion", "tweets_irony", "tweets_offensive", "tweets_sentiment"),
+    "intents-articles": ("hwu64", "reuters"),
+    "shipped": (),
+}
+"""The corpora that each training never sees."""
+
+STAGES = ("adaptive-start", "adaptive")
+"""The configurations of the two stages, in this folder; the second one starts from the first."""
+
+
+def trained(fold: str, data: Path, output: Path) -> Path:
+    """The folder of the init of a fold; it is trained if it is not there."""
+    corpus, start = output / fold / "kinds", None
+    if not (corpus / "data.jsonl").exists():
+        kinds.write(data, corpus, FOLDS[fold])
+    for stage in STAGES:
+        folder = output / fold / stage
+        if not (folder / "init.safetensors").exists():
+            of_fold = [f"--corpus=[{corpus}/data.jsonl,varied,everyday]"]
+            of_fold += [f"--splits=[{corpus}/splits.json,varied,everyday]", f"--output={folder}"]
+            of_fold += [f"--start={start}"] if start else []
+            metawarp(["train", f"--config={Path(__file__).parent / stage}.yaml", "--overwrite", *of_fold])
+        start = folder
+    return output / fold / STAGES[-1]
+
+
+def main() -> None:
+    """Train the inits of some folds, and compare them on what they have not seen."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the corpora")
+    parser.add_argument("--output", type=Path, required=True, help="folder for corpora and inits")
+    parser.add_argument("--fold", nargs="+", default=list(FOLDS), choices=FOLDS)
+    options, others = parser.parse_known_args()  # the others are options of `benchmarks.fits`
+    for fold in options.fold:
+        init = trained(fold, options.data, options.output)
+        if FOLDS[fold]:
+            own = ["--corpus", *FOLDS[fold], "--method", "general", f"adaptive={init}"]
+            fits.main([f"--data={options.data}", *own, *others])
+
+
+if __name__ == "__main__":
+    main()
