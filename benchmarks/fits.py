@@ -131,19 +131,21 @@ def fits_rows(results: Sequence[Measured]) -> Rows:
     return Rows(["corpus", "texts per class", *methods, "adaptive − setfit"], rows)
 
 
-def over_seconds(results: Sequence[Measured]) -> Any:
-    """A figure of the mean accuracy of each method over the seconds of its fits, in the corpora and numbers of texts
-    that all methods were measured on: one line for each method, one point for each cell, from the fastest on."""
+def over_seconds(results: Sequence[Measured], corpus: str = "trec") -> Any:
+    """A figure of the mean accuracy on a corpus over the seconds of a fit: a line for each method that was measured
+    with several numbers of texts per class, and a point for each of these."""
     figure = new_figure(7, 4)
     axes = figure.subplots()
-    methods = sorted({one.method for one in results})
-    cells = [cell for cell in {one.cell for one in results} if sum(one.cell == cell for one in results) == len(methods)]
-    for method in methods:
-        own = [one for one in results if one.method == method and one.cell in cells]
-        points = sorted((np.mean(one.seconds), np.mean(one.accuracies)) for one in own)
-        axes.plot(*zip(*points, strict=True), marker="o", label=method)
+    own = sorted((one for one in results if one.corpus == corpus), key=lambda one: one.k_shot)
+    for method in dict.fromkeys(one.method for one in own):
+        points = [(np.mean(one.seconds), np.mean(one.accuracies), one.k_shot) for one in own if one.method == method]
+        if len(points) > 1:
+            seconds, accuracies, _ = zip(*points, strict=True)
+            axes.plot(seconds, accuracies, marker="o", label=method)
+            for *place, k_shot in points:
+                axes.annotate(str(k_shot), place, xytext=(0, 5), textcoords="offset points", ha="center", fontsize=8)
     axes.set_xscale("log")
-    axes.set_xlabel("seconds of a fit")
+    axes.set_xlabel("seconds of a fit; the numbers are texts per class")
     axes.set_ylabel("accuracy in percent")
     axes.legend(frameon=False)
     plain_axes(axes)

@@ -19,6 +19,7 @@ from metawarp.adaptation.leave_one_out_steps import LeaveOneOutSteps
 from metawarp.adaptation.start import logits_of, read_texts, start
 from metawarp.adaptation.trajectory import trajectory
 from metawarp.config import InnerLearningRates, InnerLoop
+from metawarp.parameters import tensors_of
 from metawarp.texts.task_batch import TaskBatch
 
 INNER = InnerLoop(2, ("adapter",), "class_means")
@@ -130,11 +131,13 @@ def test_each_alternative_is_judged_at_the_temperature_that_suits_it():
     assert 1 < float(alone[0, 0]) < 8
 
 
-def test_steps_that_cannot_help_do_not_move(tiny):
-    """With one text per class and no names, no text can be left out."""
+def test_no_step_is_taken_if_no_text_can_be_left_out(tiny, caplog):
+    """With one text per class and no names."""
+    caplog.set_level("INFO")
     warp, init = lora_model(tiny)
     tasks = TaskBatch.encode(tiny_episodes(2, k_shot=1), warp.encoder, named=False)
     adapted = adapt(warp, init, tasks, INNER, chooses=True)
+    assert len(adapted.losses) == 0 and caplog.text.count("no text can be left out") == 1
     assert adapted.choice.name_factors.tolist() == [1, 1]
     assert_close(adapted.parameters.adapter, init.adapter.expand_as(adapted.parameters.adapter))
 
@@ -257,6 +260,24 @@ def test_an_interrupted_fit_leaves_the_estimator_as_it_was(fitted, monkeypatch):
 def test_unusual_tasks_are_adapted(fitted, texts, labels):
     classifier = fitted(texts, labels)
     assert np.isfinite(classifier.predict_proba(["where is it"])).all()
+
+
+def test_the_same_texts_give_the_same_bits(fitted):
+    one, two = (fitted(TEXTS, LABELS).predict_proba(["where is it"]) for _ in range(2))
+    assert np.array_equal(one, two)
+
+
+def test_the_parameters_of_a_task_on_a_bfloat16_backbone_are_float32(tmp_path):
+    folder = tmp_path / "backbone"
+    exact, rounded = (tiny_backbone(folder, dtype=dtype) for dtype in ("float32", "bfloat16"))
+    warp, parameters = tiny_model(exact, INNER, **LORA)
+    init = replace(Init.start(warp, INNER, rates=LORA["rates"]), parameters=parameters)
+    tasks = [WarpClassifier(init, one, adapt=2).fit(TEXTS, LABELS).task_ for one in (exact, rounded)]
+    for task in tasks:
+        assert {value.dtype for value in tensors_of(task.parameters).values()} == {torch.float32}
+    assert not torch.equal(tasks[1].parameters.adapter[0], parameters.adapter)
+    probabilities = [task.predict_proba(TEXTS) for task in tasks]
+    assert_close(probabilities[1], probabilities[0], rtol=0, atol=0.1)
 
 
 def test_a_class_without_texts_is_known_by_its_name(fitted):

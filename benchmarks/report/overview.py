@@ -14,7 +14,7 @@ CORPORA = {
 
 CONTENDERS = {
     "metawarp, meta-trained on related classes": "metawarp",
-    "metawarp, the init that ships": "general",
+    "metawarp, the shipped init `general`": "general",
     "prototypes mixed with class names": "prototypes+names",
     "logistic regression": "logistic-regression",
 }

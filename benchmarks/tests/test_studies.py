@@ -94,6 +94,7 @@ def test_the_study_of_fits_has_a_row_for_each_method(data, monkeypatch, capsys):
     assert table.rows[0][-1] == "+0.0 ± 0.0" and table.rows[1][-1] == "" and "15.0 (" in table.rows[0][2]
     (axes,) = fits.over_seconds(results).axes
     assert [line.get_label() for line in axes.lines] == methods and len(axes.lines[0].get_xdata()) == 2
+    assert [text.get_text() for text in axes.texts] == ["1", "4"] * 2
 
 
 def test_a_corpus_of_many_kinds_has_a_domain_for_each_task(data, monkeypatch):

@@ -74,7 +74,11 @@ def adapt(
     require_memory(warp, tasks, inner)
     if warp.lower is not None and warp.cache is None and inner.moving:
         warp = Warp(warp.backbone, warp.config, FeatureCache(MAX_CACHE_BYTES))  # for the layers below the adapter
-    chooses, steps = chooses and len(tasks.support) > 0, inner.inner_steps if len(tasks.support) else 0
+    steps = inner.inner_steps if len(tasks.support) else 0
+    if steps and inner.leaves_one_out and not len(tasks.names) and bool((tasks.shots <= 1).all()):
+        logger.info("no step is taken: no class has a second text or a name, so that no text can be left out")
+        steps = 0
+    chooses = chooses and steps > 0
     if steps and inner.leaves_one_out and (most := int(tasks.shots.sum(1).max())) > TEXTS_PER_STEP:
         logger.info("a step reads at most %d of the %d labelled texts", TEXTS_PER_STEP, most)
     hidden = None if progress else True  # None: hidden unless standard error is a terminal

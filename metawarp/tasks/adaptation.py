@@ -72,4 +72,4 @@ def _reason(adapted: Adapted, adapt: Adapt) -> str:
         return f"All {steps} steps were taken, as {'the init was trained to' if adapt == 'auto' else 'was asked for'}."
     if adapt in ("none", 0):
         return "No steps were asked for."
-    return "There was nothing to do: the init has no steps, or the task has no labelled texts."
+    return "There was nothing to do: the init has no steps, or no labelled text can be left out."
