@@ -121,7 +121,7 @@ def _record(measured: Measured) -> None:
 def fits_rows(results: Sequence[Measured]) -> Rows:
     """A row for each corpus and number of texts: accuracy and seconds of each method, and the paired difference of the
     init `adaptive` to SetFit with its 95 % interval."""
-    methods = list(dict.fromkeys(one.method for one in sorted(results, key=lambda one: one.method)))
+    methods = sorted({one.method for one in results})
     rows = []
     for cell in dict.fromkeys(one.cell for one in results):
         own = {one.method: one for one in results if one.cell == cell}

@@ -26,7 +26,7 @@ def test_each_init_is_small_complete_and_described_by_its_card(name, minilm):
     folder, init = shipped_inits()[name], Init.from_pretrained(name)
     if name in (ADAPTIVE, GENERAL):
         init.bind(minilm)
-    assert init.n_numbers < 30_000
+    assert init.n_numbers < (30_000 if name == ADAPTIVE else 20_000)
     files = list(folder.iterdir())
     assert {file.name for file in files} == {"README.md", "config.json", "init.safetensors"}
     assert sum(file.stat().st_size for file in files) <= 200_000
@@ -39,7 +39,7 @@ def test_an_init_has_the_settings_of_its_recipe(name):
     recipe = yaml.safe_load((Path(__file__).parent.parent / "benchmarks" / f"{name}.yaml").read_text())
     init = Init.from_pretrained(name)
     expected = {**recipe, **recipe["training"]}
-    for setting in ("n_way", "k_shot", "n_query", "within_domains", "steps", "seed", "lr", "validate_every"):
+    for setting in ("n_way", "k_shot", "n_query", "within_domains", "seed", *recipe["training"]):
         assert init.training[setting] == expected[setting], setting
     assert init.method == recipe["method"] and init.training["corpus"].count(" + ") == len(recipe["corpus"]) - 1
     assert init.config == WarpConfig(**recipe["model"])

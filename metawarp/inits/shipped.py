@@ -15,8 +15,7 @@ ADAPTIVE = "adaptive"
 def shipped_inits() -> dict[str, Path]:
     """The folder of each shipped init, by name, in alphabetical order."""
     folder = Path(str(files("metawarp") / "inits"))
-    entries = [entry for entry in folder.iterdir() if (entry / "config.json").is_file()]
-    return {entry.name: entry for entry in sorted(entries, key=lambda one: one.name)}
+    return {entry.name: entry for entry in sorted(folder.iterdir()) if (entry / "config.json").is_file()}
 
 
 def is_of_kind(name: str, kind: str) -> bool:
