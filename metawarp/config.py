@@ -11,7 +11,7 @@ from metawarp.texts.template import Template
 AdapterName = Literal["prompt", "deep_prompt", "prefix", "prompt_pool", "lora", "biases", "weights"]
 VerbalizerName = Literal["names", "support", "mix", "regression", "replaced_token"]
 Adapt = int | Literal["auto", "none"]
-"""How many inner steps adapt a task: as many as suit it, none, or a number."""
+"""How a task is adapted: as suits it, not at all, or in a number of inner steps."""
 
 InnerLossName = Literal["support", "class_means", "ridge", "halves"]
 Group = Literal["adapter", "class_embeddings"]

@@ -202,6 +202,25 @@ def test_classes_take_turns_in_tasks_of_many_classes(tiny):
     assert read_by_step(tasks, 0) is tasks and CLASSES_PER_STEP == 16
 
 
+def test_classes_beyond_the_limit_take_turns_and_smaller_tasks_are_read_whole(tiny, monkeypatch):
+    monkeypatch.setattr(leave_one_out_steps, "CLASSES_PER_STEP", 4)
+    warp, _ = tiny_model(tiny)
+    large, small = tiny_episodes(1, n_way=6, k_shot=2)[0], tiny_episodes(1, n_way=3, k_shot=2, seed=4)[0]
+    tasks = TaskBatch.encode([large, small], warp.encoder)
+    turns = [read_by_step(tasks, number) for number in (0, 1)]
+    assert [turn.n_way.tolist() for turn in turns] == [[3, 3], [3, 3]]
+    read = [text for turn in turns for text in keys_of(turn.task(0))]
+    assert sorted(read) == sorted(warp.encoder(large.support_texts).keys())
+    for turn in turns:
+        assert keys_of(turn.task(1)) == warp.encoder(small.support_texts).keys()
+        assert turn.task(1).support.label.tolist() == small.support_labels.tolist()
+
+
+def keys_of(tasks):
+    """The keys of the support texts."""
+    return tasks.support.batch.keys()
+
+
 def test_a_step_reads_some_texts_of_each_class_of_a_large_task(tiny, monkeypatch):
     monkeypatch.setattr(leave_one_out_steps, "TEXTS_PER_STEP", 8)
     warp, _ = tiny_model(tiny)

@@ -1,4 +1,4 @@
-"""Adapt T tasks side by side: in a given number of steps, or in as many as suit each."""
+"""Adapt T tasks side by side in gradient steps, of whose change each task keeps as much as suits it."""
 
 import logging
 import time
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from metawarp.adaptation.choice import Choice, choose, place_on, unchanged
+from metawarp.adaptation.choice import Choice, choose, interpolated, unchanged
 from metawarp.adaptation.leave_one_out_steps import TEXTS_PER_STEP
 from metawarp.adaptation.memory import require_memory
 from metawarp.adaptation.temperature import Temperature
@@ -81,30 +81,36 @@ def adapt(
     chooses = chooses and steps > 0
     if steps and inner.leaves_one_out and (most := int(tasks.shots.sum(1).max())) > TEXTS_PER_STEP:
         logger.info("a step reads at most %d of the %d labelled texts", TEXTS_PER_STEP, most)
+    temperature = temperature or Temperature()
     hidden = None if progress else True  # None: hidden unless standard error is a terminal
     bar = tqdm(total=(1 + chooses) * steps, desc="adapting", delay=SECONDS_TO_BAR, leave=False, disable=hidden)
     with torch.set_grad_enabled(steps > 0), bar:
-        choice = choose(warp, init, tasks, inner, bar.update) if chooses else unchanged(tasks, float(steps > 0))
-        inner = inner.with_steps(steps if choice.extents.any() else 0)
-        way = trajectory(warp, init, tasks, inner, after_step=bar.update)
-    choice = _finite(way, choice)
+        choice = unchanged(tasks, float(steps > 0))
+        if chooses:
+            choice = choose(warp, init, tasks, inner, temperature, bar.update)
+        inner = inner.with_steps(steps)
+        path = trajectory(warp, init, tasks, inner, after_step=bar.update)
+    choice = _finite(path, choice)
     init = warp.verbalizer.weighing_names(init, choice.name_factors)
     with torch.no_grad():
-        adapted = inner_steps(warp, init, tasks, inner).finish(place_on(way, choice.extents))
-    divisor = (temperature or Temperature()).of(tasks.shots.sum(1) / tasks.n_way, tasks.n_way.float())
-    divisor = divisor * choice.temperatures
+        adapted = inner_steps(warp, init, tasks, inner).finish(interpolated(path, choice.extents))
+    divisor = temperature.of(*tasks.size) * choice.temperatures
     parameters = replace(adapted, scale=adapted.scale / divisor.to(adapted.scale))
-    losses = torch.stack(way.losses) if way.losses else adapted.scale.new_zeros(0, len(tasks))
+    losses = torch.stack(path.losses) if path.losses else adapted.scale.new_zeros(0, len(tasks))
     return Adapted(parameters, choice, losses, time.perf_counter() - began)
 
 
-def _finite(way: Trajectory, choice: Choice) -> Choice:
-    """The choice, without steps for tasks whose losses or parameters are not finite; a warning is logged for these."""
-    finite = torch.stack([choice.extents.isfinite(), *(loss.isfinite() for loss in way.losses)]).all(0)
+def _finite(path: Trajectory, choice: Choice) -> Choice:
+    """The choice, without any change of tasks whose choice, losses or parameters are not finite; a warning is logged
+    for these."""
+    numbers = choice.extents, choice.name_factors, choice.temperatures, *path.losses
+    finite = torch.stack([values.isfinite() for values in numbers]).all(0)
     for name in GROUPS:
-        values = getattr(way.states[-1], name)
+        values = getattr(path.states[-1], name)
         finite = finite & values.detach().flatten(1).isfinite().all(1)
     if finite.all():
         return choice
     logger.warning("%d of %d tasks keep their start: their loss is not finite", int((~finite).sum()), len(finite))
-    return replace(choice, extents=torch.where(finite, choice.extents, 0.0))
+    extents = torch.where(finite, choice.extents, 0.0)
+    factors, temperatures = (torch.where(finite, values, 1.0) for values in (choice.name_factors, choice.temperatures))
+    return replace(choice, extents=extents, name_factors=factors, temperatures=temperatures)

@@ -49,14 +49,14 @@ class Halves:
 
 @torch.no_grad()
 def held_out_logits(
-    warp: Warp, init: InitParameters, way: Trajectory, halves: Halves, extents: Tensor, name_factors: Tensor
+    warp: Warp, init: InitParameters, path: Trajectory, halves: Halves, extents: Tensor, name_factors: Tensor
 ) -> Tensor:
     """Logits (J, B, C) of B held-out texts under J alternatives: how far (J,) the features of texts and names go from
-    those at the start to those at the end of the way, and how many times as much (J,) class names count.
+    those at the start to those at the end of the steps, and how many times as much (J,) class names count.
 
     Features that are mixed stand for those of adapters that are mixed, which would be read anew for each extent.
     """
-    shared, last = shared_parameters(init), mapped(way.states[-1], Tensor.detach)
+    shared, last = shared_parameters(init), mapped(path.states[-1], Tensor.detach)
     ends = [_features(warp, place, halves) for place in (shared, last)]  # a text is read once under a shared adapter
     texts, names = (
         None if start is None or end is None else torch.lerp(start, end, extents.to(start)[:, None, None])

@@ -13,7 +13,7 @@ from metawarp.warp import Warp
 
 @dataclass(frozen=True)
 class Trajectory:
-    """The way of T tasks through an inner loop of S steps.
+    """The parameters of T tasks along an inner loop of S steps.
 
     Attributes:
         states: S + 1 parameters, before the first step and after each; to be finished by `InnerSteps.finish`.

@@ -28,8 +28,8 @@ TEXTS_PER_STEP = 256
 """Largest number of texts that a step reads of a task, so that the time of a step is bounded."""
 
 DAMPING = 0.1
-"""The length of a part's gradient counts as at least this fraction of that of a part on average, so that parts without
-any gradient stay, and the second derivative is bounded."""
+"""The norm of the gradient of each part is bounded below by this fraction of the root mean square over all parts, so
+that a part without a gradient does not move, and the second derivative is bounded."""
 
 MAX_GRAPH_BYTES = 3 * 10**8
 """Largest size in bytes of the graph of a first-order step; more texts are read in parts."""
@@ -67,9 +67,9 @@ class LeaveOneOutSteps(InnerSteps):
 
     def _rates(self, number: int) -> Tensor:
         """Learning rates (T, P) of the parts of the adapter of each task at a step."""
-        shots, init = self.tasks.shots.to(self.init.adapter), self.init
-        size = shots.sum(1) / self.tasks.n_way, self.tasks.n_way.to(shots)
-        of_size = power_law(*size, 0.0, init.adapter_lr_by_shots, init.adapter_lr_by_ways)
+        init = self.init
+        shots, ways = (number.to(init.adapter) for number in self.tasks.size)
+        of_size = power_law(shots, ways, 0.0, init.adapter_lr_by_shots, init.adapter_lr_by_ways)
         return of_size[:, None] * init.inner_lr("adapter", number)
 
     def finish(self, current: TaskParameters) -> TaskParameters:
@@ -142,14 +142,14 @@ def read_by_step(tasks: TaskBatch, number: int) -> TaskBatch:
         for n_way in tasks.n_way.tolist():
             turns = -(-n_way // CLASSES_PER_STEP)
             order = torch.randperm(n_way, generator=torch.Generator().manual_seed(number // turns))
-            chosen.append(order.tensor_split(turns)[number % turns])
+            chosen.append(order.tensor_split(turns)[number % turns].sort().values)  # as in a task that is read whole
         tasks = tasks.of_classes(chosen)
     return _few_texts(tasks, number)
 
 
 def _few_texts(tasks: TaskBatch, number: int) -> TaskBatch:
-    """The tasks with as many texts of each class, so that no task has more than `TEXTS_PER_STEP`."""
-    limits = TEXTS_PER_STEP // tasks.n_way.clamp(max=TEXTS_PER_STEP // 2)
+    """The tasks with at most the same number of texts of every class, and at most `TEXTS_PER_STEP` in all."""
+    limits = TEXTS_PER_STEP // tasks.n_way
     if bool((tasks.shots <= limits[:, None]).all()):
         return tasks
     chosen = []

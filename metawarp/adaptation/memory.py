@@ -21,7 +21,8 @@ For texts of one length they are a third too large. The benchmark of the engines
 """
 
 FIRST_ORDER_VECTORS = 19
-"""The same if it is differentiated once, with respect to weights too (13 without): MiniLM, 10,300 tokens, 1.8 GB."""
+"""Number of such vectors in a graph that is differentiated once, with respect to weights too (13 without); measured on
+MiniLM, with 10,300 tokens, as 1.8 GB."""
 
 LARGE = 2**27
 """Bytes of adapters below which no estimate is made: about a quarter of the weights of a small model."""

@@ -22,7 +22,7 @@ class Temperature:
     ranges that it was chosen on, the nearest number of shots or ways is used.
 
     Args:
-        base: log T at K = 0 and N = 1.
+        base: logarithm of the temperature at K = 0 and N = 1.
         by_shots: coefficient of log(1 + K).
         by_ways: coefficient of log N.
         shots: smallest and largest K that it was chosen on.

@@ -1,4 +1,4 @@
-"""The way of T tasks through an inner loop: gradient steps on their support texts, side by side."""
+"""The inner loop of T tasks: gradient steps on their support texts, side by side."""
 
 from collections.abc import Callable, Sequence
 

@@ -1,4 +1,4 @@
-"""The init: what meta-training learns and a new task starts from, a few thousand numbers in one folder."""
+"""The init: what meta-training learns and a new task starts from, kilobytes in one folder."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -120,7 +120,8 @@ class Init:
         return self.inner.with_steps(steps)
 
     def chooses(self, adapt: Adapt) -> bool:
-        """Whether each task chooses its own steps: with adapt="auto", and an inner loop that leaves one out."""
+        """Whether each task chooses how much of the change of its steps it keeps: with adapt="auto", and an inner loop
+        that leaves one out."""
         return adapt == "auto" and self.inner.leaves_one_out and bool(self.inner.moving)
 
     def on(self, backbone: Backbone) -> InitParameters:

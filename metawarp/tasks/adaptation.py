@@ -14,7 +14,7 @@ class Adaptation:
 
     Attributes:
         steps: number of steps that the adapter took; 0 if it kept the start.
-        extent: how far it went along the way of the steps: 1 is their end, 0.5 halfway.
+        extent: how much of the change of the steps it kept: 1 is all of it, 0.5 half.
         losses: inner loss before each step; empty if none was taken.
         name_factor: how many times as much class names count as the init says.
         temperature: what the logits were divided by, beside the temperature of the init.
@@ -53,8 +53,8 @@ class Adaptation:
         axes = figure.subplots()
         axes.plot(range(len(self.losses)), self.losses, color=HIGHLIGHT, marker="o", clip_on=False)
         axes.set_title(self.reason, loc="left", fontsize=10)
-        axes.set_xlabel("steps taken before")
-        axes.set_ylabel("leave-one-out loss")
+        axes.set_xlabel("step")
+        axes.set_ylabel("inner loss before the step")
         plain_axes(axes)
         figure.savefig(file, dpi=DPI)
         return Path(file)
@@ -66,8 +66,8 @@ def _reason(adapted: Adapted, adapt: Adapt) -> str:
     if steps and not extent:
         return "The task keeps the start of the init: the loss of a step was not finite."
     if n_texts and steps:
-        change = f"{'lowers' if gain >= 0 else 'raises'} their loss by {abs(gain):.3f}"
-        return f"{n_texts} held-out texts chose {extent:.2f} of the way of {steps} steps, which {change}."
+        effect = f"they {'lower' if gain >= 0 else 'raise'} the loss by {abs(gain):.3f} in the mean"
+        return f"The task keeps {extent:.0%} of the change of {steps} steps: on {n_texts} held-out texts, {effect}."
     if steps:
         return f"All {steps} steps were taken, as {'the init was trained to' if adapt == 'auto' else 'was asked for'}."
     if adapt in ("none", 0):

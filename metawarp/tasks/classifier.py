@@ -26,7 +26,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
             sentence embeddings). Of several, the one that suits the task best is used. "general": the init that
             ships for the backbone and is fitted in one pass; if there is none, the same template, read-out and
             verbalizer, without training on this backbone. None: "adaptive", the init that ships for the backbone and
-            adapts it; "general" if there is none.
+            adapts it; if there is none, that of MiniLM with a new adapter.
         backbone: a loaded `Backbone`, or the name of one (see `Backbone.load`); None: the one the init was trained on.
         adapt: number of steps that adapt the encoder to the task; "none": no steps; "auto": as the init was trained to,
             and with a leave-one-out loss as far as suits the task; see `adaptation_`.
@@ -41,7 +41,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
     Attributes:
         classes_: (C,) labels, sorted, or in the order of `class_names` if that is a list.
         task_: the adapted `Task`, with the class names and the init that it was fitted from.
-        adaptation_: what the adaptation did: its steps, losses and seconds, and why there were so many steps.
+        adaptation_: what the adaptation did: its steps, losses and seconds, and why it went so far.
         suitability_: how each of several inits suits the task, by name, best first; empty for a single init.
 
     Example:

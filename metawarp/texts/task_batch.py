@@ -139,6 +139,11 @@ class TaskBatch:
         return TaskBatch(names, support, query, n_way, shots * within, torch.where(within, corpus_class, -1))
 
     @property
+    def size(self) -> tuple[Tensor, Tensor]:
+        """The mean number of support texts per class (T,) and the number of classes (T,), as real numbers."""
+        return self.shots.sum(1) / self.n_way, self.n_way.to(self.shots)
+
+    @property
     def class_mask(self) -> Tensor:
         """(T, C), true where a task has that class."""
         return torch.arange(self.shots.shape[1], device=self.n_way.device) < self.n_way[:, None]

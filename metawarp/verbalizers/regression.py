@@ -42,16 +42,15 @@ class Regression(Verbalizer):
         self, init: InitParameters, tasks: TaskBatch, names: Tensor | None, support: Tensor | None
     ) -> Tensor:
         shots = tasks.shots.to(init.log_scale)
-        mean_shots = shots.sum(1) / tasks.n_way
-        size = mean_shots, tasks.n_way.to(mean_shots)
-        strength = power_law(*size, init.log_strength, init.strength_by_shots, init.strength_by_ways)
+        mean_shots, ways = (number.to(shots) for number in tasks.size)
+        strength = power_law(mean_shots, ways, init.log_strength, init.strength_by_shots, init.strength_by_ways)
         examples = []
         if support is not None:
             # Balanced: how many texts a user has of a class says nothing about how often it will be predicted.
             texts = tasks.support
             examples.append((support, texts.task, texts.label, mean_shots[texts.task] / shots[texts.task, texts.label]))
         if names is not None:
-            count = power_law(*size, init.log_name_count, init.name_count_by_shots, init.name_count_by_ways)
+            count = power_law(mean_shots, ways, init.log_name_count, init.name_count_by_shots, init.name_count_by_ways)
             examples.append((names, tasks.names.task, tasks.names.label, count[tasks.names.task]))
         if not examples:
             raise InputError("A regression needs class names or support texts; give texts or class_names.")
