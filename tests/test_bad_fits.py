@@ -64,7 +64,7 @@ def test_impossible_inner_steps_are_refused(tiny):
     with refused("adapt=-1", "at least 0"):
         WarpClassifier(tiny_classifier(tiny).init, tiny, adapt=-1).fit(TEXTS, LABELS)
     with refused("adapt=2", "'none'"):
-        WarpClassifier(backbone=tiny, adapt=2).fit(TEXTS, LABELS)
+        WarpClassifier("general", tiny, adapt=2).fit(TEXTS, LABELS)
 
 
 @pytest.mark.slow

@@ -4,12 +4,14 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from running import refused
 
 from metawarp import Init, WarpClassifier, WarpConfig
+from metawarp.adapters.adapter import split
 from metawarp.cli import main
 from metawarp.inits.defaults import adaptive, general, untrained
 from metawarp.inits.model_card import model_card
@@ -53,15 +55,33 @@ def test_a_classifier_starts_from_the_adaptive_init(minilm):
 
 
 @pytest.mark.parametrize("name", [None, ADAPTIVE, GENERAL])
-def test_on_another_backbone_a_classifier_starts_from_the_recipe_of_the_general_init(tiny, minilm, name):
-    learned = Init.from_pretrained(GENERAL)
+def test_another_backbone_has_the_learned_numbers_with_a_fresh_adapter(tiny, minilm, name):
+    learned = Init.from_pretrained(name or ADAPTIVE)
+    own = {"adapter", "log_adapter_lr"}
     for backbone in (tiny, replace(minilm, fingerprint="0" * 16), minilm.with_prompt("query: ")):
-        init = WarpClassifier(name, backbone).fit(FEW, LABELS).task_.init
-        assert (init.method, init.config, init.temperature) == ("none", learned.config, learned.temperature)
-        words = backbone.tokenizer("topic :", add_special_tokens=False)["input_ids"]
-        assert torch.equal(init.parameters.adapter, backbone.word_embeddings[words].float())
-        numbers = tensors_of(init.parameters).items()
-        assert all(torch.equal(value, getattr(learned.parameters, key)) for key, value in numbers if key != "adapter")
+        init = WarpClassifier(name, backbone, adapt="none").fit(FEW, LABELS).task_.init
+        assert (init.method, init.temperature) == ("none", learned.temperature)
+        numbers = tensors_of(learned.parameters).items()
+        assert all(torch.equal(value, getattr(init.parameters, key)) for key, value in numbers if key not in own)
+        if name == GENERAL:
+            words = backbone.tokenizer("topic :", add_special_tokens=False)["input_ids"]
+            assert init.config == learned.config
+            assert torch.equal(init.parameters.adapter, backbone.word_embeddings[words].float())
+
+
+def test_on_another_backbone_the_adaptive_init_changes_nothing_before_the_first_step(tiny, minilm):
+    other, learned = replace(minilm, fingerprint="0" * 16), Init.from_pretrained(ADAPTIVE)
+    init = adaptive(other)
+    assert (init.inner, init.config) == (learned.inner, learned.config)
+    assert init.parameters.log_adapter_lr is not None and learned.parameters.log_adapter_lr is not None
+    torch.testing.assert_close(init.parameters.log_adapter_lr.mean(1), learned.parameters.log_adapter_lr.mean(1))
+    parts = split(init.bind(other).adapter, init.parameters.adapter[None])
+    assert all(not part.any() for part_name, part in parts.items() if part_name.endswith(".B"))
+    none, three = (
+        WarpClassifier(init, other, adapt=adapt).fit(FEW, LABELS).predict_proba(FEW) for adapt in ("none", 3)
+    )
+    assert not np.allclose(none, three, atol=1e-3)
+    assert adaptive(tiny).config.adapter_layer == 0, "the read-out reads the lower one of two layers"
 
 
 def test_a_folder_named_like_a_shipped_init_is_ambiguous_only_if_it_holds_an_init(tiny, tmp_path, monkeypatch):
@@ -95,4 +115,3 @@ def test_the_shipped_init_of_a_backbone_is_found_by_its_fingerprint_and_prompt(m
         assert general(backbone).fingerprint == init.fingerprint, name
         assert general(backbone.with_prompt("query: ")).method == "none", name
     assert adaptive(minilm).fingerprint == Init.from_pretrained(ADAPTIVE).fingerprint
-    assert adaptive(backbone).fingerprint == init.fingerprint, "mpnet has no other"

@@ -8,26 +8,21 @@ from metawarp.backbones.backbone import Backbone
 from metawarp.config import InnerLoop, WarpConfig
 from metawarp.inits.init import Init
 from metawarp.inits.shipped import ADAPTIVE, GENERAL, is_of_kind, shipped_inits
+from metawarp.read_outs.layers import layer_of
 from metawarp.warp import Warp
+
+LEARNED_LAYERS = 6
+"""Number of layers of MiniLM, which the inits for all backbones were learned on."""
 
 
 def adaptive(backbone: Backbone) -> Init:
-    """The shipped init that adapts this backbone to a task; the general one if there is none."""
-    return _shipped(ADAPTIVE, backbone) or general(backbone)
+    """The init that adapts a backbone to a task: the shipped one, or that of MiniLM, carried over."""
+    return _of_kind(ADAPTIVE, backbone)
 
 
 def general(backbone: Backbone) -> Init:
-    """The general init of a backbone.
-
-    It is the shipped one of the same backbone and prompt. Other backbones have the same template, read-out and
-    verbalizer, with the numbers that were learned on MiniLM where these do not depend on the width of a backbone.
-    """
-    if shipped := _shipped(GENERAL, backbone):
-        return shipped
-    learned = Init.load(shipped_inits()[GENERAL])
-    start = Init.start(Warp(backbone, learned.config), learned.inner)
-    parameters = replace(learned.parameters, adapter=start.parameters.adapter)
-    return replace(start, parameters=parameters, temperature=learned.temperature)
+    """The init that leaves a backbone as it is: the shipped one, or that of MiniLM, carried over."""
+    return _of_kind(GENERAL, backbone)
 
 
 def untrained(backbone: Backbone) -> Init:
@@ -40,12 +35,32 @@ DEFAULTS: dict[str, Callable[[Backbone], Init]] = {ADAPTIVE: adaptive, GENERAL: 
 """The names that stand for another init on each backbone."""
 
 
-def _shipped(kind: str, backbone: Backbone) -> Init | None:
-    """The shipped init of a kind for a backbone with its prompt, if there is one."""
-    for init in (Init.load(folder) for name, folder in shipped_inits().items() if is_of_kind(name, kind)):
-        if (init.backbone.fingerprint, init.backbone.prompt) == (backbone.fingerprint, backbone.prompt):
-            return init
-    return None
+def carried_over(learned: Init, backbone: Backbone) -> Init:
+    """An init that was learned on MiniLM, for another backbone.
+
+    It has the same settings, and the learned numbers that do not depend on the backbone. The adapter is a fresh one.
+    The length of its steps is the geometric mean over the parts of the learned adapter.
+    """
+    start = Init.start(Warp(backbone, _for_layers_of(backbone, learned.config)), learned.inner)
+    parameters = replace(learned.parameters, adapter=start.parameters.adapter)
+    if (fresh := start.parameters.log_adapter_lr) is not None and (lengths := parameters.log_adapter_lr) is not None:
+        parameters = replace(parameters, log_adapter_lr=lengths.mean(1, keepdim=True).repeat(1, fresh.shape[1]))
+    return replace(start, parameters=parameters, temperature=learned.temperature)
+
+
+def _of_kind(kind: str, backbone: Backbone) -> Init:
+    """The shipped init of a kind for a backbone with its prompt; if there is none, that of MiniLM, carried over."""
+    for own in (Init.load(folder) for name, folder in shipped_inits().items() if is_of_kind(name, kind)):
+        if (own.backbone.fingerprint, own.backbone.prompt) == (backbone.fingerprint, backbone.prompt):
+            return own
+    return carried_over(Init.load(shipped_inits()[kind]), backbone)
+
+
+def _for_layers_of(backbone: Backbone, config: WarpConfig) -> WarpConfig:
+    """The settings with an adapter that begins as far up as on MiniLM, and below every feature that is read."""
+    layer = round(config.adapter_layer * backbone.n_layers / LEARNED_LAYERS)
+    lowest_read = min(layer_of(feature, backbone) for feature in config.features)
+    return replace(config, adapter_layer=min(layer, lowest_read - 1))
 
 
 def init_and_backbone(
