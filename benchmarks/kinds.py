@@ -4,7 +4,8 @@
 
 Each corpus is a domain, so that the classes of an episode belong to one task, and every task is equally likely. Of a
 corpus with a class split, its training and validation classes are used; of the others, all classes, for training. A
-class whose name an earlier corpus has is left out. Writes data.jsonl and splits.json.
+class whose name an earlier corpus has, or a test class of any corpus, is left out. Writes data.jsonl and splits.json;
+the last two validation classes are its test part.
 """
 
 import argparse
@@ -26,7 +27,7 @@ WITH_SPLIT = ("hwu64", "huffpost", "reuters")
 TEXTS_PER_CLASS = 100
 LEAST_TEXTS = 15
 N_WORDS = 120
-"""Number of words whose gap is to be filled."""
+"""Number of masked words, each of which is a class."""
 
 
 def domains(folder: Path, names: list[str]) -> Iterator[tuple[str, str, Corpus]]:
@@ -51,11 +52,13 @@ def _few(corpus: Corpus) -> Corpus:
 
 
 def write(folder: Path, output: Path, without: Collection[str] = ()) -> None:
-    """Write the corpus of the corpora in a folder, but for some, and its class split."""
+    """Write one corpus of the corpora in a folder, except those in `without`, and its class split."""
     names = [name for name in (*OF_ALL_CLASSES, *WITH_SPLIT) if name not in without]
+    given = (json.loads((folder / name / "splits.json").read_text(encoding="utf-8")) for name in WITH_SPLIT)
+    tested = {name for split in given for name in split["test"]}
     texts, splits = {}, {part: [] for part in PARTS}
     for domain, part, corpus in domains(folder, names):
-        new = [name for name in corpus.class_names if all(name not in own for own in splits.values())]
+        new = [name for name in corpus.class_names if all(name not in own for own in (tested, *splits.values()))]
         splits[part] += new
         for text, label in zip(corpus.texts, corpus.labels, strict=True):
             if (name := corpus.class_names[label]) in new:

@@ -107,13 +107,15 @@ def test_a_corpus_of_many_kinds_has_a_domain_for_each_task(data, monkeypatch):
     write_rows(data / "own/data.jsonl", replace(corpus, class_names=tuple(names)))
     parts = {"train": names[:2], "validation": names[2:6], "test": names[6:]}
     (data / "own/splits.json").write_text(json.dumps(parts), encoding="utf-8")
+    (data / "left").mkdir()
+    (data / "left/splits.json").write_text(json.dumps({"test": [names[1]]}), encoding="utf-8")
     kinds.write(data, data / "kinds", without=("left",))
     made = Corpus.load(data / "kinds/data.jsonl", domain_column="domain")
     domains = dict(zip(made.class_names, made.domains, strict=True))
     splits = json.loads((data / "kinds/splits.json").read_text())
     assert {domains[name] for name in splits["train"]} == {"trec", "own", "masked words"}
     assert sorted(splits["validation"] + splits["test"]) == sorted(parts["validation"])
-    assert not set(parts["test"]) & set(made.class_names), "nothing is trained on test classes"
+    assert not {names[1], *parts["test"]} & set(made.class_names), "nothing is trained on test classes"
     masked = [
         text for text, label in zip(made.texts, made.labels, strict=True) if made.domains[label] == "masked words"
     ]
