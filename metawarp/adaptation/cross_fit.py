@@ -13,8 +13,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from metawarp.adaptation.inner_steps import Trajectory
 from metawarp.adaptation.start import class_embeddings_of, logits_of, read_texts, shared_parameters
+from metawarp.adaptation.trajectory import Trajectory
 from metawarp.parameters import InitParameters, TaskParameters, mapped
 from metawarp.texts.task_batch import LabelledTexts, TaskBatch, index_in_task
 from metawarp.warp import Warp

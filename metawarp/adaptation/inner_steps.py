@@ -12,19 +12,6 @@ from metawarp.warp import Warp
 
 
 @dataclass(frozen=True)
-class Trajectory:
-    """The parameters of T tasks along an inner loop of S steps.
-
-    Attributes:
-        states: S + 1 parameters, before the first step and after each; to be finished by `InnerSteps.finish`.
-        losses: S inner losses (T,), before each step; none for tasks without support texts.
-    """
-
-    states: list[TaskParameters]
-    losses: list[Tensor]
-
-
-@dataclass(frozen=True)
 class InnerSteps(ABC):
     """The steps of T tasks on one kind of inner loss. Gradients flow from their results to the init.
 

@@ -1,15 +1,31 @@
 """The inner loop of T tasks: gradient steps on their support texts, side by side."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from metawarp.adaptation.inner_steps import InnerSteps, Trajectory
+from torch import Tensor
+
+from metawarp.adaptation.inner_steps import InnerSteps
 from metawarp.adaptation.leave_one_out_steps import LeaveOneOutSteps
 from metawarp.adaptation.support_steps import SupportSteps
 from metawarp.backbones.backbone import twice_differentiable
 from metawarp.config import InnerLoop
-from metawarp.parameters import InitParameters
+from metawarp.parameters import InitParameters, TaskParameters
 from metawarp.texts.task_batch import LabelledTexts, TaskBatch
 from metawarp.warp import Warp
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """The parameters of T tasks along an inner loop of S steps.
+
+    Attributes:
+        states: S + 1 parameters, before the first step and after each; to be finished by `InnerSteps.finish`.
+        losses: S inner losses (T,), before each step; none for tasks without support texts.
+    """
+
+    states: list[TaskParameters]
+    losses: list[Tensor]
 
 
 def inner_steps(warp: Warp, init: InitParameters, tasks: TaskBatch, inner: InnerLoop) -> InnerSteps:
