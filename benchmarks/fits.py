@@ -205,14 +205,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.record and options.shuffled:
         parser.error("--record keeps results with true labels; leave out --record or --shuffled")
     backbone = Backbone.load(options.backbone)
+    specs = (method.rpartition("=") for method in options.method)
+    methods = [(name or spec, method_named(spec, backbone)) for name, _, spec in specs]
     header = ["corpus", "texts per class", "method", "accuracy", "difference", "worst", "calibration error", "seconds"]
     print(Rows(header, []).markdown, flush=True)
     for corpus, k_shot in product(options.corpus, options.k_shot):
         tasks = draws(options.data, corpus, k_shot, options.draws, options.tests)
         tasks, first = list(_shuffled(tasks) if options.shuffled else tasks), None
-        for method in options.method:
-            name, _, spec = method.rpartition("=")
-            measured = measure(method_named(spec, backbone), backbone, tasks, (corpus, k_shot, name or spec))
+        for name, fit in methods:
+            measured = measure(fit, backbone, tasks, (corpus, k_shot, name))
             first = first or measured
             if options.record:
                 _record(measured)
