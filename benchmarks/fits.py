@@ -10,35 +10,29 @@ that ships has seen most of these corpora: `benchmarks.left_out` trains others t
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import product
-from typing import Any
 
 import numpy as np
-from scipy.stats import sem, t as student
 from sklearn.linear_model import LogisticRegression
 
+from benchmarks.adapting import fresh_init
 from benchmarks.backbones import STRENGTH
 from benchmarks.draws import Draw, add_draw_options, draws
-from benchmarks.record import RESULTS
+from benchmarks.report.fit_results import Measured, difference, keep, mean
 from benchmarks.report.tables import Rows
 from episodes import Episode, InputError
 from metawarp.backbones.backbone import Backbone
 from metawarp.config import Adapt
 from metawarp.evaluation.calibration import calibration_error
-from metawarp.evaluation.plots import new_figure, plain_axes
 from metawarp.evaluation.sentence_baselines import SentenceEncoder
 from metawarp.evaluation.setfit import fitted_setfit
-from metawarp.inits.defaults import DEFAULTS, carried_over
+from metawarp.inits.defaults import DEFAULTS, adaptive, carried_over
 from metawarp.inits.init import Init
-from metawarp.outputs import write_text
 from metawarp.tasks.classifier import WarpClassifier
-
-FILE = RESULTS / "fits.json"
 
 Predict = Callable[[Sequence[str]], np.ndarray]
 Fit = Callable[[Backbone, Draw], Predict]
@@ -66,10 +60,22 @@ def fit_setfit(backbone: Backbone, draw: Draw) -> Predict:
 OTHERS: dict[str, Fit] = {"logistic-regression": fit_logistic_regression, "setfit": fit_setfit}
 
 
+def zero_start(backbone: Backbone) -> Init:
+    """The inner loop of `adaptive`, before it has learned anything: the low-rank updates are zero, and a step is 0.01
+    long. All other numbers are those of `general`."""
+    learned = adaptive(backbone)
+    size, layer = learned.config.adapter_size, learned.config.adapter_layer
+    return fresh_init(backbone, "lora", size, layer, learned.inner, rate=0.01)
+
+
+INITS = {**DEFAULTS, "zero-start": zero_start}
+"""The inits that have a name on every backbone."""
+
+
 def method_named(name: str, backbone: Backbone) -> Fit:
     """One of `OTHERS`; else an init, with its own steps, or with those that follow a colon, as in "general:none".
 
-    An init of MiniLM is carried over to another backbone.
+    "zero-start" is the control without learning. An init of MiniLM is carried over to another backbone.
     """
     if name in OTHERS:
         return OTHERS[name]
@@ -77,31 +83,10 @@ def method_named(name: str, backbone: Backbone) -> Fit:
     adapt: Adapt = int(steps) if steps.isdigit() else "none" if steps == "none" else "auto"
     if steps not in ("", str(adapt)):
         raise InputError(f"{steps!r} in the method {name!r} must be auto, none or a number of steps.")
-    start = DEFAULTS[init](backbone) if init in DEFAULTS else Init.from_pretrained(init)
+    start = INITS[init](backbone) if init in INITS else Init.from_pretrained(init)
     if start.backbone.fingerprint != backbone.fingerprint:
         start = carried_over(start, backbone)
     return partial(fit_metawarp, start, adapt)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What a method reaches on D draws of k texts per class: accuracies and calibration errors in percent, seconds."""
-
-    corpus: str
-    k_shot: int
-    method: str
-    accuracies: tuple[float, ...]
-    calibration_errors: tuple[float, ...]
-    seconds: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        for name in ("accuracies", "calibration_errors", "seconds"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has lists
-
-    @property
-    def cell(self) -> tuple[str, int]:
-        """What was measured, whatever the method."""
-        return self.corpus, self.k_shot
 
 
 def measure(fit: Fit, backbone: Backbone, tasks: Sequence[Draw], name: tuple[str, int, str]) -> Measured:
@@ -116,62 +101,6 @@ def measure(fit: Fit, backbone: Backbone, tasks: Sequence[Draw], name: tuple[str
         error = calibration_error(probabilities.max(1), right)
         rows.append((round(100 * float(right.mean()), 2), round(100 * error, 2), round(seconds, 2)))
     return Measured(*name, *zip(*rows, strict=True))
-
-
-def recorded() -> list[Measured]:
-    """The results of the documentation."""
-    return [Measured(**row) for row in json.loads(FILE.read_text(encoding="utf-8"))] if FILE.exists() else []
-
-
-def _record(measured: Measured) -> None:
-    kept = [one for one in recorded() if (one.cell, one.method) != (measured.cell, measured.method)]
-    rows = sorted([*kept, measured], key=lambda one: (one.cell, one.method))
-    write_text(FILE, json.dumps([asdict(one) for one in rows], indent=1) + "\n")
-
-
-def fits_rows(results: Sequence[Measured]) -> Rows:
-    """A row for each corpus and number of texts: accuracy and seconds of each method, and the paired difference of the
-    init `adaptive` to SetFit with its 95 % interval."""
-    methods = sorted({one.method for one in results})
-    rows = []
-    for cell in dict.fromkeys(one.cell for one in results):
-        own = {one.method: one for one in results if one.cell == cell}
-        values = [f"{_mean(own[m].accuracies)} ({_mean(own[m].seconds)} s)" if m in own else "" for m in methods]
-        pair = [own[m].accuracies for m in ("adaptive", "setfit") if m in own]
-        rows.append([cell[0], str(cell[1]), *values, _difference(*pair) if len(pair) == 2 else ""])
-    return Rows(["corpus", "texts per class", *methods, "adaptive − setfit"], rows)
-
-
-def over_seconds(results: Sequence[Measured], corpus: str = "trec") -> Any:
-    """A figure of the mean accuracy on a corpus over the seconds of a fit: a line for each method that was measured
-    with several numbers of texts per class, and a point for each of these."""
-    figure = new_figure(7, 4)
-    axes = figure.subplots()
-    own = sorted((one for one in results if one.corpus == corpus), key=lambda one: one.k_shot)
-    for method in dict.fromkeys(one.method for one in own):
-        points = [(np.mean(one.seconds), np.mean(one.accuracies), one.k_shot) for one in own if one.method == method]
-        if len(points) > 1:
-            seconds, accuracies, _ = zip(*points, strict=True)
-            axes.plot(seconds, accuracies, marker="o", label=method)
-            for *place, k_shot in points:
-                axes.annotate(str(k_shot), place, xytext=(0, 5), textcoords="offset points", ha="center", fontsize=8)
-    axes.set_xscale("log")
-    axes.set_xlabel("seconds of a fit; the numbers are texts per class")
-    axes.set_ylabel("accuracy in percent")
-    axes.legend(frameon=False)
-    plain_axes(axes)
-    return figure
-
-
-def _mean(values: Sequence[float]) -> str:
-    return f"{np.mean(values):.1f}"
-
-
-def _difference(values: Sequence[float], others: Sequence[float]) -> str:
-    gains = np.subtract(values, others)
-    if len(gains) == 1:
-        return f"{gains[0]:+.1f}"
-    return f"{gains.mean():+.1f} ± {student.ppf(0.975, len(gains) - 1) * sem(gains):.1f}"
 
 
 def _labelled(draw: Draw) -> tuple[list[str], list[str]]:
@@ -216,11 +145,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             measured = measure(fit, backbone, tasks, (corpus, k_shot, name))
             first = first or measured
             if options.record:
-                _record(measured)
+                keep(measured)
             worst = np.subtract(measured.accuracies, first.accuracies).min()
-            cells = [corpus, str(k_shot), measured.method, _mean(measured.accuracies)]
-            cells += [_difference(measured.accuracies, first.accuracies), f"{worst:+.1f}"]
-            cells += [_mean(measured.calibration_errors), _mean(measured.seconds)]
+            cells = [corpus, str(k_shot), measured.method, mean(measured.accuracies)]
+            cells += [difference(measured.accuracies, first.accuracies), f"{worst:+.1f}"]
+            cells += [mean(measured.calibration_errors), mean(measured.seconds)]
             print(f"| {' | '.join(cells)} |", flush=True)
 
 

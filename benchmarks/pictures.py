@@ -3,25 +3,26 @@
     python -m benchmarks.pictures
 
 A page shows the figure PLOT of the recorded table TABLE as an image of the name TABLE-PLOT.png, such as
-`![Accuracy …](images/main-dots.png)`. The image is drawn where the link points to. `fits-seconds.png` is the figure of
-the recorded fits.
+`![Accuracy …](images/main-dots.png)`. The image is drawn where the link points to. A figure of a study that has no
+table of a plan has its own name.
 """
 
 import argparse
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from benchmarks import fits
 from benchmarks.record import recorded_tables
 from benchmarks.report.figures import PLOTS
+from benchmarks.report.fit_results import over_seconds, recorded
 from benchmarks.tables import pages
 
 IMAGE = re.compile(r"!\[[^\]]*\]\((?P<path>[^)\s]+\.png)\)")
 DPI = 120
 
-OF_FITS = "fits-seconds"
-"""Name of the image of accuracy over seconds."""
+STUDIES: dict[str, Callable[[], Any]] = {"fits-seconds": lambda: over_seconds(recorded())}
+"""The figures of studies, by the name of the image."""
 
 
 def shown_figures(files: Iterable[Path]) -> Iterator[tuple[Path, str, str]]:
@@ -31,7 +32,7 @@ def shown_figures(files: Iterable[Path]) -> Iterator[tuple[Path, str, str]]:
         for match in IMAGE.finditer(page.read_text(encoding="utf-8")):
             image = page.parent / match["path"]
             table, _, plot = image.stem.rpartition("-")
-            if (table in tables and plot in PLOTS) or image.stem == OF_FITS:
+            if (table in tables and plot in PLOTS) or image.stem in STUDIES:
                 yield image, table, plot
 
 
@@ -41,7 +42,7 @@ def draw(files: Iterable[Path]) -> list[Path]:
     images = dict((image, (table, plot)) for image, table, plot in shown_figures(files))
     for image, (table, plot) in images.items():
         image.parent.mkdir(parents=True, exist_ok=True)
-        figure = fits.over_seconds(fits.recorded()) if image.stem == OF_FITS else plots[plot](tables[table])
+        figure = STUDIES[image.stem]() if image.stem in STUDIES else plots[plot](tables[table])
         figure.savefig(image, dpi=DPI)
     return list(images)
 

@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 
-from benchmarks import fits
 from benchmarks.backbones import backbone_study_rows
 from benchmarks.dtype import dtype_rows
 from benchmarks.engine_timing import results as engine_results
 from benchmarks.latency import latency_rows
 from benchmarks.ranking import ranking_rows
 from benchmarks.record import RESULTS, recorded_tables
+from benchmarks.report.fit_results import fits_rows, recorded
 from benchmarks.report.overview import overview_rows
 from benchmarks.report.tables import NOTE, Rows, accuracy_rows, calibration_rows, cost_rows
 from benchmarks.runner.results_format import CorpusResults, TableResults
@@ -79,7 +79,7 @@ def _study_rows() -> dict[str, Rows]:
         "engine-lines": engine_results.line_rows(engines),
         "dtype": dtype_rows(json.loads((RESULTS / "dtype.json").read_text(encoding="utf-8"))),
         "latency": latency_rows(json.loads((RESULTS / "latency.json").read_text(encoding="utf-8"))),
-        "fits": fits.fits_rows(fits.recorded()),
+        "fits": fits_rows(recorded()),
         "ranking": ranking_rows(json.loads((RESULTS / "ranking.json").read_text(encoding="utf-8"))),
         "speed": prediction_rows(speed["prediction"]),
         "speed-of-fit": fit_rows(speed["fit"]),

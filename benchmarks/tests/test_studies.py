@@ -11,6 +11,7 @@ from tiny import tiny_corpus, tiny_folder
 
 from benchmarks import adapting, backbones, fits, kinds, speed
 from benchmarks.draws import draws
+from benchmarks.report import fit_results
 from episodes import Corpus
 from metawarp import Backbone
 
@@ -71,30 +72,33 @@ def test_draws_are_of_all_classes_and_those_of_their_seeds(data):
 
 
 def test_the_study_of_fits_has_a_row_for_each_method(data, monkeypatch, capsys):
-    methods = ["general:none", "logistic-regression"]
+    methods = ["general:none", "logistic-regression", "zero-start:1"]
     options = ["--k-shot", "1", "4", "--draws=2", "--record", f"--backbone={data}/backbone"]
     monkeypatch.setattr(sys, "argv", ["fits", f"--data={data}", "--corpus", "trec", *options, "--method", *methods])
-    monkeypatch.setattr(fits, "FILE", data / "fits.json")
+    monkeypatch.setattr(fit_results, "FILE", data / "fits.json")
     fits.main()
     header, _, *rows = capsys.readouterr().out.splitlines()
     columns = "| corpus | texts per class | method | accuracy | difference | worst | calibration error | seconds |"
     assert header == columns
     cells = [row.strip("| ").split(" | ") for row in rows]
     assert [row[1:3] for row in cells] == [[k, name] for k in "14" for name in methods]
-    for own, other in (cells[:2], cells[2:]):
+    for own, other, _ in (cells[:3], cells[3:]):
         assert own[4] == "+0.0 ± 0.0" and own[5] == "+0.0"
         gain = float(other[3]) - float(own[3])
         assert float(other[4].split(" ± ")[0]) == pytest.approx(gain, abs=0.11) and float(other[5]) <= gain + 0.11
-    results = fits.recorded()
+    results = fit_results.recorded()
     assert [(one.cell, one.method) for one in results] == [(("trec", k), name) for k in (1, 4) for name in methods]
     again = replace(results[0], accuracies=(10.0, 20.0))
-    fits._record(again)
-    assert fits.recorded() == [again, *results[1:]]
-    table = fits.fits_rows([*results, replace(again, method="adaptive"), replace(again, method="setfit")])
-    assert table.rows[0][-1] == "+0.0 ± 0.0" and table.rows[1][-1] == "" and "15.0 (" in table.rows[0][2]
-    (axes,) = fits.over_seconds(results).axes
+    fit_results.keep(again)
+    assert fit_results.recorded() == [again, *results[1:]]
+    table = fit_results.fits_rows(
+        [*results, replace(again, method="adaptive"), replace(again, method="setfit", accuracies=(9.0,))]
+    )
+    assert table.rows[0][-1] == "+1.0" and "s, 1 of 2 draws)" in table.rows[0][5]
+    assert table.rows[1][-1] == "" and "15.0 (" in table.rows[0][2]
+    (axes,) = fit_results.over_seconds(results).axes
     assert [line.get_label() for line in axes.lines] == methods and len(axes.lines[0].get_xdata()) == 2
-    assert [text.get_text() for text in axes.texts] == ["1", "4"] * 2
+    assert [text.get_text() for text in axes.texts] == ["1", "4"] * 3
 
 
 def test_a_corpus_of_many_kinds_has_a_domain_for_each_task(data, monkeypatch):
