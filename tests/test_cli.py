@@ -130,6 +130,13 @@ def test_predictions_of_a_file_are_written_to_a_file(capsys, made, few, tmp_path
     main([*arguments, f"--output={output}", "--overwrite"])
 
 
+def test_fit_says_how_far_the_encoder_was_adapted(capsys, few, tmp_path):
+    main(["fit", f"--data={few}", f"--output={tmp_path}/task"])
+    classes, reason = capsys.readouterr().out.splitlines()
+    assert classes == f"{tmp_path}/task: 2 classes: music, weather"
+    assert re.fullmatch(r"The task keeps \d+% of the change of 3 steps: on \d+ held-out texts, .*", reason)
+
+
 def test_a_task_can_have_classes_with_names_alone(capsys, made, few, tmp_path):
     fit = ["fit", f"--init={made}/init"]
     main([*fit, "--class-name=music", "--class-name=rain", f"--output={tmp_path}/names"])

@@ -168,6 +168,16 @@ def test_an_adapter_of_another_shape_than_its_config_needs_is_refused(saved, tin
         Init.load(saved).bind(tiny)
 
 
+def test_learning_rates_for_another_number_of_parts_are_refused(tiny, tmp_path):
+    inner, lora = InnerLoop(1, ("adapter",), "class_means"), WarpConfig(adapter="lora", adapter_size=2)
+    fresh = Init.start(Warp(tiny, lora), inner)
+    fresh.save(tmp_path)
+    n_parts = tensors(fresh)["log_adapter_lr"].shape[1]
+    change_tensors(tmp_path, log_adapter_lr=torch.zeros(1, n_parts + 1))
+    with refused(f"for {n_parts + 1} parts", f"'lora' has {n_parts}"):
+        Init.load(tmp_path).bind(tiny)
+
+
 def test_the_same_weights_in_another_folder_are_the_same_backbone(init, tiny, tmp_path):
     again = tiny_backbone(tmp_path)
     assert again.source != tiny.source

@@ -41,7 +41,7 @@ def fit_parser() -> Parser:
 
 
 def run_fit(options: Namespace) -> None:
-    """Adapt, save, and name the classes."""
+    """Adapt, save, name the classes, and say how far the encoder was adapted."""
     folder = Path(options.output)
     outputs.claim_folder(folder, ("task.safetensors", "config.json"), kind="task", overwrite=options.overwrite)
     texts, labels = ([], []) if options.data is None else _labelled_texts(options, options.class_name)
@@ -49,6 +49,8 @@ def run_fit(options: Namespace) -> None:
     classifier = WarpClassifier(options.init, adapt=options.adapt, **_model(options, START))
     classifier.fit(texts, labels, names).save(folder)
     print(f"{folder}: {len(classifier.classes_)} classes: {', '.join(classifier.task_.class_names)}")
+    if classifier.adaptation_.losses:
+        print(classifier.adaptation_.reason)
 
 
 def similar_parser() -> Parser:

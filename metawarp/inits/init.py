@@ -153,6 +153,10 @@ class Init:
         if shape != needed:
             settings = f"adapter={self.config.adapter!r} and template={self.config.template!r}"
             raise InputError(f"The adapter has the shape {shape}, but {settings} need {needed} on this backbone.")
+        rates, n_parts = self.parameters.log_adapter_lr, len(warp.adapter.shapes)
+        if rates is not None and rates.dim() == 2 and rates.shape[1] != n_parts:
+            problem = f"This init has learning rates for {rates.shape[1]} parts of its adapter"
+            raise InputError(f"{problem}, but {self.config.adapter!r} has {n_parts}; train it again.")
         return warp
 
     def continuing(self, other: Self) -> Self:
