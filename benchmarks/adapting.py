@@ -58,7 +58,7 @@ def learned_init(backbone: Backbone, folder: str, inner: InnerLoop, rate: float)
 
 def accuracies(warp: Warp, parameters: InitParameters, inner: InnerLoop, draw: Draw, marks: list[int]) -> list[float]:
     """Accuracy in percent after each number of steps in `marks`, and the seconds of all steps."""
-    tasks = TaskBatch.encode([draw.examples.episode], warp.encoder, named=draw.examples.named)
+    tasks = TaskBatch.encode([draw.examples.episode], warp.encoder)
     steps, found, seconds = inner_steps(warp, parameters, tasks, inner), [], 0.0
     truth = np.array([draw.examples.classes.index(label) for label in draw.labels])
     current, _ = steps.begin()

@@ -19,6 +19,11 @@ def require_texts(texts: Sequence[Any], source: str) -> None:
     _require_strings(texts, f"{source}: texts must be non-empty strings")
 
 
+def is_text(cell: Any) -> bool:
+    """Whether something is a non-empty string of valid Unicode."""
+    return _problem(cell) is None
+
+
 def usable_rows(
     texts: Sequence[Any], labels: Sequence[Any], source: str, refuse_conflicts: bool
 ) -> tuple[list[str], list[int]]:

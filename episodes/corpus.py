@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 
-from episodes.cleaning import domain_of_classes, require_texts, usable_rows
+from episodes.class_words import alike, class_words
+from episodes.cleaning import domain_of_classes, is_text, require_texts, usable_rows
 from episodes.errors import InputError, listing, quoted, repeated, require_choice
 from episodes.reading import read_table
 from episodes.splits import PARTS, class_partition, require_disjoint
@@ -32,6 +33,7 @@ class Corpus:
         class_names: C >= 2 different non-empty names. A class may have no texts (zero-shot tasks).
         name: name of the corpus in messages.
         domains: domain of each of the C classes; empty if domains are unknown.
+        named: whether class names may carry meaning; otherwise no model reads them.
         n_duplicates: number of texts that equal an earlier one, surrounding white space aside; 0 after `load`.
 
     Raises:
@@ -44,6 +46,7 @@ class Corpus:
     class_names: tuple[str, ...]
     name: str = "corpus"
     domains: tuple[str, ...] = ()
+    named: bool = True
     n_duplicates: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -58,8 +61,9 @@ class Corpus:
         if self.n_classes < 2:
             given = quoted(self.class_names) or "none"
             raise InputError(f"{self.name} needs at least 2 classes; its classes are: {given}.")
-        if empty := [i for i, name in enumerate(self.class_names) if not isinstance(name, str) or not name.strip()]:
-            raise InputError(f"{self.name}: the class names with these indices are empty: {listing(empty)}.")
+        if unusable := [name for name in self.class_names if not is_text(name)]:
+            needed = "class names must be non-empty strings of valid Unicode"
+            raise InputError(f"{self.name}: {needed}; these are not: {quoted(unusable)}.")
         if duplicates := repeated(self.class_names):
             raise InputError(f"{self.name}: these class names appear twice: {quoted(duplicates)}.")
         if self.domains and len(self.domains) != self.n_classes:
@@ -81,6 +85,7 @@ class Corpus:
         subset: str | None = None,
         dataset_split: str | None = None,
         conflicts: Literal["drop", "refuse"] = "drop",
+        ignore_names: bool = False,
     ) -> Self:
         """A corpus of labelled texts without duplicates.
 
@@ -98,6 +103,7 @@ class Corpus:
             subset: name of the configuration of a Hub data set.
             dataset_split: name of the split of a Hub data set (None: "train") or of a DatasetDict (no default).
             conflicts: treatment of a text that has two labels: "drop" drops all its copies, "refuse" is an error.
+            ignore_names: whether no model reads the class names, because they carry no meaning; see `class_words`.
 
         Raises:
             InputError: the source cannot be read, has no rows, unusable ones (counted from 1, without the header) or
@@ -111,10 +117,13 @@ class Corpus:
         names = tuple(name for name in order if name in used)
         if unused := [name for name in order if name not in used]:
             logger.info("%s: dropped classes without texts: %s", table.name, quoted(unused))
+        for group in alike(names):
+            logger.warning("%s: these classes have almost the same name: %s", table.name, quoted(group))
         index = {name: i for i, name in enumerate(names)}
         domains = () if table.domains is None else domain_of_classes(names, labels, table.domains, table.name)
         numbers = np.array([index[labels[row]] for row in kept])
-        return cls(tuple(table.texts[row] for row in kept), numbers, names, table.name, domains)
+        texts = tuple(table.texts[row] for row in kept)
+        return cls(texts, numbers, names, table.name, domains, not ignore_names)
 
     def __repr__(self) -> str:
         return f"<Corpus {self.name!r}: {len(self):,} texts of {self.n_classes} classes>"
@@ -126,6 +135,11 @@ class Corpus:
     def n_classes(self) -> int:
         """The number of classes C."""
         return len(self.class_names)
+
+    @cached_property
+    def class_words(self) -> tuple[str | None, ...]:
+        """What a model reads of each class name, such as "play music" of `playMusic`; None if it carries no meaning."""
+        return class_words(self.class_names) if self.named else (None,) * self.n_classes
 
     @cached_property
     def fingerprint(self) -> str:
@@ -157,7 +171,7 @@ class Corpus:
         texts, labels = tuple(self.texts[row] for row in rows), np.searchsorted(classes, self.labels[rows])
         class_names = tuple(self.class_names[i] for i in classes)
         domains = tuple(self.domains[i] for i in classes) if self.domains else ()
-        return Corpus(texts, labels, class_names, self.name if name is None else name, domains)
+        return Corpus(texts, labels, class_names, self.name if name is None else name, domains, self.named)
 
     def split_classes(
         self, recipe: Sequence[float] | Mapping[str, Sequence[str]] | str | Path, seed: int = 0

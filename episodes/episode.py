@@ -43,6 +43,8 @@ class Episode:
         support_labels: Sequence[int] = (),
         query_texts: Sequence[str] = (),
         query_labels: Sequence[int] = (),
+        *,
+        named: bool = True,
     ) -> Self:
         """A task from class names and texts; nothing is dropped or reordered.
 
@@ -52,6 +54,7 @@ class Episode:
             support_labels: index of each support text's class name.
             query_texts: texts to classify.
             query_labels: index of each query text's class name.
+            named: whether class names may carry meaning; otherwise no model reads them.
 
         Raises:
             InputError: fewer than 2 names, an unusable name or text, a label that is not the index of a name, or
@@ -66,7 +69,7 @@ class Episode:
                 allowed = f"integers from 0 to {n_way - 1}, one for each name"
                 raise InputError(f"The {kind} labels must be {allowed}; these are not: {listing(outside, 5)}.")
         labels = np.array([*support_labels, *query_labels], dtype=np.int64)
-        corpus = Corpus((*support_texts, *query_texts), labels, tuple(class_names), name="The task")
+        corpus = Corpus((*support_texts, *query_texts), labels, tuple(class_names), "The task", named=named)
         support, query = np.split(np.arange(len(labels)), [len(support_texts)])
         return cls(corpus, np.arange(n_way), support, labels[support], query, labels[query])
 
@@ -84,6 +87,11 @@ class Episode:
     def class_names(self) -> tuple[str, ...]:
         """The N class names in the episode's order."""
         return tuple(self.corpus.class_names[i] for i in self.class_indices)
+
+    @property
+    def class_words(self) -> tuple[str | None, ...]:
+        """What a model reads of each of the N class names; None for names that carry no meaning."""
+        return tuple(self.corpus.class_words[i] for i in self.class_indices)
 
     @property
     def support_texts(self) -> tuple[str, ...]:

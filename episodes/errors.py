@@ -1,7 +1,10 @@
 """The error for unusable input, and how its messages list items and quote other errors."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
+from typing import TypeVar
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 class InputError(ValueError):
@@ -37,6 +40,6 @@ def quoted(items: Iterable[object], limit: int = 10) -> str:
     return listing(map(repr, items), limit)
 
 
-def repeated(names: Iterable[str]) -> list[str]:
+def repeated(names: Iterable[Name]) -> list[Name]:
     """The names that appear more than once."""
     return [name for name, count in Counter(names).items() if count > 1]

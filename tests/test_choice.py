@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_episodes, tiny_model
+from tiny import tiny_episodes, tiny_model, without_names
 from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 
@@ -146,7 +146,7 @@ def test_no_step_is_taken_if_no_text_can_be_left_out(tiny, caplog):
     """With one text per class and no names."""
     caplog.set_level("INFO")
     warp, init = lora_model(tiny)
-    tasks = TaskBatch.encode(tiny_episodes(2, k_shot=1), warp.encoder, named=False)
+    tasks = TaskBatch.encode(without_names(tiny_episodes(2, k_shot=1)), warp.encoder)
     adapted = adapt(warp, init, tasks, INNER, chooses=True)
     assert len(adapted.losses) == 0 and caplog.text.count("no text can be left out") == 1
     assert adapted.choice.name_factors.tolist() == [1, 1]

@@ -130,6 +130,20 @@ def test_predictions_of_a_file_are_written_to_a_file(capsys, made, few, tmp_path
     main([*arguments, f"--output={output}", "--overwrite"])
 
 
+def test_ids_get_names_on_the_command_line(capsys, made, tmp_path):
+    (tmp_path / "ids.csv").write_text("text,label\nsome music,17\nplay music,17\ncold rain,3\nrain today,3\n")
+    fit = ["fit", f"--init={made}/init", f"--data={tmp_path}/ids.csv"]
+    names = ["--class-name=17=music", "--class-name=3=rain"]
+    main([*fit, *names, "--class-name=flight", f"--output={tmp_path}/named"])
+    assert capsys.readouterr().out.splitlines()[0] == f"{tmp_path}/named: 3 classes: music, rain, flight"
+    config = json.loads((tmp_path / "named/config.json").read_text())
+    assert (config["classes"], config["class_names"]) == (["17", "3", "flight"], ["music", "rain", "flight"])
+    main([*fit, "--ignore-names", f"--output={tmp_path}/unnamed"])
+    capsys.readouterr()
+    refusal(capsys, [*fit, "--class-name=18=music", f"--output={tmp_path}/x"], "'18'", "does not occur", "'17', '3'")
+    refusal(capsys, [*fit, *names, "--ignore-names", f"--output={tmp_path}/x"], "class_name", "--ignore-names")
+
+
 def test_fit_says_how_far_the_encoder_was_adapted(capsys, few, tmp_path):
     main(["fit", f"--data={few}", f"--output={tmp_path}/task"])
     classes, reason = capsys.readouterr().out.splitlines()

@@ -21,7 +21,7 @@ def small_corpus(**changes):
         ({"labels": [0, 1, 2, 3]}, ["labels", "0 to 2", ": 3."]),
         ({"labels": [0, 1, 2, -1]}, ["labels", "0 to 2", ": -1."]),
         ({"class_names": ()}, ["at least 2 classes", "none"]),
-        ({"class_names": ("a", " ", "")}, ["class names", "empty: 1, 2."]),
+        ({"class_names": ("a", " ", "")}, ["class names", "non-empty strings", "' ', ''."]),
         ({"class_names": ("a", "b", "a")}, ["class names", "twice", "'a'"]),
         ({"texts": ("p", "", None, "s")}, ["texts", "row 2 is empty, row 3 is missing"]),
     ],
@@ -81,7 +81,7 @@ def test_an_episode_from_texts_holds_the_given_texts_and_labels():
     [
         ((["a"], ["x"], [0]), ["at least 2 classes", "'a'"]),
         ((["a", "a"], ["x"], [0]), ["class names", "twice", "'a'"]),
-        ((["a", ""], ["x"], [0]), ["class names", "empty: 1."]),
+        ((["a", ""], ["x"], [0]), ["class names", "non-empty strings", ": ''."]),
         ((["a", "b"], ["x", "y"], [0]), ["2 support texts", "1 labels"]),
         ((["a", "b"], ["x"], [2]), ["support labels", "0 to 1", ": 2."]),
         ((["a", "b"], ["x"], [0], ["y", " "], [0, 1]), ["query texts", "row 2 is empty"]),

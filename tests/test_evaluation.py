@@ -195,6 +195,20 @@ def test_class_names_are_compared_without_case_and_punctuation(tiny):
     assert classes_seen_in_training(init, corpus) == ["World-News", "play_music"]
 
 
+def test_numbers_in_class_names_change_nothing(tiny, corpus):
+    """Neither for the init nor for baselines that use names."""
+    baselines = ["prototypes", "prototypes+names", "warp-mask"]
+    settings = SMALL | {"backbone": tiny, "split": "all", "baselines": baselines, "k_shot": 2}
+    spellings = [f"LABEL_{c}" for c in range(6)], [str(90 - c) for c in range(6)]
+    one, two = (
+        evaluate(untrained(tiny), replace(corpus, class_names=tuple(names)), **settings)["methods"]
+        for names in spellings
+    )
+    assert one == two
+    assert one != evaluate(untrained(tiny), corpus, **settings)["methods"]
+    assert one == evaluate(untrained(tiny), replace(corpus, named=False), **settings)["methods"]
+
+
 def test_a_split_that_is_not_known_is_refused(tiny, file):
     with refused("split='test'", file, "splits=FILE", "split='all'"):
         evaluate(untrained(tiny), str(file), backbone=tiny)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from running import refused
-from tiny import ADAPTER_SIZES, assert_second_order_is_exact, query_logits, tiny_episodes, tiny_model
+from tiny import ADAPTER_SIZES, assert_second_order_is_exact, query_logits, tiny_episodes, tiny_model, without_names
 from torch.nn.functional import cosine_similarity, cross_entropy
 from torch.testing import assert_close
 
@@ -34,7 +34,7 @@ def inner_loop(loss, steps=2):
 def tasks_and_features(warp, names=True):
     """Two tasks, of three classes with different numbers of texts and of two classes, and random features."""
     episodes = [tiny_episodes(1, n_way=3, k_shot=4)[0], tiny_episodes(1, n_way=2, k_shot=3, seed=5)[0]]
-    tasks = TaskBatch.encode(episodes, warp.encoder, named=names)
+    tasks = TaskBatch.encode(episodes if names else without_names(episodes), warp.encoder)
     kept = torch.tensor([n < SHOTS[c] for c in range(3) for n in range(4)] + [True] * 6)
     order = torch.argsort(tasks.support.task * 10 + tasks.support.label, stable=True)
     rows = order[kept]
@@ -113,7 +113,7 @@ def test_one_half_of_the_texts_is_predicted_from_the_other(tiny):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_text_that_nothing_else_stands_for_is_not_counted(tiny, loss):
     warp, init = tiny_model(tiny, inner_loop(loss))
-    tasks = TaskBatch.encode(tiny_episodes(1, k_shot=1), warp.encoder, named=False)
+    tasks = TaskBatch.encode(without_names(tiny_episodes(1, k_shot=1)), warp.encoder)
     support = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
     sets = SupportSets.of(tasks, None, support)
     assert sets.loss(LOSSES[loss].logits(sets, torch.ones(1))).tolist() == [0.0]
@@ -140,7 +140,8 @@ def test_a_step_lowers_the_loss_and_has_the_length_of_its_rate(tiny, loss, adapt
 def test_texts_whose_graph_is_large_are_read_in_parts(tiny, monkeypatch, named):
     inner = inner_loop("class_means", 3)
     warp, init = tiny_model(tiny, inner, adapter="lora", adapter_size=2)
-    tasks = TaskBatch.encode(tiny_episodes(2, k_shot=3), warp.encoder, named=named)
+    episodes = tiny_episodes(2, k_shot=3)
+    tasks = TaskBatch.encode(episodes if named else without_names(episodes), warp.encoder)
     whole = trajectory(warp, init, tasks, inner).states[-1].adapter
     read = []
     monkeypatch.setattr(leave_one_out_steps, "MAX_GRAPH_BYTES", FIRST_ORDER_VECTORS * warp.bytes_per_token * 30)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from running import refused
 from sklearn.linear_model import LogisticRegression
-from tiny import query_logits, tiny_episodes, tiny_model
+from tiny import query_logits, tiny_episodes, tiny_model, without_names
 from torch.nn.functional import normalize
 from torch.testing import assert_close
 
@@ -95,7 +95,9 @@ def model(tiny, **config):
 
 def embeddings(warp, init, *episodes, named=True):
     """Class embeddings (T, C, d + 1) of tasks before any inner step."""
-    return start(warp, init, TaskBatch.encode(episodes, warp.encoder, named=named))[0].class_embeddings
+    return start(warp, init, TaskBatch.encode(episodes if named else without_names(episodes), warp.encoder))[
+        0
+    ].class_embeddings
 
 
 def test_names_are_examples_that_count_as_several_texts(tiny):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from running import refused
-from tiny import NO_STEPS, features, tiny_episodes, tiny_model
+from tiny import NO_STEPS, features, tiny_episodes, tiny_model, without_names
 from torch.nn.functional import normalize
 from torch.testing import assert_close
 
@@ -24,7 +24,9 @@ from metawarp.verbalizers.mix import NAME_WEIGHT
 
 def embeddings_of(warp, init, episodes, named=True):
     """Class embeddings (T, C, d) before any inner step."""
-    return start(warp, init, TaskBatch.encode(episodes, warp.encoder, named=named))[0].class_embeddings
+    return start(warp, init, TaskBatch.encode(episodes if named else without_names(episodes), warp.encoder))[
+        0
+    ].class_embeddings
 
 
 UNEQUAL = Episode.from_texts(

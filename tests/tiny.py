@@ -171,6 +171,11 @@ def tiny_episodes(number=3, n_way=3, k_shot=2, n_query=3, seed=0, balanced=True)
     return [sampler[i] for i in range(number)]
 
 
+def without_names(episodes):
+    """The same episodes, with class names that carry no meaning."""
+    return [replace(episode, corpus=replace(episode.corpus, named=False)) for episode in episodes]
+
+
 def tokens_with_mask(tokenizer):
     """Ids of `TEXTS`, padded on the right, their attention mask, and the positions of [MASK] in front of the last
     special token; those of the last token where there is no [MASK]."""

@@ -53,8 +53,8 @@ class SupportSets:
         targets[(*place, texts.label)] = 1
         named, has_name = support.new_zeros(*shape, support.shape[1]), support.new_zeros(shape)
         if names is not None:
-            at = (tasks.names.task, tasks.names.label)
-            named, has_name[at] = named.index_put(at, names), 1
+            named = named.index_put((tasks.names.task, tasks.names.label), names)
+            has_name = tasks.has_name.to(support)
         return cls(padded, targets, named, has_name, tasks.class_mask)
 
     def loss(self, logits: Tensor) -> Tensor:

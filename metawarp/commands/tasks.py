@@ -13,7 +13,7 @@ from episodes.reading import read_table
 from metawarp import outputs
 from metawarp.commands.parser import Parser, add_options, command_parser
 from metawarp.tasks.classifier import WarpClassifier
-from metawarp.tasks.examples import Examples
+from metawarp.tasks.examples import NO_NAMES, Examples
 from metawarp.tasks.start_choice import choose_start
 from metawarp.tasks.task import Task
 
@@ -31,8 +31,9 @@ def fit_parser() -> Parser:
     parser = command_parser("Adapt an init to a task, and save the adapted task.")
     parser.add_argument("--init", type=INIT, help=f'{INIT_HELP}, of which the best is used (null: "adaptive")')
     parser.add_argument("--data", type=str | None, help=f"{DATA_HELP}; not needed for a task from class names alone")
-    class_name_help = "name of a class without texts; may be repeated"
+    class_name_help = "name of a class without texts, or a name for a label of the file, as in 17=refund; repeatable"
     parser.add_argument("--class-name", action="append", default=[], help=class_name_help)
+    _add_ignore_names(parser)
     parser.add_argument("--output", type=str, required=True, help="folder for the task")
     _add_columns(parser, "text", "label")
     add_options(parser, WarpClassifier, (*START, "adapt"), types=MODEL_TYPES)
@@ -45,7 +46,7 @@ def run_fit(options: Namespace) -> None:
     folder = Path(options.output)
     outputs.claim_folder(folder, ("task.safetensors", "config.json"), kind="task", overwrite=options.overwrite)
     texts, labels = ([], []) if options.data is None else _labelled_texts(options, options.class_name)
-    names = sorted({*labels, *options.class_name}) if options.class_name else None
+    names = _class_names(options.class_name, labels, options.ignore_names)
     classifier = WarpClassifier(options.init, adapt=options.adapt, **_model(options, START))
     classifier.fit(texts, labels, names).save(folder)
     print(f"{folder}: {len(classifier.classes_)} classes: {', '.join(classifier.task_.class_names)}")
@@ -60,6 +61,7 @@ def similar_parser() -> Parser:
     parser.add_argument("--inits", type=str | None, help="folder whose subfolders are inits")
     parser.add_argument("--data", type=str, required=True, help=DATA_HELP)
     _add_columns(parser, "text", "label")
+    _add_ignore_names(parser)
     add_options(parser, WarpClassifier, START, types=MODEL_TYPES)
     return parser
 
@@ -72,7 +74,7 @@ def run_similar(options: Namespace) -> None:
     if len(inits) < 2:
         advice = 'name them with init="[A,B]", or the folder that they are in with inits=FOLDER'
         raise InputError(f"A ranking needs at least two inits, but there are {len(inits)}; {advice}.")
-    examples = Examples.of(*_labelled_texts(options), None)
+    examples = Examples.of(*_labelled_texts(options), NO_NAMES if options.ignore_names else None)
     _, _, ranking = choose_start(inits, examples, **_model(options, START))
     print(f"{'score':>6} {'prompt similarity':>18} {'log-likelihood':>15} {'accuracy':>9}   init")
     for name, one in ranking.items():
@@ -135,6 +137,30 @@ def _add_columns(parser: Parser, *kinds: str) -> None:
         parser.add_argument(f"--{kind}-column", type=str, default=kind, help=f"name of the column of {kind}s")
 
 
+def _add_ignore_names(parser: Parser) -> None:
+    helps = "whether no model reads the names of the classes, because they carry no meaning"
+    parser.add_argument("--ignore-names", action="store_true", help=helps)
+
+
+def _class_names(given: Sequence[str], labels: Sequence[str], ignore_names: bool) -> dict[str, str] | str | None:
+    """The argument `class_names` of `WarpClassifier.fit`, from names such as "refund" and "17=refund"."""
+    if ignore_names:
+        if given:
+            raise InputError("class_name gives names, and ignore_names=True ignores them; leave one of them out.")
+        return NO_NAMES
+    names = {label: label for label in labels}
+    for one in given:
+        label, is_pair, name = one.partition("=")
+        if not is_pair or one in names:
+            names[one] = one
+        elif label in labels:
+            names[label] = name
+        else:
+            problem = f"class_name={one!r} names the label {label!r}, which does not occur"
+            raise InputError(f"{problem}; the labels are: {quoted(sorted(set(labels))) or 'none'}.")
+    return names if given else None
+
+
 def _model(options: Namespace, names: Sequence[str] = MODEL) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names}
 
@@ -145,7 +171,7 @@ def _labelled_texts(options: Namespace, class_names: Sequence[str] = ()) -> tupl
     # None of a handful of texts is dropped silently: its class could be left without any.
     names, kept = usable_rows(table.texts, table.labels, table.name, refuse_conflicts=True)
     texts, labels = [table.texts[row] for row in kept], [names[row] for row in kept]
-    if len(classes := {*labels, *class_names}) < 2:
+    if len(classes := {*labels, *(name for name in class_names if "=" not in name)}) < 2:
         raise InputError(f"{table.name} needs at least 2 classes; its classes are: {quoted(classes)}.")
     return texts, labels
 

@@ -18,7 +18,7 @@ from metawarp.training.learning_curve import draw_learning_curve
 from metawarp.training.train import train
 
 CORPUS_HELP = '"everyday", "varied", "lengthy", a .csv, .tsv, .json, .jsonl or .parquet file, or a Hub id'
-COLUMNS = ("text_column", "label_column", "domain_column", "subset", "dataset_split", "conflicts")
+COLUMNS = ("text_column", "label_column", "domain_column", "subset", "dataset_split", "conflicts", "ignore_names")
 CONFIGS = {"training": TrainingConfig, "model": WarpConfig, "inner_lr": InnerLearningRates}
 
 

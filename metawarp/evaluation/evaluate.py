@@ -99,9 +99,9 @@ def evaluate(
     sampler = EpisodeSampler(tested, n_way, k_shot, n_query, seed)
     load = functools.partial(Backbone.load, device=processes.device or device, dtype=dtype, max_tokens=max_tokens)
     loaded_init, backbone = init_and_backbone(init, backbone, load, prompt)
-    cache, texts = FeatureCache(), [*tested.texts, *tested.class_names]
+    cache, texts = FeatureCache(), [*tested.texts, *filter(None, tested.class_words)]
     warp = loaded_init.bind(backbone, any_backbone=any_backbone, cache=cache)
-    warp.encoder.require_known(tested.class_names)
+    warp.encoder.require_known(tested.class_words)
     warp.warn_about_truncation(texts)
     if cache_folder is not None:
         with processes.one_first():

@@ -52,14 +52,18 @@ def prototypes_and_names(
     """Nearest class embedding w·name + (1 - w)·prototype by cosine; w = 1 for a class without support texts.
 
     The weights w are given by the number of shots of a class; for others, w is the default, or else `untuned_weight`.
+    w = 0 for a class whose name carries no meaning.
     """
     for episode in episodes:
-        embeddings = encode(episode.class_names).copy()
+        named = [label for label, words in enumerate(episode.class_words) if words is not None]
+        embeddings = np.zeros((episode.n_way, encode(episode.query_texts).shape[1]), dtype=np.float32)
+        if named:
+            embeddings[named] = encode([words for words in episode.class_words if words is not None])
         if len(episode.support_labels):
             support = encode(episode.support_texts)
             for label in np.unique(episode.support_labels):
                 shots = int(episode.shots[label])
-                w = weights.get(shots, untuned_weight(shots) if default is None else default)
+                w = weights.get(shots, untuned_weight(shots) if default is None else default) * (label in named)
                 mean = support[episode.support_labels == label].mean(0)
                 embeddings[label] = w * embeddings[label] + (1 - w) * mean / np.linalg.norm(mean)
         embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)

@@ -39,7 +39,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
             default. "": no prompt.
 
     Attributes:
-        classes_: (C,) labels, sorted, or in the order of `class_names` if that is a list.
+        classes_: (C,) labels, sorted.
         task_: the adapted `Task`, with the class names and the init that it was fitted from.
         adaptation_: what the adaptation did: its steps, losses and seconds, and why it went so far.
         suitability_: how each of several inits suits the task, by name, best first; empty for a single init.
@@ -78,14 +78,17 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
 
         Args:
             texts: n texts; none for a task from class names alone (zero-shot).
-            labels: n labels, strings or integers.
+            labels: n labels: strings, integers, booleans, whole floats, or members of one str or int enum.
             class_names: a mapping from label to name; or a list, which holds the classes themselves for string labels,
-                and the names of 0, 1, … for integer labels. Classes without a text are allowed. None: string labels are
-                their own names; integers have no names, and the texts alone are used.
+                and the names of 0, 1, … for integer labels. Classes without a text are allowed. None: strings are their
+                own names, and members of an int enum have theirs; other labels have no names, and the texts alone are
+                used. "none": no label has a name. Names are read as words (`playMusic` as "play music"), and those that
+                say nothing, such as `LABEL_3`, are not read.
 
         Raises:
-            InputError: fewer than 2 classes, empty texts, different numbers of texts and labels, labels that are not in
-                `class_names`, or class names that the tokenizer does not know.
+            InputError: fewer than 2 classes, empty texts, missing labels or labels of several types, different numbers
+                of texts and labels, labels that are not in `class_names`, or class names that the tokenizer does not
+                know.
         """
         examples = Examples.of(texts, labels, class_names)
         init, warp, suitability = choose_start(
@@ -112,6 +115,11 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
     def predict(self, texts: Sequence[str]) -> np.ndarray:
         """The most likely label (n,) of each of n texts."""
         return self._fitted_task().predict(texts)
+
+    def score(self, X: Sequence[str], y: Sequence[Any], sample_weight: Any = None) -> float:
+        """Accuracy on n texts and their labels, with a weight for each of them."""
+        right = [one == other for one, other in zip(self.predict(X), y, strict=True)]
+        return float(np.average(right, weights=sample_weight))
 
     def save(self, folder: str | Path) -> None:
         """Write the fitted task into a folder; see `Task.save`."""

@@ -1,28 +1,31 @@
 """The texts and labels that a user passes to an estimator, as a checked support set."""
 
-import re
+import logging
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Self
 
-import numpy as np
-
 from episodes import Episode, InputError
+from episodes.class_words import alike
 from episodes.cleaning import require_texts
+from episodes.errors import quoted
+from metawarp.tasks.labels import list_of_labels, name_of
 
-_INTEGER = re.compile(r"[+-]?\d+")
+logger = logging.getLogger(__name__)
+
+NO_NAMES = "none"
+"""What a user passes as `class_names` if the labels have no names."""
 
 
 @dataclass(frozen=True)
 class Examples:
     """The labelled examples of a new task: an episode with the support set, and C labels in the order of its classes.
 
-    Unless they are `named`, the names of the classes are only the labels as text.
+    The names of classes without names are their labels as text; no model reads them (`Episode.class_words`).
     """
 
     episode: Episode
     classes: list[Any]
-    named: bool
 
     @classmethod
     def of(cls, texts: Any, labels: Any, class_names: Any) -> Self:
@@ -32,8 +35,11 @@ class Examples:
             raise InputError(f"There are {len(texts)} texts, but {len(labels)} labels; give one label for each text.")
         classes, names = classes_and_names(labels, class_names)
         index = {label: i for i, label in enumerate(classes)}
-        episode = Episode.from_texts(names or list(map(str, classes)), texts, [index[label] for label in labels])
-        return cls(episode, classes, named=names is not None)
+        for group in alike(name for name in names or () if isinstance(name, str)):
+            logger.warning("these classes have almost the same name: %s", quoted(group))
+        labels = [index[label] for label in labels]
+        episode = Episode.from_texts(names or list(map(str, classes)), texts, labels, named=names is not None)
+        return cls(episode, classes)
 
 
 def list_of_texts(texts: Any) -> list[str]:
@@ -49,36 +55,30 @@ def list_of_texts(texts: Any) -> list[str]:
     return [str(text) for text in listed]
 
 
-def list_of_labels(labels: Any) -> list[Any]:
-    """The labels as Python strings or Python integers; InputError if they are no list, or of other or mixed types."""
-    if isinstance(labels, str) or not isinstance(labels, Iterable):
-        raise InputError(f"labels must be a list with one label for each text, not {type(labels).__name__}.")
-    # One by one: numpy would turn ["a", 1], and ["a", nan], into two strings.
-    listed = [label.item() if isinstance(label, np.generic) else label for label in labels]
-    if not (all(isinstance(label, str) for label in listed) or all(type(label) is int for label in listed)):
-        kinds = ", ".join(sorted({type(label).__name__ for label in listed}))
-        raise InputError(f"labels must be all strings or all integers; these are of type {kinds}.")
-    return listed
-
-
 def classes_and_names(labels: list[Any], class_names: Any) -> tuple[list[Any], list[str] | None]:
-    """The labels of all classes, sorted or in the order of the names, and their names; None if they have none.
+    """The labels of all classes, sorted, and their names; None if they have none.
 
-    InputError for fewer than 2 classes, a label that is not in `class_names`, or one string as `class_names`.
+    InputError for fewer than 2 classes, a label that is not in `class_names`, or `class_names` without an order.
     """
-    if isinstance(class_names, str):
-        raise InputError(f"class_names must be a list of names or a mapping, not the string {class_names!r}.")
-    if isinstance(class_names, Mapping):
+    if isinstance(class_names, Set):
+        advice = "because its order changes between processes; give a list or a mapping"
+        raise InputError(f"class_names must not be a {type(class_names).__name__}, {advice}.")
+    if isinstance(class_names, str) and class_names != NO_NAMES:
+        problem = f"class_names must be a list of names, a mapping or {NO_NAMES!r}, not the string {class_names!r}"
+        raise InputError(f"{problem}.")
+    if class_names is None or class_names == NO_NAMES:
+        classes = sorted(set(labels))
+        own = [name for label in classes if (name := name_of(label)) is not None]
+        names = own if class_names is None and own else None
+    elif isinstance(class_names, Mapping):
         classes = sorted(list_of_labels(class_names))
         names = [class_names[label] for label in classes]
-    elif class_names is not None:
+    elif labels and name_of(labels[0]) is None:
         names = list(class_names)
-        classes = list(range(len(names))) if labels and isinstance(labels[0], int) else names
+        classes = list(range(len(names)))
     else:
-        classes = sorted(set(labels))
-        # "0" and "1", as a .csv file writes integers, say no more than 0 and 1.
-        is_name = any(isinstance(label, str) and not _INTEGER.fullmatch(label) for label in classes)
-        names = classes if is_name else None
+        names = list(class_names)
+        classes = names = sorted(names) if all(isinstance(name, str) for name in names) else names
     if unknown := sorted(set(labels) - set(classes)):
         raise InputError(f"The labels {unknown} are not in class_names, which names the classes {classes}.")
     if len(classes) < 2:

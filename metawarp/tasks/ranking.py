@@ -56,31 +56,29 @@ class Suitability:
 
 
 def rank_inits(
-    inits: Mapping[str, Init], warps: Mapping[str, Warp], episode: Episode, *, named: bool = True, adapt: Adapt = "auto"
+    inits: Mapping[str, Init], warps: Mapping[str, Warp], episode: Episode, *, adapt: Adapt = "auto"
 ) -> dict[str, Suitability]:
     """How several inits suit a task, best first; `warps` holds the model of each init by the same names.
 
-    `named` is false if the class names have no meaning. `adapt` is that of `WarpClassifier`.
+    `adapt` is that of `WarpClassifier`.
     InputError if there are fewer than two support texts, or a class without any for an init that needs them.
     """
     if len(episode.support_labels) < 2:
         raise InputError("Inits are ranked by leaving out one text after the other; give at least two labelled texts.")
-    similarity = prompt_similarities(inits, warps, episode, named=named)
+    similarity = prompt_similarities(inits, warps, episode)
     ranking = {}
     for name, init in inits.items():
         with error_about(name, len(inits)):
-            scores = leave_one_out(init, warps[name], episode, named=named, adapt=adapt)
+            scores = leave_one_out(init, warps[name], episode, adapt=adapt)
         ranking[name] = Suitability(*scores, similarity[name])
     return dict(sorted(ranking.items(), key=lambda item: -item[1].score))
 
 
-def leave_one_out(
-    init: Init, warp: Warp, episode: Episode, *, named: bool = True, adapt: Adapt = "auto"
-) -> tuple[float, float]:
+def leave_one_out(init: Init, warp: Warp, episode: Episode, *, adapt: Adapt = "auto") -> tuple[float, float]:
     """Mean log-likelihood of the labels of left-out support texts, and the share that is classified correctly."""
     parameters, inner = init.on(warp.backbone), init.inner_loop(adapt)
     likelihoods, correct = [], []
-    for tasks in _left_out(warp, episode, named):
+    for tasks in _left_out(warp, episode):
         adapted = adapted_tasks(warp, parameters, tasks, inner, init.temperature).parameters
         with torch.no_grad():
             logits = logits_of(warp, adapted, read_texts(warp, adapted, tasks.query), tasks.query, tasks)
@@ -89,9 +87,7 @@ def leave_one_out(
     return float(torch.cat(likelihoods).mean()), float(torch.cat(correct).float().mean())
 
 
-def prompt_similarities(
-    inits: Mapping[str, Init], warps: Mapping[str, Warp], episode: Episode, *, named: bool = True
-) -> dict[str, float]:
+def prompt_similarities(inits: Mapping[str, Init], warps: Mapping[str, Warp], episode: Episode) -> dict[str, float]:
     """`Suitability.prompt_similarity` of each init, by name; 0 for all if they cannot be compared."""
     zeros = dict.fromkeys(inits, 0.0)
     if len({(warps[name].backbone.fingerprint, warps[name].config) for name in inits}) > 1:
@@ -104,7 +100,7 @@ def prompt_similarities(
     directions = prompts - prompts.mean(0)
     if not directions.any():
         return zeros
-    gradients = (_prompt_gradient(warp, fresh, tasks) for tasks in _left_out(warp, episode, named))
+    gradients = (_prompt_gradient(warp, fresh, tasks) for tasks in _left_out(warp, episode))
     gradient = sum(gradients, torch.zeros_like(fresh.adapter))
     cosines = [float(cosine_similarity(-gradient.flatten(), each.flatten(), dim=0)) for each in directions]
     return {name: cosine if math.isfinite(cosine) else 0.0 for name, cosine in zip(inits, cosines, strict=True)}
@@ -121,7 +117,7 @@ def error_about(name: str, number: int) -> Iterator[None]:
         raise InputError(f"{name}: {error}") from error
 
 
-def _left_out(warp: Warp, episode: Episode, named: bool) -> Iterator[TaskBatch]:
+def _left_out(warp: Warp, episode: Episode) -> Iterator[TaskBatch]:
     """Tasks in which one support text each is the query, several at a time."""
     rows, labels = episode.support, episode.support_labels
 
@@ -131,7 +127,7 @@ def _left_out(warp: Warp, episode: Episode, named: bool) -> Iterator[TaskBatch]:
 
     for first in range(0, len(rows), TASKS_AT_ONCE):
         tasks = [without(i) for i in range(first, min(first + TASKS_AT_ONCE, len(rows)))]
-        yield TaskBatch.encode(tasks, warp.encoder, warp.backbone.device, named=named)
+        yield TaskBatch.encode(tasks, warp.encoder, warp.backbone.device)
 
 
 def _prompt_gradient(warp: Warp, fresh: InitParameters, tasks: TaskBatch) -> Tensor:

@@ -52,6 +52,6 @@ def choose_start(
             inits[name], warps[name] = own, own.bind(on, any_backbone=any_backbone, cache=cache)
     if len(inits) == 1:
         return inits[names[0]], warps[names[0]], {}
-    ranking = rank_inits(inits, warps, examples.episode, named=examples.named, adapt=adapt)
+    ranking = rank_inits(inits, warps, examples.episode, adapt=adapt)
     best = next(iter(ranking))
     return inits[best], inits[best].bind(warps[best].backbone, any_backbone=any_backbone), ranking

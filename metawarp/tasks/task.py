@@ -20,6 +20,7 @@ from metawarp.inits.init import BackboneIdentity, Init
 from metawarp.parameters import TaskParameters, mapped, task_shapes, tensors_of
 from metawarp.tasks.adaptation import Adaptation
 from metawarp.tasks.examples import Examples, list_of_texts
+from metawarp.tasks.labels import label_array, loaded_labels, stored_labels
 from metawarp.tasks.onnx_export import export_onnx
 from metawarp.tasks.onnx_quantization import Quantization
 from metawarp.texts.feature_cache import FeatureCache
@@ -62,16 +63,16 @@ class Task:
         InputError if the tokenizer does not know the class names.
         """
         episode = examples.episode
-        if examples.named:
-            warp.encoder.require_known(episode.class_names)
+        warp.encoder.require_known(episode.class_words)
         warp.warn_about_truncation(episode.support_texts)
-        tasks = TaskBatch.encode([episode], warp.encoder, warp.backbone.device, named=examples.named)
+        tasks = TaskBatch.encode([episode], warp.encoder, warp.backbone.device)
         inner, chooses = init.inner_loop(adapt), init.chooses(adapt)
         adapted = adapted_tasks(
             warp, init.on(warp.backbone), tasks, inner, init.temperature, chooses=chooses, progress=True
         )
         parameters, record = mapped(adapted.parameters, Tensor.detach), Adaptation.of(adapted, adapt)
-        return cls(warp, parameters, np.array(examples.classes), tuple(episode.class_names), init, adapt, record)
+        classes = label_array(examples.classes)
+        return cls(warp, parameters, classes, tuple(episode.class_names), init, adapt, record)
 
     def __repr__(self) -> str:
         return f"<Task of {len(self.classes)} classes on {self.warp.backbone!r}>"
@@ -99,7 +100,7 @@ class Task:
         InputError if the folder cannot be written, or holds something else.
         """
         config = {
-            "classes": self.classes.tolist(),
+            **stored_labels(self.classes),
             "class_names": list(self.class_names),
             "init_sha256": self.init.save(Path(folder) / INIT_FOLDER),
             "backbone": asdict(BackboneIdentity.of(self.warp.backbone)),
@@ -123,7 +124,7 @@ class Task:
         Inputs are "input_ids" and "attention_mask" (texts, tokens) int64, as the tokenizer gives them without special
         tokens; the output is "probabilities" (texts, classes). Errors are those of `export_onnx`.
         """
-        export_onnx(self.warp, self.parameters, self.classes.tolist(), Path(file), quantize)
+        export_onnx(self.warp, self.parameters, stored_labels(self.classes)["classes"], Path(file), quantize)
 
     @classmethod
     def load(
@@ -155,7 +156,7 @@ class Task:
         tensors, config = storage.load(Path(folder), "task")
         init = Init.load(Path(folder) / INIT_FOLDER)
         try:
-            classes, names = config["classes"], tuple(config["class_names"])
+            classes, names = loaded_labels(config["classes"], config.get("label_type")), tuple(config["class_names"])
             adapt = config["adapt"] if "adapt" in config else _adapt_of_earlier_release(config["inner_steps"])
             adaptation = config.get("adaptation") and Adaptation(**config["adaptation"])
             own, belongs = BackboneIdentity(**config["backbone"]), config["init_sha256"] == init.fingerprint
@@ -170,7 +171,7 @@ class Task:
         shapes = task_shapes(warp.config, adapter_shape(warp.adapter), len(names), warp.class_embedding_size)
         storage.require_shapes(tensors, shapes, f"task.safetensors in {str(folder)!r}")
         parameters = mapped(TaskParameters(**tensors), lambda tensor: tensor.to(loaded.device))
-        return cls(warp, parameters, np.array(classes), names, init, adapt, adaptation)
+        return cls(warp, parameters, classes, names, init, adapt, adaptation)
 
 
 def _adapt_of_earlier_release(inner_steps: int | None) -> Adapt:

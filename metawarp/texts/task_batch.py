@@ -63,7 +63,7 @@ class TaskBatch:
     """T tasks, ready for one forward pass.
 
     Attributes:
-        names: class names as texts; the label of a name is its class.
+        names: class names that carry meaning, as texts; the label of a name is its class.
         support: labelled examples to adapt on.
         query: examples to evaluate the adapted model on.
         n_way: (T,) number of classes of each task; C is the largest.
@@ -86,11 +86,10 @@ class TaskBatch:
         device: torch.device | str = "cpu",
         *,
         corpus_classes: Sequence[str] = (),
-        named: bool = True,
     ) -> Self:
         """Tokenize T episodes. `corpus_classes` are the names of all meta-training classes, for the method `multitask`.
-        Without `named`, class names have no meaning, and `names` is empty."""
-        names = [(e.class_names, range(e.n_way)) for e in episodes] if named else []
+        Class names without meaning are left out; see `Episode.class_words`."""
+        names = [_named_classes(episode) for episode in episodes]
         support = [(e.support_texts, e.support_labels) for e in episodes]
         query = [(e.query_texts, e.query_labels) for e in episodes]
         index = {name: i for i, name in enumerate(corpus_classes)}
@@ -144,6 +143,13 @@ class TaskBatch:
         return self.shots.sum(1) / self.n_way, self.n_way.to(self.shots)
 
     @property
+    def has_name(self) -> Tensor:
+        """(T, C), true where a class has a name that carries meaning."""
+        has_name = torch.zeros_like(self.shots, dtype=torch.bool)
+        has_name[self.names.task, self.names.label] = True
+        return has_name
+
+    @property
     def class_mask(self) -> Tensor:
         """(T, C), true where a task has that class."""
         return torch.arange(self.shots.shape[1], device=self.n_way.device) < self.n_way[:, None]
@@ -155,6 +161,12 @@ def index_in_task(task: Tensor) -> Tensor:
     order = torch.argsort(task, stable=True)
     index = torch.arange(len(task), device=task.device) - (counts.cumsum(0) - counts)[task[order]]
     return torch.empty_like(index).scatter_(0, order, index)
+
+
+def _named_classes(episode: Episode) -> tuple[list[str], list[int]]:
+    """The class names that carry meaning, and their classes."""
+    words = [(text, label) for label, text in enumerate(episode.class_words) if text is not None]
+    return [text for text, _ in words], [label for _, label in words]
 
 
 def _labelled(parts: list, encoder: TextEncoder, device: torch.device | str) -> LabelledTexts:

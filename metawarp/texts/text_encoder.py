@@ -1,16 +1,19 @@
 """From texts to token ids inside their template: a template bound to a tokenizer."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from episodes.errors import InputError, quoted
+from episodes.errors import InputError, quoted, repeated
 from metawarp.backbones.backbone import Backbone
 from metawarp.texts.encoded_batch import EncodedBatch
 from metawarp.texts.feature_cache import CacheScope
 from metawarp.texts.template import Template
+
+logger = logging.getLogger(__name__)
 
 _Place = tuple[int, int, bool]
 """Token id, index of the soft token (-1: none), and whether it belongs to the text for a sentence encoder."""
@@ -92,13 +95,18 @@ class TextEncoder:
             return batch, torch.arange(len(batch))
         return batch.windows(self.before, len(self._suffix), self.room, self.stride)
 
-    def require_known(self, class_names: Sequence[str]) -> None:
-        """Check that the tokenizer knows some part of every class name; otherwise all embeddings would be equal."""
+    def require_known(self, class_words: Iterable[str | None]) -> None:
+        """Check that the tokenizer knows some part of every class name; otherwise all embeddings would be equal. A
+        warning is logged for names that it cannot tell apart. None stands for a name without meaning."""
+        names = [words for words in class_words if words is not None]
         unknown = {self.backbone.tokenizer.unk_token_id, *self.token_ids([" "])[0]}
-        ids = self.token_ids(class_names)
-        if lost := [name for name, tokens in zip(class_names, ids, strict=True) if set(tokens) <= unknown]:
+        ids = list(map(tuple, self.token_ids(names)))
+        if lost := [name for name, tokens in zip(names, ids, strict=True) if set(tokens) <= unknown]:
             problem = f"The backbone's tokenizer knows no part of these class names: {quoted(lost)}"
             raise InputError(f"{problem}; give class names in words that it knows.")
+        shared = set(repeated(ids))
+        if same := [name for name, tokens in zip(names, ids, strict=True) if tokens in shared]:
+            logger.warning("the backbone's tokenizer does not distinguish these class names: %s", quoted(same))
 
     def __call__(self, texts: Sequence[str]) -> EncodedBatch:
         """Encode B texts; a text without any known character is an empty text in its template."""

@@ -94,11 +94,11 @@ class TrainingData:
     def texts(self) -> list[str]:
         """All texts and class names that training and validation read."""
         parts = [part for split in self.splits for part in (split.train, split.validation)]
-        return [*(text for part in parts for text in part.texts), *self.all_names()]
+        return [*(text for part in parts for text in part.texts), *filter(None, self.all_words())]
 
-    def all_names(self) -> list[str]:
-        """The names of all classes, test classes included."""
-        return [name for corpus in self.corpora for name in corpus.class_names]
+    def all_words(self) -> list[str | None]:
+        """What the names of all classes say, test classes included; see `Corpus.class_words`."""
+        return [words for corpus in self.corpora for words in corpus.class_words]
 
     def record(self) -> dict[str, Any]:
         """The entries of the training record about the data."""

@@ -113,7 +113,7 @@ def train(
         place = processes.device or device
         backbone = Backbone.load(backbone, device=place, dtype=dtype, prompt=prompt, max_tokens=max_tokens)
     warp = Warp(backbone, model or WarpConfig(), FeatureCache())
-    warp.encoder.require_known(data.all_names())
+    warp.encoder.require_known(data.all_words())
     warp.warn_about_truncation(data.texts())
     if cache_folder is not None:
         with processes.one_first():

@@ -1,0 +1,99 @@
+"""Labels of the types that scikit-learn accepts. They come back unchanged, in type and value."""
+
+from collections.abc import Iterable, Sequence
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from episodes.errors import InputError, listing
+
+MISSING = ("NoneType", "NAType", "NaTType")
+"""Types of what stands for a missing label, those of pandas among them."""
+
+_KINDS: tuple[tuple[str, tuple[type, ...]], ...] = (  # in this order: a bool is an int as well
+    ("booleans", (bool, np.bool_)),
+    ("integers", (int, np.integer)),
+    ("strings", (str,)),
+    ("whole numbers", (float, np.floating)),
+)
+
+
+def list_of_labels(labels: Any) -> list[Any]:
+    """The labels, all of one kind: strings, integers, booleans, whole floats, or members of one str or int enum.
+
+    InputError if they are no list, missing, of other types, or of several kinds; it names the rows, counted from 1.
+    """
+    if isinstance(labels, str) or not isinstance(labels, Iterable):
+        raise InputError(f"labels must be a list with one label for each text, not {type(labels).__name__}.")
+    listed = list(labels)
+    if rows := [row for row, label in enumerate(listed, start=1) if _is_missing(label)]:
+        raise InputError(f"labels are missing in row {listing(rows, 5)}; correct or remove these rows.")
+    kinds = [_kind(label) for label in listed]
+    if None in kinds:
+        row = kinds.index(None)
+        needed = "strings, integers, booleans, whole numbers, or members of a str or int enum"
+        given = f"{listed[row]!r} (row {row + 1}) is of type {type(listed[row]).__name__}"
+        raise InputError(f"labels must be {needed}, but {given}.")
+    if len(set(kinds)) > 1:
+        types = ", ".join(sorted({type(label).__name__ for label in listed}))
+        raise InputError(f"labels must be all of one type, such as strings or integers; these are of type {types}.")
+    return listed
+
+
+def name_of(label: Any) -> str | None:
+    """The name that a label itself is: a string, or the name of a member of an int enum; None for other labels."""
+    if isinstance(label, Enum):
+        return str(label.value) if isinstance(label, str) else label.name
+    return str(label) if isinstance(label, str) else None
+
+
+def label_array(labels: Sequence[Any]) -> np.ndarray:
+    """The labels as an array: of their own data type if each of them comes back as it was given, else of objects."""
+    array = np.array(labels) if labels and not isinstance(labels[0], Enum) else np.array([])
+    plain = [_plain(label) for label in labels]
+    back = array.tolist()
+    if len(back) == len(plain) and all(type(a) is type(b) and a == b for a, b in zip(back, plain, strict=True)):
+        return array
+    array = np.empty(len(labels), dtype=object)
+    array[:] = labels
+    return array
+
+
+def stored_labels(classes: np.ndarray) -> dict[str, Any]:
+    """The labels of a task as entries of its config.json; InputError for members of an enum, which it cannot hold."""
+    labels = classes.tolist()
+    if other := [label for label in labels if type(label) not in (str, int, bool, float)]:
+        problem = f"labels of type {type(other[0]).__name__} cannot be saved"
+        raise InputError(f"{problem}; fit the task to their values, such as {_plain_value(other[0])!r}.")
+    return {"classes": labels, "label_type": "str" if classes.dtype.kind == "U" else classes.dtype.name}
+
+
+def loaded_labels(labels: Sequence[Any], label_type: str | None) -> np.ndarray:
+    """The labels that `stored_labels` wrote; None is the type of tasks of earlier releases."""
+    if label_type == "object":
+        array = np.empty(len(labels), dtype=object)
+        array[:] = labels
+        return array
+    return np.array(labels, dtype=label_type)
+
+
+def _is_missing(label: Any) -> bool:
+    return type(label).__name__ in MISSING or (isinstance(label, float | np.floating) and bool(np.isnan(label)))
+
+
+def _kind(label: Any) -> object:
+    """The kind of a label; None if it is of none."""
+    if isinstance(label, Enum):
+        return type(label) if isinstance(label, str | int) else None
+    kind = next((kind for kind, types in _KINDS if isinstance(label, types)), None)
+    return None if kind == "whole numbers" and not float(label).is_integer() else kind
+
+
+def _plain(label: Any) -> Any:
+    """A label without the types of numpy."""
+    return label.item() if isinstance(label, np.generic) else label
+
+
+def _plain_value(label: Any) -> Any:
+    return label.value if isinstance(label, Enum) else label
