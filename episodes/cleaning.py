@@ -2,6 +2,7 @@
 
 import logging
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,9 +15,15 @@ logger = logging.getLogger(__name__)
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def require_texts(texts: Sequence[Any], source: str) -> None:
-    """Check that every text is a non-empty string of valid Unicode; InputError names unusable rows, counted from 1."""
-    _require_strings(texts, f"{source}: texts must be non-empty strings")
+def require_texts(texts: Sequence[Any], source: str, *, blanks: bool = False) -> None:
+    """Check that every text is a string of valid Unicode, and that it is not empty unless `blanks` are allowed;
+    InputError names unusable rows, counted from 1."""
+    _require_strings(texts, f"{source}: texts must be {'' if blanks else 'non-empty '}strings", blanks=blanks)
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text has no content: nothing but white space, and characters that are not seen."""
+    return all(unicodedata.category(character)[0] in "ZC" for character in text)
 
 
 def is_text(cell: Any) -> bool:
@@ -77,17 +84,17 @@ def _names(cells: Iterable[Any], requirement: str) -> list[str]:
     return [name.strip() for name in names]
 
 
-def _require_strings(cells: Iterable[Any], requirement: str) -> None:
-    problems = ((row, _problem(cell)) for row, cell in enumerate(cells, start=1))
+def _require_strings(cells: Iterable[Any], requirement: str, *, blanks: bool = False) -> None:
+    problems = ((row, _problem(cell, blanks)) for row, cell in enumerate(cells, start=1))
     if rows := [f"row {row} {problem}" for row, problem in problems if problem]:
         raise InputError(f"{requirement}, but {listing(rows, 5)}; correct or remove these rows.")
 
 
-def _problem(cell: Any) -> str | None:
+def _problem(cell: Any, blanks: bool = False) -> str | None:
     if cell is None or (isinstance(cell, float) and cell != cell):
         return "is missing"
     if not isinstance(cell, str):
         return f"is of type {type(cell).__name__}"
-    if not cell.strip():
+    if not blanks and not cell.strip():
         return "is empty"
     return "is not valid Unicode" if _LONE_SURROGATE.search(cell) else None

@@ -14,6 +14,7 @@ import numpy as np
 from episodes.class_words import alike, class_words
 from episodes.cleaning import domain_of_classes, is_text, require_texts, usable_rows
 from episodes.errors import InputError, listing, quoted, repeated, require_choice
+from episodes.files import FileFormat
 from episodes.reading import read_table
 from episodes.splits import PARTS, class_partition, require_disjoint
 
@@ -86,6 +87,9 @@ class Corpus:
         dataset_split: str | None = None,
         conflicts: Literal["drop", "refuse"] = "drop",
         ignore_names: bool = False,
+        delimiter: str | None = None,
+        encoding: str | None = None,
+        no_header: bool = False,
     ) -> Self:
         """A corpus of labelled texts without duplicates.
 
@@ -94,8 +98,8 @@ class Corpus:
         without texts are dropped, which is logged.
 
         Args:
-            source: "everyday", "varied" or "lengthy" (bundled), a .csv, .tsv, .json, .jsonl or .parquet file in UTF-8,
-                a Hub id, or a `datasets.Dataset` / `DatasetDict`.
+            source: "everyday", "varied" or "lengthy" (bundled), a .csv, .tsv, .json, .jsonl or .parquet file, also
+                packed as .gz, a Hub id, or a `datasets.Dataset` / `DatasetDict`.
             text_column: name of the column of texts.
             label_column: name of the column of labels: strings, integers, or a ClassLabel.
             domain_column: name of the column of domains, one per class (see `EpisodeSampler`). Bundled corpora have
@@ -104,13 +108,19 @@ class Corpus:
             dataset_split: name of the split of a Hub data set (None: "train") or of a DatasetDict (no default).
             conflicts: treatment of a text that has two labels: "drop" drops all its copies, "refuse" is an error.
             ignore_names: whether no model reads the class names, because they carry no meaning; see `class_words`.
+            delimiter: separator of the cells of a .csv or .tsv file, such as ";" or "tab"; None: what separates the
+                columns in its first line.
+            encoding: encoding of a text file, such as "cp1252"; None: UTF-8, or what the mark at its begin says.
+            no_header: whether the first line of a .csv or .tsv file is a row; its columns are then called "1", "2", …,
+                and the first two are texts and labels unless others are named.
 
         Raises:
             InputError: the source cannot be read, has no rows, unusable ones (counted from 1, without the header) or
                 refused conflicts, lacks a column, or has fewer than 2 classes.
         """
         require_choice("conflicts", conflicts, ("drop", "refuse"))
-        table = read_table(source, text_column, label_column, subset, dataset_split, domain_column)
+        form = FileFormat(delimiter, encoding, no_header)
+        table = read_table(source, text_column, label_column, subset, dataset_split, domain_column, form)
         labels, kept = usable_rows(table.texts, table.labels, table.name, conflicts == "refuse")
         used = {labels[row] for row in kept}
         order = table.class_order or sorted(set(labels))

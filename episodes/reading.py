@@ -1,20 +1,18 @@
 """Reading a source (file, Hub id or `datasets.Dataset`) into its columns, without interpreting the cells.
 
-Local .csv and .json files are read with the standard library instead of `datasets.load_dataset`, which guesses types
-(the text "2020-01-01" becomes a date, "NA" becomes missing), silently takes surplus cells of a row for an index, and
-keeps a cache that goes stale when the file is edited.
+Local files are not read with `datasets.load_dataset`, which guesses types (the text "2020-01-01" becomes a date, "NA"
+becomes missing), silently takes surplus cells of a row for an index, and keeps a cache that goes stale when the file is
+edited.
 """
 
-import csv
-import io
-import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from importlib.resources import files
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from episodes.errors import InputError, first_line, listing, quoted, repeated
+from episodes.errors import InputError, listing, quoted
+from episodes.files import KINDS, PLAIN, FileFormat, is_file_name, read_columns
 from episodes.hub import load_hub_dataset
 
 if TYPE_CHECKING:
@@ -23,11 +21,11 @@ if TYPE_CHECKING:
 BUNDLED = ("everyday", "varied", "lengthy")
 """Corpora that ship with the package, each with a class split and a column "domain"."""
 
-SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
-"""Endings of the files that can be read."""
+OPENED = ("Image", "Audio", "Video", "Pdf", "Nifti")
+"""Types of columns of `datasets` whose cells are opened when they are read."""
 
-# A Hub id may contain dots ("org/data-v1.1"), so not every suffix makes a name a file name. These do.
-_FILE_SUFFIXES = {*SUFFIXES, ".txt", ".xls", ".xlsx", ".ndjson", ".arrow", ".pkl", ".gz", ".zip"}
+NUMBERED = {"text": "1", "label": "2"}
+"""Which columns of a file without a header hold texts and labels, unless the user names others."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +55,7 @@ def read_table(
     subset: str | None = None,
     dataset_split: str | None = None,
     domain_column: str | None = None,
+    form: FileFormat = PLAIN,
 ) -> Table:
     """The columns of a source. The arguments are those of `Corpus.load`; without a label column, texts alone.
 
@@ -73,27 +72,23 @@ def read_table(
     if dataset_split is not None:
         raise InputError(f"dataset_split={dataset_split!r} needs a Hub id or a DatasetDict; {source} is one table.")
     if source in BUNDLED:
-        data = (files("episodes") / f"data/{source}.jsonl").read_bytes()
-        return _file_table(data, ".jsonl", str(source), columns | {"domain_column": "domain"})
-    path = Path(source).expanduser()
-    if not path.exists():
-        raise InputError(f"There is no file {path}.")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; name one of its files.")
-    if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{path} is of an unknown kind; save it as one of: {listing(SUFFIXES)}.")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({first_line(error)}).") from error
-    return _file_table(data, path.suffix.lower(), str(path), columns)
+        with as_file(files("episodes") / f"data/{source}.jsonl") as path:
+            return _file_table(path, columns | {"domain_column": "domain"}, PLAIN, str(source))
+    if form.no_header:
+        columns = {argument: NUMBERED.get(name, name) for argument, name in columns.items()}
+    return _file_table(Path(source).expanduser(), columns, form, None)
 
 
 def _is_hub_id(source: str) -> bool:
-    path = Path(source).expanduser()
-    if source in BUNDLED or path.exists() or path.suffix.lower() in _FILE_SUFFIXES:
+    if source in BUNDLED or Path(source).expanduser().exists() or is_file_name(source):
         return False
     return not source.startswith((".", "/", "~")) and source.count("/") <= 1 and "\\" not in source
+
+
+def _file_table(path: Path, columns: dict[str, str], form: FileFormat, name: str | None) -> Table:
+    found = read_columns(path, tuple(columns.values()), form, name=name)
+    order = found.class_names.get(columns.get("label_column", ""))
+    return _table(found.name, columns, found.names, lambda column: found.cells[column], order)
 
 
 def _table(
@@ -114,81 +109,6 @@ def _table(
     return Table(name, texts, labels, domains, class_order)
 
 
-def _file_table(data: bytes, suffix: str, name: str, columns: dict[str, str]) -> Table:
-    if suffix == ".parquet":
-        return _dataset_table(_parquet_dataset(data, name), name, columns)
-    try:
-        text = data.decode("utf-8-sig")  # Excel starts its UTF-8 files with a byte order mark
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise InputError(f"{name} is not UTF-8 text (line {line}); save it again with the encoding UTF-8.") from None
-    if not text.strip():
-        raise InputError(f"{name} is empty; it needs rows with {' and '.join(map(repr, columns.values()))}.")
-    if suffix in (".csv", ".tsv"):
-        rows = _delimited_rows(text, name, "," if suffix == ".csv" else "\t")
-    else:
-        rows = _json_rows(text, name)
-    available = dict.fromkeys(key for row in rows for key in row)
-    return _table(name, columns, available, lambda column: [row.get(column) for row in rows])
-
-
-def _delimited_rows(text: str, name: str, delimiter: str) -> list[dict[str, Any]]:
-    # The csv module's limit of 131,072 characters per cell is global; it is lifted for this call only.
-    limit = csv.field_size_limit(2**31 - 1)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        header, *rows = [cells for cells in reader if cells]
-    except csv.Error as error:
-        raise InputError(f"{name} is malformed at line {reader.line_num} ({error}); check its quotes.") from None
-    finally:
-        csv.field_size_limit(limit)
-    header = [column.strip() for column in header]
-    if duplicates := repeated(header):
-        raise InputError(f"{name} has several columns of the same name: {quoted(duplicates)}; rename them.")
-    for number, cells in enumerate(rows, start=1):
-        if len(cells) != len(header):
-            problem = f"row {number} has {len(cells)} cells, but the header has {len(header)}"
-            raise InputError(f'{name}: {problem}; a cell that contains the separator needs "quotes" around it.')
-    if not rows:
-        raise InputError(f"{name} has a header ({listing(header)}) but no rows; add texts.")
-    return [dict(zip(header, cells, strict=True)) for cells in rows]
-
-
-def _json_rows(text: str, name: str) -> list[dict[str, Any]]:
-    if text.lstrip().startswith("["):
-        rows = _json_value(text, name, 1)
-    else:  # not splitlines(): it also splits at characters that a JSON string may contain, such as U+2028
-        lines = enumerate(text.split("\n"), start=1)
-        rows = [_json_value(line, name, number) for number, line in lines if line.strip()]
-    if not rows:
-        raise InputError(f"{name} holds an empty list; add texts.")
-    if wrong := [number for number, row in enumerate(rows, start=1) if not isinstance(row, dict)]:
-        raise InputError(f'{name}: these rows are not objects such as {{"text": …}}: {listing(wrong)}.')
-    return rows
-
-
-def _json_value(text: str, name: str, line: int) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        place = f"line {line + error.lineno - 1} ({error.msg})"
-        needed = "one object per line, or one list of objects"
-        raise InputError(f"{name} is not valid JSON at {place}; it needs {needed}.") from None
-    except (ValueError, RecursionError) as error:  # a number with thousands of digits, or lists a thousand deep
-        raise InputError(f"{name} cannot be read as JSON from line {line} on ({error}).") from None
-
-
-def _parquet_dataset(data: bytes, name: str) -> "Dataset":
-    import pyarrow
-    import pyarrow.parquet
-    from datasets import Dataset
-
-    try:
-        return Dataset(pyarrow.parquet.read_table(io.BytesIO(data)))
-    except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{name} is damaged or not a parquet file; write it again.") from error
-
-
 def _object_table(source: object, columns: dict[str, str], split: str | None) -> Table:
     from datasets import Dataset, DatasetDict
 
@@ -199,9 +119,7 @@ def _object_table(source: object, columns: dict[str, str], split: str | None) ->
     elif split is not None:
         raise InputError(f"dataset_split={split!r} needs a Hub id or a DatasetDict; leave it out.")
     if not isinstance(source, Dataset):
-        needed = (
-            f"{quoted(BUNDLED)}, a file ({listing(SUFFIXES)}), a Hub id or a datasets.Dataset (not a streaming one)"
-        )
+        needed = f"{quoted(BUNDLED)}, a file ({listing(KINDS)}), a Hub id or a datasets.Dataset (not a streaming one)"
         raise InputError(f"A corpus cannot be loaded from {type(source).__name__}; give {needed}.")
     return _dataset_table(source, "The data set", columns)
 
@@ -210,6 +128,11 @@ def _dataset_table(dataset: "Dataset", name: str, columns: dict[str, str]) -> Ta
     from datasets import ClassLabel
 
     dataset = dataset.with_format(None)  # a torch format would turn labels into tensors
+    for argument, column in columns.items():
+        feature = dataset.features.get(column, ClassLabel)
+        if type(feature).__name__ in OPENED:  # its cells are paths or addresses, which reading them would open
+            problem = f"{argument}={column!r} of {name} is a column of type {type(feature).__name__}"
+            raise InputError(f"{problem}; name a column of texts, labels or domains.")
     features = {column: f for column, f in dataset.features.items() if isinstance(f, ClassLabel)}
     features.pop(columns["text_column"], None)
     orders = {column: tuple(name.strip() for name in feature.names) for column, feature in features.items()}

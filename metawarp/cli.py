@@ -1,5 +1,6 @@
 """The command line: metawarp train | evaluate | fit | similar | predict | export | inits | backbones."""
 
+import io
 import logging
 import sys
 from collections.abc import Sequence
@@ -8,11 +9,11 @@ from importlib.metadata import version
 import torch
 
 from episodes import InputError
-from metawarp.commands import listings, tasks, training
+from metawarp.commands import listings, predicting, tasks, training
 from metawarp.commands.parser import Parser, fail, with_flags
-from metawarp.errors import DivergenceError, MemoryLimitError
+from metawarp.errors import INTERRUPTED, DivergenceError, MemoryLimitError
 
-COMMANDS = training.COMMANDS | tasks.COMMANDS | listings.COMMANDS
+COMMANDS = training.COMMANDS | tasks.COMMANDS | predicting.COMMANDS | listings.COMMANDS
 
 
 def create_parser() -> Parser:
@@ -27,6 +28,9 @@ def create_parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command, from arguments without the name of the program; None: those of this process."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may lack characters of texts and class names
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     for package in ("episodes", "metawarp"):  # what was dropped from a corpus, how second order is computed
         logging.getLogger(package).setLevel(logging.INFO)
@@ -45,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         advice = "lower --training.meta-batch-size, and --resume" if "resume" in options else "use --device cpu"
         fail(f"The device has not enough memory; {advice}.", code=1)
     except KeyboardInterrupt:
-        fail("Interrupted. A training continues from its last checkpoint with --resume; other commands start again.")
+        advice = "A training continues from its last checkpoint with --resume; other commands start again"
+        fail(f"Interrupted. {advice}.", code=INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output has seen enough (`metawarp predict … | head`).
         sys.stderr.close()

@@ -47,6 +47,7 @@ def process(*arguments, code=None, **environment):
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         capture_output=True,
         encoding="utf-8",
+        errors="replace",
         timeout=300,
     )
 

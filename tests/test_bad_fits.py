@@ -80,8 +80,8 @@ def test_texts_that_cannot_be_predicted_are_refused(tiny):
     model = tiny_classifier(tiny).fit(TEXTS, LABELS)
     with refused("texts", "'rain'"):
         model.predict("rain")
-    with refused("texts", "row 2 is empty, row 3 is missing"):
-        model.predict_proba(["a", "", None])  # pyright: ignore[reportArgumentType]
+    with refused("texts", "row 3 is missing, row 4 is of type int"):
+        model.predict_proba(["a", "", None, 5])  # pyright: ignore[reportArgumentType]
 
 
 def test_impossible_inner_steps_are_refused(tiny):

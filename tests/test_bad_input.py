@@ -71,7 +71,6 @@ def test_predict_needs_one_column_of_texts_or_a_text(capsys, task, tmp_path):
     refusal(capsys, [*predict, f"--data={tmp_path}/other.csv"], *facts)
     refusal(capsys, [*predict, f"--data={tmp_path}/empty.csv"], "empty.csv is empty", "'text'")
     refusal(capsys, predict, "no texts", "(flags: --text, --data)")
-    refusal(capsys, [*predict, "--text=a", "--text="], "texts", "row 2 is empty")
 
 
 def test_splits_with_classes_that_the_corpus_lacks_are_refused(capsys, made, folder):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from commands import evaluate, refusal
-from running import SMALL, process
+from running import SMALL, failure, process
 
 from metawarp import Init, WarpClassifier
 from metawarp.backbones.architectures import describe_architectures
@@ -241,3 +241,19 @@ def test_all_supported_backbones_are_listed(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if not line.startswith(" ")] == [*describe_architectures(), "refused"]
     assert "  examples: roberta-base, roberta-large" in lines
+
+
+def test_an_interrupted_command_says_so_in_one_line(capsys, monkeypatch, few, tmp_path):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(WarpClassifier, "fit", interrupted)
+    message = failure(capsys, "fit", f"--data={few}", f"--output={tmp_path}/task", code=130)
+    assert message.startswith("Interrupted.")
+
+
+def test_a_program_that_is_interrupted_during_its_imports_says_so_in_one_line():
+    code = "import sys; sys.meta_path.insert(0, type('', (), {'find_spec': staticmethod(stop)}))"
+    stop = "def stop(name, *_):\n  if name == 'metawarp.cli': raise KeyboardInterrupt\n"
+    ended = process(code=f"{stop}{code}\nfrom metawarp.__main__ import main\nmain()")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "metawarp: error: Interrupted.\n")

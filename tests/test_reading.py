@@ -1,11 +1,16 @@
 """What a corpus takes from each kind of source, and the messages about sources that it cannot use."""
 
+import gzip
 import json
 import logging
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 from running import refused
 from tiny import UNUSUAL_TEXTS
 
@@ -147,7 +152,7 @@ BAD_FILES = {
     "header.csv": ("text,label\n", ["header (text, label)", "no rows"]),
     "list.json": ("[]", ["empty list"]),
     "latin1.csv": ("text,label\nth\xe9,a\n".encode("latin-1"), ["not UTF-8", "line 2"]),
-    "column.csv": ("body;label\nhello;a\n", ["text_column='text'", "label_column='label'", "columns are: body;label"]),
+    "column.csv": ("body.label\nhello.a\n", ["text_column='text'", "label_column='label'", "columns are: body.label"]),
     "column.jsonl": (json.dumps({"text": "hello", "topic": "a"}), ["label_column='label'", "columns are: text, topic"]),
     "comma.csv": ("text,label\nhello,a\nwell, hello,a\n", ["row 2 has 3 cells", "2", '"quotes"']),
     "quote.csv": ('text,label\n"hello,a\n', ["malformed at line 2", "quotes"]),
@@ -224,3 +229,156 @@ def test_without_a_network_the_hub_is_given_up_at_once(monkeypatch):
 def test_in_offline_mode_only_the_cache_is_searched():
     with refused("owner/name", "HF_HUB_OFFLINE is set"):
         Corpus.load("owner/name")
+
+
+# Dialects, encodings and names ------------------------------------------------------------------------------
+
+
+def test_quotation_marks_in_tab_separated_lines_swallow_no_rows(tmp_path, caplog):
+    texts = ['"never again', 'a 6" pipe', 'he said "no"', "plain", '" and', "last"]
+    content = "text\tlabel\n" + "".join(f"{text}\t{i % 2}\n" for i, text in enumerate(texts))
+    with caplog.at_level(logging.INFO, logger="episodes"):
+        corpus = Corpus.load(write(tmp_path, "a.tsv", content))
+    assert corpus.texts == tuple(texts)
+    assert "a.tsv: 6 rows" in caplog.text
+
+
+def test_quotes_that_a_spreadsheet_wrote_around_cells_are_removed(tmp_path, caplog):
+    rows = 'text\tlabel\n"he said ""no"""\tx\nplain\ty\n'
+    assert Corpus.load(write(tmp_path, "a.tsv", rows)).texts == ('he said "no"', "plain")
+    assert not caplog.messages
+    rows += '"two\nlines"\tx\n"a\ttab"\ty\n'
+    assert Corpus.load(write(tmp_path, "b.tsv", rows)).texts[2:] == ("two\nlines", "a\ttab")
+    assert "cells of 1 of 4 rows contain line breaks (rows 3)" in caplog.text
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_the_separator_of_the_first_line_is_used(tmp_path, delimiter):
+    content = delimiter.join(["text", "label"]) + "\n" + f"one, two{delimiter}a\nthree{delimiter}b\n"
+    assert Corpus.load(write(tmp_path, "a.csv", content)).texts == ("one, two", "three")
+    (tmp_path / "b.csv").write_text(content.replace("text", "body,text"))
+    options: dict[str, Any] = {"text_column": "body,text", "delimiter": delimiter}
+    assert Corpus.load(tmp_path / "b.csv", **options).texts == ("one, two", "three")
+
+
+def test_a_file_without_a_header(tmp_path):
+    path = write(tmp_path, "a.csv", "hello,a\nbye,b\n")
+    assert Corpus.load(path, no_header=True).texts == ("hello", "bye")
+    corpus = Corpus.load(path, text_column="2", label_column="1", no_header=True)
+    assert (corpus.texts, corpus.class_names) == (("a", "b"), ("bye", "hello"))
+    with refused("columns are: 1, 2"):
+        Corpus.load(path, text_column="3", no_header=True)
+
+
+@pytest.mark.parametrize("codec", ["utf-16", "utf-32", "utf-8-sig"])
+def test_the_mark_at_the_begin_of_a_file_names_its_encoding(tmp_path, codec):
+    content = "text,label\nthé,a\nкофе,b\n".encode(codec)
+    assert Corpus.load(write(tmp_path, "a.csv", content)).texts == ("thé", "кофе")
+
+
+def test_an_encoding_can_be_named(tmp_path):
+    content = "text,label\nthé,a\n€ 5,b\n"
+    for codec in ("cp1252", "utf-16-le"):
+        path = write(tmp_path, f"{codec}.csv", content.encode(codec))
+        with refused(path, codec):
+            Corpus.load(path)
+        assert Corpus.load(path, encoding=codec).texts == ("thé", "€ 5")
+    with refused("not text in ascii", "line 2"):
+        Corpus.load(tmp_path / "cp1252.csv", encoding="ascii")
+
+
+@pytest.mark.parametrize("ending", [".ndjson", ".jl", ".jsonlines", ".JSONL"])
+def test_files_with_lines_of_json_have_several_endings(tmp_path, ending):
+    assert len(Corpus.load(write(tmp_path, f"a{ending}", json_lines(*PAIRS)))) == 3
+
+
+@pytest.mark.parametrize("kind", ["a.csv", "a.TSV", "a.jsonl"])
+def test_packed_files_are_unpacked(tmp_path, kind):
+    assert len(Corpus.load(write(tmp_path, f"{kind}.gz", gzip.compress(CONTENTS[kind].encode())))) == 3
+    with refused("cannot be read"):
+        Corpus.load(write(tmp_path, f"cut {kind}.gz", gzip.compress(CONTENTS[kind].encode())[:-9]))
+
+
+def test_a_file_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path, "a.csv", CONTENTS["a.csv"])
+    assert len(Corpus.load("~/a.csv")) == 3
+
+
+BAD_FORMATS: list[tuple[dict[str, Any], str, list[str]]] = [
+    ({"delimiter": "ab"}, "a.csv", ["delimiter='ab'", "one character"]),
+    ({"delimiter": ";"}, "a.jsonl", ["delimiter=';'", "a.jsonl"]),
+    ({"no_header": True}, "a.json", ["no_header=True", "a.json"]),
+    ({"encoding": "klingon"}, "a.csv", ["encoding='klingon'", "cp1252"]),
+    ({"encoding": "hex"}, "a.csv", ["encoding='hex'"]),
+    ({"encoding": "utf-8"}, "a.parquet", ["encoding='utf-8'", "a.parquet"]),
+]
+
+
+@pytest.mark.parametrize(("options", "name", "facts"), BAD_FORMATS, ids=str)
+def test_impossible_formats_are_refused(tmp_path, options, name, facts):
+    path = write(tmp_path, name, CONTENTS.get(name, "x"))
+    with refused(*facts):
+        Corpus.load(path, **options)
+
+
+# Parquet ----------------------------------------------------------------------------------------------------
+
+
+def parquet(folder, columns, features=None):
+    """A file with these columns, which says of itself that they are of other types."""
+    table = pyarrow.table(columns)
+    if features is not None:
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pyarrow.parquet.write_table(table, folder / "a.parquet")
+    return folder / "a.parquet"
+
+
+BROKEN = pyarrow.Array.from_buffers(
+    pyarrow.string(), 2, [None, pyarrow.py_buffer(b"\0\0\0\0\2\0\0\0\4\0\0\0"), pyarrow.py_buffer(b"\xff\xfeok")]
+)
+LABELS: list[Any] = ["a", "b"]
+BAD_PARQUETS: dict[str, tuple[dict[str, Any], Any, list[str]]] = {
+    "broken UTF-8": ({"text": BROKEN, "label": LABELS}, None, ["column 'text' cannot be read", "as text"]),
+    "decimals": ({"text": ["x", "y"], "label": [Decimal("1.0"), Decimal("2.0")]}, None, ["row 1", "Decimal"]),
+    "dates": ({"text": ["x", "y"], "label": [date(2020, 1, 1), date(2020, 1, 2)]}, None, ["row 1", "date"]),
+    "nested texts": ({"text": [{"a": 1}, {"a": 2}], "label": LABELS}, None, ["row 1", "dict"]),
+    "lists": ({"text": [["x"], ["y"]], "label": LABELS}, None, ["row 1", "list"]),
+    "an id without a name": (
+        {"text": ["x", "y"], "label": [0, 2]},
+        {"label": {"names": ["a", "b"], "_type": "ClassLabel"}},
+        ["the label 2 in 'label' has no class name", "a, b"],
+    ),
+    "an image": (
+        {"text": [{"path": "/etc/hostname", "bytes": None}] * 2, "label": LABELS},
+        {"text": {"_type": "Image"}},
+        ["row 1", "dict"],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_PARQUETS)
+def test_unusual_columns_of_a_parquet_file_are_refused(tmp_path, kind):
+    columns, features, facts = BAD_PARQUETS[kind]
+    with refused(*facts):
+        Corpus.load(parquet(tmp_path, columns, features))
+
+
+@pytest.mark.parametrize("feature", ["Image", "Audio"])
+def test_a_column_that_is_declared_as_images_is_read_as_its_strings(tmp_path, feature):
+    columns = {"text": ["/etc/hostname", "http://127.0.0.1/x"], "label": LABELS}
+    path = parquet(tmp_path, columns, {"text": {"_type": feature}})
+    assert Corpus.load(path).texts == tuple(columns["text"])
+
+
+@pytest.mark.parametrize("metadata", [b"{", b"[]", b'{"info": 3}', b'{"info": {"features": {"label": []}}}', b"\xff"])
+def test_broken_metadata_of_a_parquet_file_are_ignored(tmp_path, metadata):
+    table = pyarrow.table({"text": ["x", "y"], "label": LABELS}).replace_schema_metadata({b"huggingface": metadata})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    assert Corpus.load(tmp_path / "a.parquet").class_names == ("a", "b")
+
+
+def test_a_column_of_images_in_a_data_set_is_refused():
+    dataset = Dataset.from_dict({"text": ["/etc/hostname"] * 2, "label": LABELS}).cast_column("text", Image())
+    with refused("text_column='text'", "type Image"):
+        Corpus.load(dataset)

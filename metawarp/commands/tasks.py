@@ -1,16 +1,14 @@
-"""The commands for tasks of one's own: fit, similar, predict and export."""
+"""The commands for tasks of one's own: fit, similar and export."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from jsonargparse import Namespace
 
-from episodes.cleaning import require_texts, usable_rows
+from episodes.cleaning import usable_rows
 from episodes.errors import InputError, quoted
-from episodes.reading import read_table
 from metawarp import outputs
+from metawarp.commands.options import MODEL_TYPES, OVERWRITE_HELP, START, add_columns, model_of, table_of
 from metawarp.commands.parser import Parser, add_options, command_parser
 from metawarp.tasks.classifier import WarpClassifier
 from metawarp.tasks.examples import NO_NAMES, Examples
@@ -20,10 +18,6 @@ from metawarp.tasks.task import Task
 INIT = list[str] | str | None
 INIT_HELP = 'folder of an init, name of a shipped init, Hub id, or "untrained"; "[A,B]" for several'
 DATA_HELP = "file with labelled texts: .csv, .tsv, .json, .jsonl or .parquet"
-MODEL = ("backbone", "any_backbone", "device", "dtype")
-START = (*MODEL, "prompt")
-MODEL_TYPES = {"backbone": str | None}
-OVERWRITE_HELP = "whether an existing output is replaced"
 
 
 def fit_parser() -> Parser:
@@ -35,7 +29,7 @@ def fit_parser() -> Parser:
     parser.add_argument("--class-name", action="append", default=[], help=class_name_help)
     _add_ignore_names(parser)
     parser.add_argument("--output", type=str, required=True, help="folder for the task")
-    _add_columns(parser, "text", "label")
+    add_columns(parser, "text", "label")
     add_options(parser, WarpClassifier, (*START, "adapt"), types=MODEL_TYPES)
     parser.add_argument("--overwrite", action="store_true", help=OVERWRITE_HELP)
     return parser
@@ -47,7 +41,7 @@ def run_fit(options: Namespace) -> None:
     outputs.claim_folder(folder, ("task.safetensors", "config.json"), kind="task", overwrite=options.overwrite)
     texts, labels = ([], []) if options.data is None else _labelled_texts(options, options.class_name)
     names = _class_names(options.class_name, labels, options.ignore_names)
-    classifier = WarpClassifier(options.init, adapt=options.adapt, **_model(options, START))
+    classifier = WarpClassifier(options.init, adapt=options.adapt, **model_of(options, START))
     classifier.fit(texts, labels, names).save(folder)
     print(f"{folder}: {len(classifier.classes_)} classes: {', '.join(classifier.task_.class_names)}")
     if classifier.adaptation_.losses:
@@ -60,7 +54,7 @@ def similar_parser() -> Parser:
     parser.add_argument("--init", type=INIT, help=INIT_HELP)
     parser.add_argument("--inits", type=str | None, help="folder whose subfolders are inits")
     parser.add_argument("--data", type=str, required=True, help=DATA_HELP)
-    _add_columns(parser, "text", "label")
+    add_columns(parser, "text", "label")
     _add_ignore_names(parser)
     add_options(parser, WarpClassifier, START, types=MODEL_TYPES)
     return parser
@@ -75,42 +69,11 @@ def run_similar(options: Namespace) -> None:
         advice = 'name them with init="[A,B]", or the folder that they are in with inits=FOLDER'
         raise InputError(f"A ranking needs at least two inits, but there are {len(inits)}; {advice}.")
     examples = Examples.of(*_labelled_texts(options), NO_NAMES if options.ignore_names else None)
-    _, _, ranking = choose_start(inits, examples, **_model(options, START))
+    _, _, ranking = choose_start(inits, examples, **model_of(options, START))
     print(f"{'score':>6} {'prompt similarity':>18} {'log-likelihood':>15} {'accuracy':>9}   init")
     for name, one in ranking.items():
         figures = f"{one.score:>6.3f} {one.prompt_similarity:>18.3f} {one.log_likelihood:>15.3f} {one.accuracy:>9.1%}"
         print(f"{figures}   {name}")
-
-
-def predict_parser() -> Parser:
-    """classify texts with an adapted task"""
-    parser = command_parser("Classify texts; each line of the output is a JSON object: text, label, probabilities.")
-    parser.add_argument("--task", type=str, required=True, help="folder of the task, from metawarp fit")
-    parser.add_argument("--text", action="append", default=[], help="text to classify; may be repeated")
-    parser.add_argument("--data", type=str | None, help="file of texts: .csv, .tsv, .json, .jsonl or .parquet")
-    _add_columns(parser, "text")
-    parser.add_argument("--output", type=str | None, help="file for the predictions (null: print them)")
-    add_options(parser, Task.load, MODEL, types=MODEL_TYPES)
-    parser.add_argument("--overwrite", action="store_true", help=OVERWRITE_HELP)
-    return parser
-
-
-def run_predict(options: Namespace) -> None:
-    """Print the predictions, or write them into a file, whole or not at all."""
-    if options.output is not None:
-        outputs.claim_file(Path(options.output), overwrite=options.overwrite)
-    texts = list(options.text)
-    if options.data is not None:
-        table = read_table(options.data, options.text_column)
-        require_texts(table.texts, table.name)
-        texts += table.texts
-    if not texts:
-        raise InputError("There are no texts to predict; give text=TEXT or data=FILE.")
-    predictions = _predictions(Task.load(options.task, **_model(options)), texts)
-    if options.output is None:
-        print(predictions, end="")
-    else:
-        outputs.write_text(Path(options.output), predictions)
 
 
 def export_parser() -> Parser:
@@ -130,11 +93,6 @@ def run_export(options: Namespace) -> None:
     task = Task.load(options.task, options.backbone, any_backbone=options.any_backbone)
     task.save_onnx(options.output, quantize=options.quantize)
     print(f"{options.output}: probabilities of {', '.join(map(str, task.classes))}")
-
-
-def _add_columns(parser: Parser, *kinds: str) -> None:
-    for kind in kinds:
-        parser.add_argument(f"--{kind}-column", type=str, default=kind, help=f"name of the column of {kind}s")
 
 
 def _add_ignore_names(parser: Parser) -> None:
@@ -161,13 +119,9 @@ def _class_names(given: Sequence[str], labels: Sequence[str], ignore_names: bool
     return names if given else None
 
 
-def _model(options: Namespace, names: Sequence[str] = MODEL) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in names}
-
-
 def _labelled_texts(options: Namespace, class_names: Sequence[str] = ()) -> tuple[list[str], list[str]]:
     """The texts and labels of a file; not a corpus, since a class may have a name but no text."""
-    table = read_table(options.data, options.text_column, options.label_column)
+    table = table_of(options, options.label_column)
     # None of a handful of texts is dropped silently: its class could be left without any.
     names, kept = usable_rows(table.texts, table.labels, table.name, refuse_conflicts=True)
     texts, labels = [table.texts[row] for row in kept], [names[row] for row in kept]
@@ -176,15 +130,5 @@ def _labelled_texts(options: Namespace, class_names: Sequence[str] = ()) -> tupl
     return texts, labels
 
 
-def _predictions(task: Task, texts: Sequence[str]) -> str:
-    """One line for each text with its prediction as a JSON object: text, label, probabilities."""
-    classes, lines = [str(label) for label in task.classes], []
-    for text, row in zip(texts, task.predict_proba(texts), strict=True):
-        probabilities = {name: round(float(p), 6) for name, p in zip(classes, row, strict=True)}
-        prediction = {"text": text, "label": classes[int(row.argmax())], "probabilities": probabilities}
-        lines.append(json.dumps(prediction, ensure_ascii=False) + "\n")
-    return "".join(lines)
-
-
 COMMANDS = {"fit": (fit_parser, run_fit), "similar": (similar_parser, run_similar)}
-COMMANDS |= {"predict": (predict_parser, run_predict), "export": (export_parser, run_export)}
+COMMANDS |= {"export": (export_parser, run_export)}

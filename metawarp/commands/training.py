@@ -19,6 +19,7 @@ from metawarp.training.train import train
 
 CORPUS_HELP = '"everyday", "varied", "lengthy", a .csv, .tsv, .json, .jsonl or .parquet file, or a Hub id'
 COLUMNS = ("text_column", "label_column", "domain_column", "subset", "dataset_split", "conflicts", "ignore_names")
+COLUMNS += ("delimiter", "encoding", "no_header")
 CONFIGS = {"training": TrainingConfig, "model": WarpConfig, "inner_lr": InnerLearningRates}
 
 

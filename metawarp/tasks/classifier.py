@@ -109,7 +109,10 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         self.task_, self.classes_, self.adaptation_ = task, task.classes, task.adaptation
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
-        """Probabilities (n, C) of n texts, columns as `classes_`; each row depends on its own text alone."""
+        """Probabilities (n, C) of n texts, columns as `classes_`; each row depends on its own text alone.
+
+        A text without content, such as "", has the same probability for every class.
+        """
         return self._fitted_task().predict_proba(texts)
 
     def predict(self, texts: Sequence[str]) -> np.ndarray:

@@ -42,8 +42,9 @@ class Examples:
         return cls(episode, classes)
 
 
-def list_of_texts(texts: Any) -> list[str]:
-    """The texts of any ordered collection; InputError for anything else, or an unusable text."""
+def list_of_texts(texts: Any, *, blanks: bool = False) -> list[str]:
+    """The texts of any ordered collection; InputError for anything else, or an unusable text. Empty texts are unusable
+    unless `blanks` are allowed."""
     if isinstance(texts, str):
         raise InputError(f"texts must be a list of texts, not one string; for one text, give [{texts[:40]!r}].")
     is_table = len(getattr(texts, "shape", (0,))) != 1  # a data frame would be iterated over the names of its columns
@@ -51,7 +52,7 @@ def list_of_texts(texts: Any) -> list[str]:
         given = type(texts).__name__
         raise InputError(f'texts must be a list of texts, or one column such as table["text"], not {given}.')
     listed = list(texts)
-    require_texts(listed, "texts")
+    require_texts(listed, "texts", blanks=blanks)
     return [str(text) for text in listed]
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from episodes import InputError
+from episodes.cleaning import is_blank
 from metawarp.adaptation.adapt import adapt as adapted_tasks
 from metawarp.adapters.adapter import adapter_shape
 from metawarp.backbones.backbone import Backbone
@@ -79,16 +80,21 @@ class Task:
 
     @torch.no_grad()
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
-        """Probabilities (n, C) of n texts, columns as `classes`; each row depends on its own text alone."""
-        texts = list_of_texts(texts)
-        chunks = [np.zeros((0, len(self.classes)))]
-        for first in range(0, len(texts), TEXTS_AT_ONCE):
-            batch = self.warp.encoder(texts[first : first + TEXTS_AT_ONCE])
+        """Probabilities (n, C) of n texts, columns as `classes`; each row depends on its own text alone.
+
+        A text without content, such as "", has the same probability for every class.
+        """
+        texts = list_of_texts(texts, blanks=True)
+        probabilities = np.full((len(texts), len(self.classes)), 1 / len(self.classes))
+        rows = [row for row, text in enumerate(texts) if not is_blank(text)]
+        for first in range(0, len(rows), TEXTS_AT_ONCE):
+            chosen = rows[first : first + TEXTS_AT_ONCE]
+            batch = self.warp.encoder([texts[row] for row in chosen])
             task = torch.zeros(len(batch), dtype=torch.long, device=self.parameters.scale.device)
             features = self.warp.read(self.parameters, batch, task)
             logits = self.warp.verbalizer.logits(features, self.parameters.class_embeddings[0], self.parameters.scale)
-            chunks.append(logits.double().softmax(-1).cpu().numpy())
-        return np.concatenate(chunks)
+            probabilities[chosen] = logits.double().softmax(-1).cpu().numpy()
+        return probabilities
 
     def predict(self, texts: Sequence[str]) -> np.ndarray:
         """The most likely label (n,) of each of n texts."""

@@ -1,0 +1,119 @@
+"""The command predict: texts from the command line, a file or standard input; predictions as JSON lines or as CSV."""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jsonargparse import Namespace
+
+from episodes.cleaning import is_blank, require_texts
+from episodes.errors import InputError
+from metawarp import outputs
+from metawarp.commands.options import MODEL, MODEL_TYPES, OVERWRITE_HELP, add_columns, model_of, table_of
+from metawarp.commands.parser import Parser, add_options, command_parser
+from metawarp.tasks.task import Task
+
+STANDARD_INPUT = "-"
+"""The name of standard input, from which each line is a text."""
+
+
+def predict_parser() -> Parser:
+    """classify texts with an adapted task"""
+    about = "Classify texts; each line of the output is a JSON object: text, label, probabilities."
+    parser = command_parser(f"{about} A text without content has no label.")
+    parser.add_argument("--task", type=str, required=True, help="folder of the task, from metawarp fit")
+    parser.add_argument("--text", action="append", default=[], help="text to classify; may be repeated")
+    data_help = 'file of texts: .csv, .tsv, .json, .jsonl or .parquet; "-": the lines of standard input'
+    parser.add_argument("--data", type=str | None, help=data_help)
+    add_columns(parser, "text")
+    output_help = "file for the predictions, a table if it ends in .csv (null: print them)"
+    parser.add_argument("--output", type=str | None, help=output_help)
+    parser.add_argument("--top", type=int | None, help="number of the most likely classes that are given (null: all)")
+    add_options(parser, Task.load, MODEL, types=MODEL_TYPES)
+    parser.add_argument("--overwrite", action="store_true", help=OVERWRITE_HELP)
+    return parser
+
+
+def run_predict(options: Namespace) -> None:
+    """Print the predictions, or write them into a file, whole or not at all."""
+    if options.output is not None:
+        outputs.claim_file(Path(options.output), overwrite=options.overwrite)
+    if options.top is not None and options.top < 1:
+        raise InputError(f"top={options.top} must be at least 1.")
+    texts = [*options.text, *_texts_of_file(options)]
+    if not texts:
+        raise InputError("There are no texts to predict; give text=TEXT or data=FILE.")
+    task = Task.load(options.task, **model_of(options))
+    task.warp.warn_about_truncation(texts)
+    classes, rows = [str(label) for label in task.classes], task.predict_proba(texts)
+    as_table = options.output is not None and Path(options.output).suffix.lower() == ".csv"
+    predictions = (_table if as_table else _lines)(texts, classes, rows, options.top)
+    if options.output is None:
+        print(predictions, end="")
+    else:
+        outputs.write_text(Path(options.output), predictions)
+
+
+def _texts_of_file(options: Namespace) -> list[str]:
+    """The texts of the file, or of standard input; a missing one is a text without content."""
+    if options.data is None:
+        return []
+    if options.data == STANDARD_INPUT:
+        encoding = options.encoding or "utf-8-sig"
+        try:
+            lines = sys.stdin.buffer.read().decode(encoding).removesuffix("\n").split("\n")
+        except (UnicodeError, LookupError):
+            raise InputError(f"Standard input is not text in encoding={encoding!r}; name its encoding.") from None
+        return [line.removesuffix("\r") for line in lines] if lines != [""] else []
+    table = table_of(options)
+    texts = ["" if text is None else text for text in table.texts]
+    require_texts([text for text in texts if text != ""], table.name, blanks=True)
+    return texts
+
+
+def _lines(texts: Sequence[str], classes: Sequence[str], rows: np.ndarray, top: int | None) -> str:
+    """A JSON object for each text: text, label, and probabilities by class; the most likely ones first with `top`."""
+    lines = []
+    for text, row in zip(texts, rows, strict=True):
+        order = _most_likely(row)[:top] if top else range(len(classes))
+        probabilities = {classes[i]: round(float(row[i]), 6) for i in order}
+        prediction = {"text": text, "label": _label(text, row, classes), "probabilities": probabilities}
+        lines.append(json.dumps(prediction, ensure_ascii=False) + "\n")
+    return "".join(lines)
+
+
+def _table(texts: Sequence[str], classes: Sequence[str], rows: np.ndarray, top: int | None) -> str:
+    """A CSV table: text, label, its probability, and the same of the next most likely classes with `top`."""
+    number, file = min(top or 1, len(classes)), io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(["text", *(name for i in range(1, number + 1) for name in _columns(i))])
+    for text, row in zip(texts, rows, strict=True):
+        writer.writerow([text, *_best(text, row, classes, number)])
+    return file.getvalue()
+
+
+def _columns(rank: int) -> tuple[str, str]:
+    return ("label", "probability") if rank == 1 else (f"label_{rank}", f"probability_{rank}")
+
+
+def _best(text: str, row: np.ndarray, classes: Sequence[str], number: int) -> Iterator[Any]:
+    for i in _most_likely(row)[:number]:
+        yield "" if is_blank(text) else classes[i]
+        yield round(float(row[i]), 6)
+
+
+def _label(text: str, row: np.ndarray, classes: Sequence[str]) -> str | None:
+    return None if is_blank(text) else classes[int(row.argmax())]
+
+
+def _most_likely(row: np.ndarray) -> np.ndarray:
+    """The indices of the classes, the most likely one first."""
+    return np.argsort(-row, kind="stable")
+
+
+COMMANDS = {"predict": (predict_parser, run_predict)}
