@@ -66,6 +66,10 @@ class Warp:
         self.read_out = read_out_named(config.read_out)(config, self.encoder, self.adapter, cache)
         self.verbalizer = VERBALIZERS[config.verbalizer]
 
+    def __reduce__(self) -> tuple[type["Warp"], tuple[Backbone, WarpConfig]]:
+        """A pickled model is made again from backbone and config; what its cache holds stays behind."""
+        return Warp, (self.backbone, self.config)
+
     @property
     def class_embedding_size(self) -> int:
         """Width of a class embedding."""
@@ -86,7 +90,7 @@ class Warp:
         if self.lower is None:
             raise InputError("cache_folder keeps the layers below adapter_layer, but adapter_layer=0; leave it out.")
         windows, _ = self.encoder.windows(self.encoder(list(dict.fromkeys(texts))))
-        return Warp(self.backbone, self.config, self.cache, self.lower.open_file(windows, Path(folder)))
+        return Warp(self.backbone, self.config, self.cache, self.lower.open_file(windows, Path(folder).expanduser()))
 
     def warn_about_truncation(self, texts: Sequence[str]) -> None:
         """Log how many texts are longer than an input, unless they are read in windows."""

@@ -39,13 +39,14 @@ def one_line(code, out, err, expected_code=2):
     return err.removeprefix("metawarp: error: ").removesuffix("\n")
 
 
-def process(*arguments, code=None, **environment):
-    """A finished process of the command line, or of Python `code` with these arguments."""
+def process(*arguments, code=None, stdin=None, **environment):
+    """A finished process of the command line, or of Python `code` with these arguments and this standard input."""
     program = ["-m", "metawarp"] if code is None else ["-c", code]
     return subprocess.run(
         [sys.executable, *program, *map(str, arguments)],
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         capture_output=True,
+        input=stdin,
         encoding="utf-8",
         errors="replace",
         timeout=300,

@@ -257,3 +257,17 @@ def test_a_program_that_is_interrupted_during_its_imports_says_so_in_one_line():
     stop = "def stop(name, *_):\n  if name == 'metawarp.cli': raise KeyboardInterrupt\n"
     ended = process(code=f"{stop}{code}\nfrom metawarp.__main__ import main\nmain()")
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "metawarp: error: Interrupted.\n")
+
+
+def test_a_tilde_is_the_home_folder(capsys, made, few, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "made").symlink_to(made)
+    (tmp_path / "fit.yaml").write_text("init: ~/made/init\nbackbone: ~/made/backbone\n")
+    train = ["train", "--corpus=~/made/tiny.jsonl", "--backbone=~/made/backbone", *SMALL, "--output=~/run"]
+    main(train)
+    main(["fit", "--config=~/fit.yaml", "--data=~/few.csv", "--output=~/task"])
+    main(["predict", "--task=~/task", "--text=a", "--output=~/out.jsonl"])
+    main(["similar", "--inits=~/", "--init=~/made/init", "--data=~/few.csv", "--backbone=~/made/backbone"])
+    main([*evaluate(made, init="~/run", corpus="~/made/tiny.jsonl"), "--output=~/results.json"])
+    made_now = {path.name for path in tmp_path.iterdir()}
+    assert {"run", "task", "out.jsonl", "results.json"} <= made_now and "~" not in made_now

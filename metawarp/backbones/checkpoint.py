@@ -15,16 +15,12 @@ from metawarp.backbones.architectures import ARCHITECTURES
 from metawarp.backbones.family import Family, Head, LastLayer
 from metawarp.backbones.repository import Repository
 from metawarp.backbones.sentence_layout import SentenceLayout, read_layout
+from metawarp.backbones.untrusted import reason_of, refuse_untrusted
 
 logger = logging.getLogger(__name__)
 
 _NEVER_READ = ("pooler.", "decoder.", "vocab_projector.", "predictions.bias", "generator_lm_head.", "lm_head.bias")
 """Parts of weight names that no feature depends on; a checkpoint may lack them."""
-
-_REMOTE_CODE = (
-    "Backbone {name} is computed by code in its repository (trust_remote_code), which metawarp never runs; "
-    "use a model of a type that transformers itself implements."
-)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -64,14 +60,14 @@ def load_checkpoint(name: str, dtype: torch.dtype, device: torch.device) -> Chec
         layout = read_layout(repository)
         options = {"local_files_only": repository.local_only, "subfolder": layout.folder, "trust_remote_code": False}
         config = AutoConfig.from_pretrained(repository.source, **options)
-        _refuse_remote_code(config, name)
+        refuse_untrusted(config, repository, layout.folder)
         family = _family_of(config, name)
         layout.require_width(config.hidden_size, name)
         tokenizer = AutoTokenizer.from_pretrained(repository.source, use_fast=True, **options)
         _require_matching_tokenizer(config, tokenizer, family, name)
         with _quiet_transformers():
             whole = _load(repository, config, family, tokenizer, layout, options)
-    except (InputError, ImportError):
+    except InputError:
         raise
     except Exception as error:  # whatever transformers raises for damaged files: KeyError, RuntimeError, …
         raise InputError(_loading_failure(name, repository.refusal, error)) from error
@@ -135,12 +131,6 @@ def _fingerprint(model: Any, missing: set[str], layout: SentenceLayout) -> str:
     return digest.hexdigest()[:16]
 
 
-def _refuse_remote_code(config: Any, name: str) -> None:
-    """InputError if the model is computed by code in its repository, also where transformers knows its type."""
-    if any(str(part).startswith(("AutoModel", "AutoConfig")) for part in getattr(config, "auto_map", None) or ()):
-        raise InputError(_REMOTE_CODE.format(name=repr(name)))
-
-
 def _require_matching_tokenizer(config: Any, tokenizer: Any, family: Family, name: str) -> None:
     if mask_token_id(tokenizer, family) is None:
         needed = "end-of-text token" if family.reads_end_of_text else "mask token; use a masked language model"
@@ -181,8 +171,8 @@ def _loading_failure(name: str, refusal: str | None, error: Exception) -> str:
     if refusal is not None:
         advice = 'without a network, use "minilm" or a folder with config.json, weights and tokenizer'
         return f"Backbone {name!r} is not a folder, and {refusal}; {advice}."
-    if "trust_remote_code" in str(error):
-        return _REMOTE_CODE.format(name=repr(name))
+    if (reason := reason_of(error)) is not None:
+        return f"Backbone {name!r} {reason}."
     kind, place = ("The backbone folder", "") if Path(name).is_dir() else ("Backbone", " from the Hub")
     return f"{kind} {name!r} could not be loaded{place}: {first_line(error)}"
 

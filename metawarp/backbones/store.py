@@ -1,9 +1,14 @@
-"""Backbones that are loaded once and shared by everybody who asks for the same one."""
+"""Backbones that are loaded once and shared by everybody who asks for the same one, unpickled objects among them."""
 
+import copyreg
 from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
+from episodes import InputError
 from metawarp.backbones.backbone import Backbone
 
 
@@ -42,3 +47,25 @@ class BackboneStore:
 
 BACKBONES = BackboneStore()
 """The store of this process, which classifiers and saved tasks use: clones in a grid search share one backbone."""
+
+
+def _pickled(backbone: Backbone) -> tuple[Callable[..., Backbone], tuple[Any, ...]]:
+    """A backbone as a pickle holds it: where it is, and its settings, without its weights."""
+    folder = Path(backbone.name).expanduser()
+    name = str(folder.resolve()) if folder.is_dir() else backbone.name
+    settings = str(backbone.device), str(backbone.dtype).removeprefix("torch."), backbone.prompt, backbone.max_tokens
+    return _found_again, (name, backbone.fingerprint, *settings)
+
+
+def _found_again(name: str, fingerprint: str, device: str, dtype: str, prompt: str, max_tokens: int) -> Backbone:
+    """The backbone of a pickle, from the store; InputError if it is not there, or another one is."""
+    loaded = BACKBONES.get(name, device=device, dtype=dtype)
+    if loaded.fingerprint != fingerprint:
+        problem = (
+            f"This pickle needs backbone {name!r} ({fingerprint}), but another one ({loaded.fingerprint}) is there"
+        )
+        raise InputError(f"{problem}; put the old one there, or fit again.")
+    return replace(loaded, prompt=prompt, max_tokens=max_tokens)
+
+
+copyreg.pickle(Backbone, _pickled)

@@ -42,7 +42,7 @@ def predict_parser() -> Parser:
 def run_predict(options: Namespace) -> None:
     """Print the predictions, or write them into a file, whole or not at all."""
     if options.output is not None:
-        outputs.claim_file(Path(options.output), overwrite=options.overwrite)
+        outputs.claim_file(Path(options.output).expanduser(), overwrite=options.overwrite)
     if options.top is not None and options.top < 1:
         raise InputError(f"top={options.top} must be at least 1.")
     texts = [*options.text, *_texts_of_file(options)]
@@ -56,7 +56,7 @@ def run_predict(options: Namespace) -> None:
     if options.output is None:
         print(predictions, end="")
     else:
-        outputs.write_text(Path(options.output), predictions)
+        outputs.write_text(Path(options.output).expanduser(), predictions)
 
 
 def _texts_of_file(options: Namespace) -> list[str]:

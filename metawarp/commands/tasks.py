@@ -37,7 +37,7 @@ def fit_parser() -> Parser:
 
 def run_fit(options: Namespace) -> None:
     """Adapt, save, name the classes, and say how far the encoder was adapted."""
-    folder = Path(options.output)
+    folder = Path(options.output).expanduser()
     outputs.claim_folder(folder, ("task.safetensors", "config.json"), kind="task", overwrite=options.overwrite)
     texts, labels = ([], []) if options.data is None else _labelled_texts(options, options.class_name)
     names = _class_names(options.class_name, labels, options.ignore_names)
@@ -64,7 +64,7 @@ def run_similar(options: Namespace) -> None:
     """Print the ranking, best first."""
     inits = [options.init] if isinstance(options.init, str) else list(options.init or ())
     if options.inits is not None:
-        inits += sorted(str(file.parent) for file in Path(options.inits).glob("*/init.safetensors"))
+        inits += sorted(str(file.parent) for file in Path(options.inits).expanduser().glob("*/init.safetensors"))
     if len(inits) < 2:
         advice = 'name them with init="[A,B]", or the folder that they are in with inits=FOLDER'
         raise InputError(f"A ranking needs at least two inits, but there are {len(inits)}; {advice}.")
@@ -89,7 +89,7 @@ def export_parser() -> Parser:
 
 def run_export(options: Namespace) -> None:
     """Write the graph, and name the classes."""
-    outputs.claim_file(Path(options.output), overwrite=options.overwrite)
+    outputs.claim_file(Path(options.output).expanduser(), overwrite=options.overwrite)
     task = Task.load(options.task, options.backbone, any_backbone=options.any_backbone)
     task.save_onnx(options.output, quantize=options.quantize)
     print(f"{options.output}: probabilities of {', '.join(map(str, task.classes))}")

@@ -93,7 +93,7 @@ def evaluate(
     """
     require_interval(episodes)
     if output is not None:
-        processes.by_main(lambda: outputs.claim_file(Path(output), overwrite=overwrite))
+        processes.by_main(lambda: outputs.claim_file(Path(output).expanduser(), overwrite=overwrite))
     loaded = corpus if isinstance(corpus, Corpus) else Corpus.load(corpus)
     parts, tested = tested_classes(loaded, splits, split)
     sampler = EpisodeSampler(tested, n_way, k_shot, n_query, seed)
@@ -125,7 +125,7 @@ def evaluate(
     protocol |= {"chosen_on_validation_classes": chosen, "versions": versions()}
     results = {"protocol": protocol, **compare({"metawarp": own, **others}, sampler, episodes, processes)}
     if output is not None and processes.is_main:
-        outputs.write_text(Path(output), json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+        outputs.write_text(Path(output).expanduser(), json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     return results
 
 

@@ -179,7 +179,9 @@ class Init:
     def save(self, folder: str | Path) -> str:
         """Write init.safetensors, config.json and a model card; returns the sha256 of the tensors. Errors are those of
         `storage.save`."""
-        return storage.save(Path(folder), "init", tensors_of(self.parameters), self._config(), card=self._card())
+        return storage.save(
+            Path(folder).expanduser(), "init", tensors_of(self.parameters), self._config(), card=self._card()
+        )
 
     def push_to_hub(
         self,
@@ -219,13 +221,13 @@ class Init:
                 problem = f"init={str(name)!r} ships with metawarp and is a folder here"
                 raise InputError(f"{problem}; write './{name}' for the folder.")
             return cls.load(own)
-        local = Path(name).exists() or not is_hub_id(str(name))
+        local = Path(name).expanduser().exists() or not is_hub_id(str(name))
         return cls.load(name if local else download_init(str(name), revision))
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
         """An init from its folder; InputError if files are missing, damaged or of an unknown format version."""
-        tensors, config = storage.load(Path(folder), "init")
+        tensors, config = storage.load(Path(folder).expanduser(), "init")
         try:
             model, backbone = WarpConfig(**config["model"]), BackboneIdentity(**config["backbone"])
             inner = InnerLoop(**{**config["inner"], "updates": tuple(config["inner"]["updates"])})

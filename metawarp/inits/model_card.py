@@ -55,7 +55,7 @@ classifier = WarpClassifier("{init}").fit(texts, labels){"" if name else "  # th
 def read_results(file: str | Path) -> dict[str, Any]:
     """The results.json of `metawarp evaluate`; InputError if the file is missing or something else."""
     try:
-        results = json.loads(Path(file).read_text(encoding="utf-8"))
+        results = json.loads(Path(file).expanduser().read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"results={str(file)!r} cannot be read: {first_line(error)}") from error
     if not isinstance(results, dict) or not {"protocol", "methods"} <= set(results):

@@ -30,7 +30,7 @@ def save_adapter(init: Init, backbone: Backbone, folder: str | Path) -> None:
 
     InputError if PEFT cannot express this adapter or template, or the backbone or folder cannot be used.
     """
-    config, folder = init.bind(backbone).config, Path(folder)
+    config, folder = init.bind(backbone).config, Path(folder).expanduser()
     kinds = [kind for kind, _ in Template(config.template).parts]
     first = kinds.index("start") if "start" in kinds else 0
     soft = [kind.startswith("soft") for kind in kinds]
@@ -55,7 +55,7 @@ def load_adapter(folder: str | Path, backbone: Backbone, *, template: str = "{te
     """
     if unusable := sorted(name for name in settings if name.startswith("adapter")):
         raise InputError(f"A PROMPT_TUNING adapter is soft tokens at the input; leave out {listing(unusable)}.")
-    prompt = _read_prompt(Path(folder)) / _factor(backbone)
+    prompt = _read_prompt(Path(folder).expanduser()) / _factor(backbone)
     if any(kind.startswith(("soft", "start")) for kind, _ in Template(template).parts):
         raise InputError(f"template={template!r} must not contain soft tokens or {{start}}: the adapter adds its own.")
     warp = Warp(backbone, WarpConfig(template=f"{{prompt:{len(prompt)}}} {{start}} {template}", **settings))

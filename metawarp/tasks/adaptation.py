@@ -56,8 +56,9 @@ class Adaptation:
         axes.set_xlabel("step")
         axes.set_ylabel("inner loss before the step")
         plain_axes(axes)
-        figure.savefig(file, dpi=DPI)
-        return Path(file)
+        path = Path(file).expanduser()
+        figure.savefig(path, dpi=DPI)
+        return path
 
 
 def _reason(adapted: Adapted, adapt: Adapt) -> str:

@@ -108,7 +108,7 @@ class Task:
         config = {
             **stored_labels(self.classes),
             "class_names": list(self.class_names),
-            "init_sha256": self.init.save(Path(folder) / INIT_FOLDER),
+            "init_sha256": self.init.save(Path(folder).expanduser() / INIT_FOLDER),
             "backbone": asdict(BackboneIdentity.of(self.warp.backbone)),
             "adapt": self.adapt if isinstance(self.adapt, str) else int(self.adapt),
             "adaptation": self.adaptation and asdict(self.adaptation),
@@ -117,7 +117,7 @@ class Task:
         # An adapter that no inner step updated is the init's, and is written once.
         if torch.equal(tensors["adapter"][0], self.init.on(self.warp.backbone).adapter):
             del tensors["adapter"]
-        storage.save(Path(folder), "task", tensors, config)
+        storage.save(Path(folder).expanduser(), "task", tensors, config)
 
     def save_onnx(self, file: str | Path, *, quantize: Quantization | None = None) -> None:
         """Write the task as one ONNX graph that contains the backbone: token ids in, probabilities out.
@@ -130,7 +130,9 @@ class Task:
         Inputs are "input_ids" and "attention_mask" (texts, tokens) int64, as the tokenizer gives them without special
         tokens; the output is "probabilities" (texts, classes). Errors are those of `export_onnx`.
         """
-        export_onnx(self.warp, self.parameters, stored_labels(self.classes)["classes"], Path(file), quantize)
+        export_onnx(
+            self.warp, self.parameters, stored_labels(self.classes)["classes"], Path(file).expanduser(), quantize
+        )
 
     @classmethod
     def load(
@@ -159,8 +161,8 @@ class Task:
             InputError: files are missing, damaged or of an unknown version, or the backbone is another one.
             ImportError: "minilm" without its package.
         """
-        tensors, config = storage.load(Path(folder), "task")
-        init = Init.load(Path(folder) / INIT_FOLDER)
+        tensors, config = storage.load(Path(folder).expanduser(), "task")
+        init = Init.load(Path(folder).expanduser() / INIT_FOLDER)
         try:
             classes, names = loaded_labels(config["classes"], config.get("label_type")), tuple(config["class_names"])
             adapt = config["adapt"] if "adapt" in config else _adapt_of_earlier_release(config["inner_steps"])

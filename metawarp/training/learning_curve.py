@@ -13,7 +13,7 @@ def draw_learning_curve(folder: str | Path) -> Path:
 
     Without matplotlib, the ImportError has the command that installs it.
     """
-    folder, figure = Path(folder), new_figure(7, 5)
+    folder, figure = Path(folder).expanduser(), new_figure(7, 5)
     entries = read_log(folder)
     validated = [entry for entry in entries if "validation_accuracy" in entry]
     accuracy = [100 * entry["validation_accuracy"] for entry in validated]

@@ -96,7 +96,7 @@ def train(
         MemoryLimitError: the adapters or the graph do not fit into memory.
         ImportError: backbone "minilm" without its extra, or a tracker that is not installed.
     """
-    training, rates, folder = training or TrainingConfig(), inner_lr or InnerLearningRates(), Path(output)
+    training, rates, folder = training or TrainingConfig(), inner_lr or InnerLearningRates(), Path(output).expanduser()
     inner = inner_loop(method, inner_steps, inner_loss)
     require_tracker(log_with)
     sources = [corpus] if isinstance(corpus, str | Path | Corpus) else corpus
