@@ -119,7 +119,8 @@ def read_columns(path: Path, wanted: Collection[str], form: FileFormat = PLAIN, 
         cells = delimited_columns(text, name, wanted, separator, guess=guess, no_header=form.no_header)
     else:
         cells = json_columns(text, name)
-    logger.info("%s: %d rows", name, len(next(iter(cells.values()), ())))
+    if name == str(path):  # a file of the user
+        logger.info("%s: %d rows", name, len(next(iter(cells.values()), ())))
     return Columns(name, cells, cells)
 
 

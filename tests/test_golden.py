@@ -32,7 +32,8 @@ def predictions(backbone, n_way, k_shot):
     labels = [episode.class_names[label] for label in episode.support_labels]
     classifier = WarpClassifier(FOLDER / "general", backbone)
     classifier.fit(list(episode.support_texts), labels, list(episode.class_names))
-    return classifier.predict_proba(list(episode.query_texts)[:20])
+    columns = [classifier.classes_.tolist().index(name) for name in episode.class_names]
+    return classifier.predict_proba(list(episode.query_texts)[:20])[:, columns]
 
 
 def training(backbone, method, folder):

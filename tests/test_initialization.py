@@ -40,7 +40,8 @@ def shapes(init):
 def change_tensors(folder, **changes):
     """Write a folder with other tensors, without those that are None, and with the hash of what it holds."""
     tensors, config = storage.load(folder, "init")
-    kept = {k: v for k, v in config.items() if k not in ("format", "format_version", "metawarp_version", "sha256")}
+    header = ("format", "format_version", "metawarp_version", "sha256")
+    kept = {k: v for k, v in config.items() if k not in header}
     changed = {name: tensor for name, tensor in (tensors | changes).items() if tensor is not None}
     storage.save(folder, "init", changed, kept)
 
@@ -48,6 +49,7 @@ def change_tensors(folder, **changes):
 def change_config(folder, change):
     config = json.loads((folder / "config.json").read_text())
     change(config)
+    config.pop(storage.CHECKSUM, None)  # as in an earlier release; with it, the change alone would be refused
     (folder / "config.json").write_text(json.dumps(config))
 
 

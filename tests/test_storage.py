@@ -9,6 +9,7 @@ import torch
 from running import refused
 from safetensors.torch import save_file
 
+from episodes import InputError
 from metawarp.inits import storage
 
 TENSORS = {
@@ -85,6 +86,24 @@ def test_a_truncated_or_changed_file_is_refused(saved):
             storage.load(saved, "thing")
 
 
+def test_no_changed_bit_of_the_settings_is_believed(saved):
+    """The folder is refused, or the settings are the same; a file without a checksum is of an earlier release."""
+    file, (_, expected) = saved / "config.json", storage.load(saved, "thing")
+    good = file.read_bytes()
+    refusals = 0
+    for position in range(len(good)):
+        for bit in range(0, 8, 3):
+            changed = bytearray(good)
+            changed[position] ^= 1 << bit
+            file.write_bytes(changed)
+            try:
+                _, settings = storage.load(saved, "thing")
+                assert {name: value for name, value in settings.items() if name in expected} == expected
+            except InputError:
+                refusals += 1
+    assert refusals > 2 * len(good)
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
 def test_numbers_that_are_not_finite_are_refused_and_named(tmp_path, number):
     bad = torch.tensor([1.0, number])
@@ -97,6 +116,7 @@ def test_a_file_of_another_format_is_refused_even_if_its_hash_is_right(saved):
     config = json.loads((saved / "config.json").read_text(encoding="utf-8"))
     (saved / "thing.safetensors").write_bytes(b"not at all")
     config["sha256"] = hashlib.sha256(b"not at all").hexdigest()
+    del config[storage.CHECKSUM]
     (saved / "config.json").write_text(json.dumps(config), encoding="utf-8")
     with refused(saved / "thing.safetensors", "not a safetensors file"):
         storage.load(saved, "thing")

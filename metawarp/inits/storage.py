@@ -1,4 +1,4 @@
-"""Folders of learned numbers: a safetensors file, and a config.json with its hash. Nothing is pickled."""
+"""Folders of learned numbers: a safetensors file, and a config.json with its hash and its own. Nothing is pickled."""
 
 import hashlib
 import json
@@ -9,11 +9,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save as serialized
+from safetensors.torch import load as deserialized, save as serialized
 from torch import Tensor
 
 from episodes import InputError
 from metawarp.outputs import FORMAT_VERSION, refuse_foreign_files, write_bytes, write_text
+
+CHECKSUM = "config_sha256"
+"""Entry of a config.json with the hash of all others; configs of earlier releases lack it."""
 
 
 def save(
@@ -33,7 +36,9 @@ def save(
         write_bytes(file, data)
         header = {"format": f"metawarp-{kind}", "format_version": FORMAT_VERSION}
         header |= {"metawarp_version": version("metawarp"), "sha256": digest}
-        write_text(folder / "config.json", json.dumps({**header, **config}, indent=2, ensure_ascii=False) + "\n")
+        settings = json.loads(json.dumps({**header, **config}))
+        settings[CHECKSUM] = _checksum(settings)
+        write_text(folder / "config.json", json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
         if card is not None:
             write_text(folder / "README.md", card)
     except OSError as error:
@@ -49,7 +54,7 @@ def load(folder: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(f"{problem}; a saved {kind} is a folder with {config_file.name} and {file.name}.")
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{str(config_file)!r} is damaged: it is not JSON in UTF-8.") from error
     given = config.get("format") if isinstance(config, dict) else type(config).__name__
     if given != f"metawarp-{kind}":
@@ -57,15 +62,24 @@ def load(folder: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if (given := config.get("format_version")) != FORMAT_VERSION:
         problem = f"has format version {given!r}, but this metawarp reads version {FORMAT_VERSION}"
         raise InputError(f"{str(config_file)!r} {problem}; use the metawarp that wrote it, or make it again.")
-    if hashlib.sha256(file.read_bytes()).hexdigest() != config.get("sha256"):
+    if config.pop(CHECKSUM, checksum := _checksum(config)) != checksum:
+        problem = f"{str(config_file)!r} is damaged or was edited: its {CHECKSUM} is not that of its content"
+        raise InputError(f"{problem}; make it again.")
+    data = file.read_bytes()  # once: another process may replace the file
+    if hashlib.sha256(data).hexdigest() != config.get("sha256"):
         raise InputError(f"{str(file)!r} is truncated or damaged: its sha256 is not the one in config.json.")
     try:
-        tensors = load_file(file)
+        tensors = deserialized(data)
     except SafetensorError as error:
         raise InputError(f"{str(file)!r} is not a safetensors file.") from error
     if not_finite := sorted(name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()):
         raise InputError(f"{str(file)!r} holds numbers that are not finite in {', '.join(not_finite)}.")
     return tensors, config
+
+
+def _checksum(config: Mapping[str, Any]) -> str:
+    content = {name: value for name, value in config.items() if name != CHECKSUM}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def require_shapes(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...] | None], file: str) -> None:
