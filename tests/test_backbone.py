@@ -292,10 +292,14 @@ def test_an_incomplete_head_is_refused_and_not_filled_with_random_numbers(tmp_pa
         Backbone.load(tmp_path)
 
 
+UNUSABLE = ("float33", "int64", "nn", "torch.int8", "float8_e4m3fn")
+
+
 @pytest.mark.parametrize(
     ("argument", "value", "fact"),
     [
-        *(("dtype", dtype, "float32, bfloat16, float64 or auto") for dtype in ("float33", "int64", "nn", torch.int8)),
+        *(("dtype", dtype, "float32, bfloat16, float16, float64 or auto") for dtype in UNUSABLE),
+        ("device", "meta", "holds no numbers"),
         *(("device", device, "cpu") for device in ("gpu", "cuda:99")),
         ("max_tokens", 0, "at least 1"),
     ],

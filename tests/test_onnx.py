@@ -38,7 +38,7 @@ def by_graph(file, tokenizer, texts):
     facts = session.get_modelmeta().custom_metadata_map
     options = {"padding": True, "padding_side": "right", "truncation": True, "return_tensors": "np"}
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    texts = [facts["text_prefix"] + text for text in texts]
+    texts = [facts["text_prefix"] + text if text else "" for text in texts]  # without content: without tokens
     encoded = tokenizer(texts, add_special_tokens=False, max_length=int(facts["max_tokens"]), **options)
     inputs = {name: encoded[name].astype(np.int64) for name in ("input_ids", "attention_mask")}
     return session.run(["probabilities"], inputs)[0], facts
@@ -48,11 +48,16 @@ def assert_same(model, file):
     """Export a model, and check what is in the file and what onnxruntime computes with it."""
     model.save_onnx(file)
     backbone = model.task_.warp.backbone
-    for texts in (FEW, MANY, MANY[:1], MANY * 5):
+    for texts in (FEW, MANY, MANY[:1], MANY * 5, [*FEW, ""]):
         found, facts = by_graph(file, backbone.tokenizer, texts)
         assert found == pytest.approx(model.predict_proba(texts), abs=1e-4)
         assert np.allclose(found.sum(1), 1, atol=1e-5)
         assert json.loads(facts["classes"]) == model.classes_.tolist()
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    for shape in ((0, 3), (0, 0), (2, 0)):
+        nothing = np.ones(shape, dtype=np.int64)
+        (found,) = session.run(["probabilities"], {"input_ids": nothing, "attention_mask": nothing})
+        assert found == pytest.approx(model.predict_proba([""] * shape[0]))
     shapes = [list(weight.dims) for weight in onnx.load(file).graph.initializer]
     assert shapes.count(list(backbone.word_embeddings.shape)) == 1, "word embeddings are in the file once"
     assert b".py" not in file.read_bytes(), "the file says nothing of the machine that wrote it"
@@ -123,6 +128,8 @@ def test_a_task_that_cannot_be_exported_is_refused(tmp_path, monkeypatch):
     with monkeypatch.context() as elsewhere, refused("CPU", "cuda:0"):
         elsewhere.setattr(type(backbone), "device", torch.device("cuda:0"))
         model.save_onnx(tmp_path / "task.onnx")
+    with refused("bfloat16", "float32"):
+        fitted(tiny_backbone(tmp_path, dtype="bfloat16"), read_out="mask").save_onnx(tmp_path / "task.onnx")
     with monkeypatch.context() as smaller, refused(backbone.name, "less than 0 GiB"):
         smaller.setattr(onnx_export, "MAX_GRAPH_BYTES", 1000)
         model.save_onnx(tmp_path / "task.onnx")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from episodes.errors import InputError, first_line
+from episodes.errors import InputError, first_line, listing
 from metawarp.backbones.checkpoint import Checkpoint, load_checkpoint, mask_token_id
 from metawarp.backbones.content_attention import ContentAttention
 from metawarp.backbones.family import LayerWrapper, Observer, at_positions, first_position
@@ -18,6 +18,10 @@ from metawarp.backbones.fastest_dtype import fastest_dtype
 
 TOKENS_PER_PASS = 2048
 """Default size of a forward pass, padding included; larger passes are no faster on a CPU."""
+
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+"""Data types of the weights and activations of a backbone."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -279,16 +283,16 @@ def twice_differentiable(needed: bool) -> AbstractContextManager:
 
 def _dtype(dtype: str | torch.dtype) -> torch.dtype:
     value = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype, None)
-    if not isinstance(value, torch.dtype) or not value.is_floating_point:
-        raise InputError(
-            f"dtype={dtype!r} is not a floating-point type of torch; use float32, bfloat16, float64 or auto."
-        )
+    if value not in DTYPES:
+        names = listing(str(one).removeprefix("torch.") for one in DTYPES)
+        raise InputError(f"dtype={str(dtype)!r} is not a data type that backbones compute in; use {names} or auto.")
     return value
 
 
 def _device(device: str | torch.device) -> torch.device:
     try:
-        torch.empty(0, device=device)
+        if torch.empty(0, device=device).is_meta:
+            raise RuntimeError("it holds no numbers")
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device={str(device)!r} cannot be used here ({first_line(error)}); use cpu.") from error
     return torch.device(device)

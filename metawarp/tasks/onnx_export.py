@@ -22,6 +22,7 @@ from metawarp.outputs import write_bytes
 from metawarp.parameters import TaskParameters
 from metawarp.read_outs.concatenation import Concatenation
 from metawarp.read_outs.prompted_features import PromptedFeatures
+from metawarp.tasks.onnx_empty_batch import accept_no_texts
 from metawarp.tasks.onnx_quantization import Quantization, quantized
 from metawarp.texts.encoded_batch import EncodedBatch
 from metawarp.texts.text_embeddings import TextEmbeddings
@@ -54,8 +55,10 @@ class TaskGraph(nn.Module):
             self.features_of_empty_text = self._prompted_features(self.template)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Probabilities (B, C) of ids (B, n) where the mask (B, n) is 1."""
+        """Probabilities (B, C) of ids (B, n) where the mask (B, n) is 1; all the same for a text without tokens."""
         task = self.parameters_of_task
+        # One column more, because texts without tokens can have none, and the runtime divides by their number.
+        input_ids, attention_mask = (nn.functional.pad(tensor, (0, 1)) for tensor in (input_ids, attention_mask))
         prompted = self._prompted_features(_with_text(self.template, self.before, input_ids, attention_mask))
         embeddings = ()
         if self.read_out.text is not None:
@@ -64,7 +67,8 @@ class TaskGraph(nn.Module):
         index = torch.zeros_like(input_ids[:, 0])
         features = self.read_out.combined(prompted, lambda: self.features_of_empty_text, embeddings, index)
         read = self.read_out.concatenated(features, task.read_out_weights)
-        return self.warp.verbalizer.logits(read, task.class_embeddings[0], task.scale).softmax(-1)
+        logits = self.warp.verbalizer.logits(read, task.class_embeddings[0], task.scale)
+        return logits.where(attention_mask.any(1, keepdim=True), 0.0).softmax(-1)
 
     def _prompted_features(self, batch: EncodedBatch) -> dict[str, Tensor]:
         if not self.prompted.sizes:
@@ -108,7 +112,7 @@ def export_onnx(
     _require_exportable(warp)
     if quantize not in (None, "int8"):
         raise InputError(f"quantize={quantize!r} must be 'int8', or None for the backbone's own weights.")
-    tokens = torch.export.Dim("tokens", min=1, max=warp.encoder.room)
+    tokens = torch.export.Dim("tokens", min=0, max=warp.encoder.room)
     shape = {0: torch.export.Dim("texts", min=1, max=2**16), 1: tokens}
     ids = torch.ones(2, min(3, warp.encoder.room), dtype=torch.long)
     try:
@@ -122,6 +126,7 @@ def export_onnx(
     assert program is not None
     # Every node names the lines of code that it came from, with paths of this machine, which is longer than the node.
     ClearMetadataAndDocStringPass()(program.model)
+    accept_no_texts(program.model)
     facts = {"max_tokens": str(warp.encoder.room), "text_prefix": f"{warp.encoder.space}{warp.backbone.as_read('')}"}
     facts |= {"lower_case": json.dumps(warp.backbone.layout.lower_case)}
     labels = json.dumps(classes, ensure_ascii=False)
@@ -136,6 +141,9 @@ def export_onnx(
 def _require_exportable(warp: Warp) -> None:
     if warp.backbone.device.type != "cpu":
         raise InputError(f"A task is exported on the CPU, not on {warp.backbone.device}; load it with device='cpu'.")
+    if (dtype := warp.backbone.dtype).itemsize < 4:
+        given = str(dtype).removeprefix("torch.")
+        raise InputError(f"A task on a backbone in {given} cannot be exported; load it in float32 to export.")
     if stride := warp.config.stride:
         raise InputError(f"A graph reads one window, but this task has stride={stride}; use an init with stride=0.")
     if not isinstance(warp.read_out, Concatenation):
