@@ -66,15 +66,16 @@ def _guessed(text: str, wanted: Collection[str], usual: str, no_header: bool) ->
 
 def _rows(text: str, name: str, delimiter: str) -> list[list[str]]:
     if delimiter == "\t":
-        lines = _parsed(text, name, delimiter, csv.QUOTE_NONE)
+        lines = _parsed(text, name, delimiter, quoted=False)
         if len({len(cells) for cells in lines if cells}) == 1:  # no cell contains a line break or a tab
             return _unquoted(lines)
-    return _parsed(text, name, delimiter, csv.QUOTE_MINIMAL)
+    return _parsed(text, name, delimiter, quoted=True)
 
 
-def _parsed(text: str, name: str, delimiter: str, quoting: int) -> list[list[str]]:
+def _parsed(text: str, name: str, delimiter: str, *, quoted: bool) -> list[list[str]]:
     # The csv module's limit of 131,072 characters per cell is global; it is lifted for this call only.
     limit = csv.field_size_limit(2**31 - 1)
+    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
     try:
         return list(reader)

@@ -62,7 +62,7 @@ def read_table(
     InputError if the source is of an unknown kind, does not exist, cannot be read, or lacks a column.
     """
     requested = {"text_column": text_column, "label_column": label_column, "domain_column": domain_column}
-    columns = {argument: name for argument, name in requested.items() if name is not None}
+    columns: dict[str, str] = {argument: name for argument, name in requested.items() if name is not None}
     if isinstance(source, str) and _is_hub_id(source):
         return _dataset_table(load_hub_dataset(source, subset, dataset_split), source, columns)
     if subset is not None:

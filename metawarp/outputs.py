@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,13 +15,22 @@ ADVICE = "choose another folder, or overwrite=True"
 
 
 def write_bytes(file: Path, data: bytes) -> None:
-    """Write a file whole or not at all, so that a killed run leaves the old one.
+    """Write a file whole or not at all, so that a killed run leaves the old one. Its folder is made if it is missing.
 
     Tensors are passed serialized: safetensors' `save_file` raises no OSError, and makes files private to their owner.
     """
     part = file.with_name(file.name + ".part")
-    part.write_bytes(data)
-    os.replace(part, file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        part.unlink(missing_ok=True)  # of a killed run, or a link that would lead elsewhere
+        with open(part, "xb") as opened:
+            opened.write(data)
+            opened.flush()
+            os.fsync(opened.fileno())
+        os.replace(part, file)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def write_text(file: Path, text: str) -> None:
@@ -33,8 +43,8 @@ def claim_folder(
 ) -> None:
     """Check, before the work begins, that files can be written into a folder and that none is lost; InputError if not.
 
-    The folder is made if it is missing. Of the named files, those of an earlier run of the same kind may be replaced
-    if `overwrite` is set; the message suggests the advice otherwise. Other files are never touched.
+    Of the named files, those of an earlier run of the same kind may be replaced if `overwrite` is set; the message
+    suggests the advice otherwise. Other files are never touched.
     """
     existing = [name for name in files if (folder / name).exists()]
     if existing and not overwrite:
@@ -70,10 +80,10 @@ def refuse_foreign_files(folder: Path, kind: str, files: Sequence[str]) -> None:
 
 
 def _require_writable(folder: Path) -> None:
+    """Check that a file could be written into a folder, or into the one that it would be made in."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".metawarp-probe"
-        probe.touch()
-        probe.unlink()
+        existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+        with tempfile.TemporaryFile(dir=existing):  # it has no name, and so is never left behind
+            pass
     except OSError as error:
         raise InputError(f"output={str(folder)!r} cannot be written: {error.strerror}.") from error

@@ -15,6 +15,7 @@ ORDER = [
     "metawarp.randomness",
     "metawarp.processes",
     "metawarp.outputs",
+    "metawarp.output_folder",
     "metawarp.backbones",
     "metawarp.texts",
     "metawarp.config",

@@ -109,7 +109,7 @@ def test_save_and_load_are_bit_equal(init, saved):
 
 
 def test_a_saved_init_has_a_model_card_and_no_backbone(init, saved):
-    assert sorted(file.name for file in saved.iterdir()) == ["README.md", "config.json", "init.safetensors"]
+    assert sorted(file.name for file in saved.iterdir()) == [".lock", "README.md", "config.json", "init.safetensors"]
     card = (saved / "README.md").read_text(encoding="utf-8")
     assert "by the method `maml`" in card
     assert f"`{init.backbone.name}` ({init.backbone.fingerprint})" in card

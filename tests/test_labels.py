@@ -1,6 +1,7 @@
 """Labels come back as they were given, in type and value."""
 
 from enum import IntEnum, StrEnum
+from typing import Any
 
 import numpy as np
 import pandas
@@ -83,11 +84,12 @@ def test_the_order_of_the_names_does_not_change_that_of_the_classes(tiny):
 
 
 def test_labels_of_pandas_are_labels(tiny):
-    for labels in (
+    columns: list[Any] = [
         pandas.Series(["rain", "rain", "music", "music"], dtype="category"),
         pandas.Series([7, 7, 3, 3], dtype="Int64"),
         pandas.Series(["rain", "rain", "music", "music"], dtype="string"),
-    ):
+    ]
+    for labels in columns:
         assert tiny_classifier(tiny).fit(TEXTS, labels).classes_.tolist() == sorted(set(labels))
 
 

@@ -6,9 +6,9 @@ from running import refused
 from metawarp import outputs
 
 
-def test_a_claimed_folder_is_made_and_an_earlier_run_in_it_is_replaced_on_request_only(tmp_path):
+def test_an_earlier_run_in_it_is_replaced_on_request_only(tmp_path):
     outputs.claim_folder(tmp_path / "a" / "b", ["marker"], kind="task")
-    assert list((tmp_path / "a" / "b").iterdir()) == []
+    assert not (tmp_path / "a").exists(), "nothing is made before the work begins"
     (tmp_path / "marker").write_text("theirs")
     outputs.mark_folder(tmp_path, "task")
     with refused(f"output={str(tmp_path)!r}", "marker", "overwrite=True"):
@@ -33,7 +33,8 @@ def test_a_file_is_claimed_like_a_folder(tmp_path):
         outputs.claim_file(tmp_path)
     outputs.claim_file(tmp_path / "results.json", overwrite=True)
     outputs.claim_file(tmp_path / "new" / "results.json")
-    assert (tmp_path / "results.json").read_text() == "mine" and (tmp_path / "new").is_dir()
+    assert (tmp_path / "results.json").read_text() == "mine" and not (tmp_path / "new").exists()
+    outputs.write_text(tmp_path / "new" / "results.json", "mine")
 
 
 def test_text_is_replaced_whole(tmp_path):

@@ -14,6 +14,7 @@ from trainings import FEW, SMALL_TRAINING, equal, killed, tensors, trainer_of
 from metawarp import Init, train
 from metawarp.cli import main
 from metawarp.meta_learning.table import METHODS
+from metawarp.output_folder import LOCK, UNFINISHED
 from metawarp.training.run_folder import read_log
 
 SEVEN = replace(FEW, steps=7, lr=0.1)
@@ -35,7 +36,7 @@ def losses_of(folder):
 
 
 def contents(folder):
-    return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file() and file.name != LOCK}
 
 
 # Resume
@@ -68,7 +69,7 @@ def test_a_process_that_is_killed_resumes_to_the_same_files(made, tmp_path):
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     main([*command, f"--output={whole}"])
     process = started("-m", "metawarp", *command, f"--output={halves}")
-    until((halves / "checkpoint.safetensors").exists, process)
+    until((halves / UNFINISHED / "checkpoint.safetensors").exists, process)
     process.kill()
     assert ended(process)[0] == -9, "the process ended before it was killed"
     assert not (halves / "init.safetensors").exists()
@@ -159,7 +160,7 @@ def test_an_earlier_run_is_replaced_on_request_only_and_other_files_survive(run,
     assert second.fingerprint == Init.load(folder).fingerprint
     assert second.training["seed"] == 1 != first.training["seed"]
     assert (folder / "notes.txt").read_text() == "mine"
-    assert {file.name for file in folder.iterdir()} == {*before, "folder"}
+    assert {file.name for file in folder.iterdir()} == {*before, "folder", LOCK}
 
 
 @pytest.mark.parametrize(

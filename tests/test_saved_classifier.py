@@ -65,7 +65,7 @@ def test_a_saved_task_is_small_and_finds_its_backbone_by_name(minilm, tmp_path):
     model.save(tmp_path)
     files = {str(file.relative_to(tmp_path)): file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()}
     files_of_init = {"fitted_from/config.json", "fitted_from/init.safetensors", "fitted_from/README.md"}
-    assert files.keys() == {"config.json", "task.safetensors", *files_of_init}
+    assert files.keys() == {".lock", "config.json", "task.safetensors", *files_of_init}
     assert sum(files.values()) < 100_000
     loaded = WarpClassifier.load(tmp_path)
     assert loaded.task_.warp.backbone.fingerprint == minilm.fingerprint

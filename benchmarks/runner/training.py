@@ -5,8 +5,10 @@ from pathlib import Path
 from benchmarks.runner.cell import Cell
 from benchmarks.runner.corpora import load_corpus, reduced_corpus
 from benchmarks.runner.keys import training_key
+from metawarp.inits.init import INIT_FILES
+from metawarp.output_folder import UNFINISHED
 from metawarp.training.run_folder import CHECKPOINT
-from metawarp.training.train import INIT_FILES, train
+from metawarp.training.train import train
 
 
 def is_trained(folder: Path) -> bool:
@@ -29,7 +31,7 @@ def train_for(cell: Cell, data: Path, trainings: Path) -> Path:
     if is_trained(folder):
         return folder
     reduced = [reduced_corpus(*load_corpus(name, data), cell.contender) for name in cell.train_on]
-    resume = (folder / CHECKPOINT).exists()
+    resume = (folder / UNFINISHED / CHECKPOINT).exists()
     train(
         [corpus for corpus, _ in reduced],
         str(folder),

@@ -189,7 +189,7 @@ def test_workers_end_when_their_parent_is_killed(write_plan, data, tmp_path):
         return False
 
     try:
-        assert until(lambda: len(list(out.glob("trainings/*/log.jsonl"))) == 2, run)
+        assert until(lambda: len(list(out.glob("trainings/*/unfinished/log.jsonl"))) == 2, run)
         workers = psutil.Process(run.pid).children(recursive=True)
         run.kill()
         assert until(lambda: not any(map(is_running, workers)))

@@ -10,10 +10,11 @@ from episodes.errors import InputError, quoted
 from metawarp import outputs
 from metawarp.commands.options import MODEL_TYPES, OVERWRITE_HELP, START, add_columns, model_of, table_of
 from metawarp.commands.parser import Parser, add_options, command_parser
+from metawarp.output_folder import require_own
 from metawarp.tasks.classifier import WarpClassifier
 from metawarp.tasks.examples import NO_NAMES, Examples
 from metawarp.tasks.start_choice import choose_start
-from metawarp.tasks.task import Task
+from metawarp.tasks.task import TASK_FILES, Task
 
 INIT = list[str] | str | None
 INIT_HELP = 'folder of an init, name of a shipped init, Hub id, or "untrained"; "[A,B]" for several'
@@ -38,14 +39,15 @@ def fit_parser() -> Parser:
 def run_fit(options: Namespace) -> None:
     """Adapt, save, name the classes, and say how far the encoder was adapted."""
     folder = Path(options.output).expanduser()
-    outputs.claim_folder(folder, ("task.safetensors", "config.json"), kind="task", overwrite=options.overwrite)
+    outputs.claim_folder(folder, TASK_FILES, kind="task", overwrite=options.overwrite)
+    require_own(folder, "task")
     texts, labels = ([], []) if options.data is None else _labelled_texts(options, options.class_name)
     names = _class_names(options.class_name, labels, options.ignore_names)
     classifier = WarpClassifier(options.init, adapt=options.adapt, **model_of(options, START))
     classifier.fit(texts, labels, names).save(folder)
     print(f"{folder}: {len(classifier.classes_)} classes: {', '.join(classifier.task_.class_names)}")
-    if classifier.adaptation_.losses:
-        print(classifier.adaptation_.reason)
+    if (record := classifier.adaptation_) is not None and record.losses:
+        print(record.reason)
 
 
 def similar_parser() -> Parser:

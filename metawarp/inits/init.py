@@ -18,10 +18,15 @@ from metawarp.inits.fresh import fresh_parameters
 from metawarp.inits.hub import download_init, hub_header, is_hub_id, upload_init
 from metawarp.inits.model_card import model_card, read_results
 from metawarp.inits.shipped import shipped_inits
+from metawarp.output_folder import new_version, read_whole
+from metawarp.outputs import refuse_foreign_files
 from metawarp.parameters import LEARNING_RATES, InitParameters, init_shapes, mapped, tensors_of
 from metawarp.texts.feature_cache import FeatureCache
 from metawarp.verbalizers.table import VERBALIZERS
 from metawarp.warp import Warp
+
+INIT_FILES = ("init.safetensors", "config.json", "README.md")
+"""The files of a saved init."""
 
 
 @dataclass(frozen=True)
@@ -179,9 +184,14 @@ class Init:
     def save(self, folder: str | Path) -> str:
         """Write init.safetensors, config.json and a model card; returns the sha256 of the tensors. Errors are those of
         `storage.save`."""
-        return storage.save(
-            Path(folder).expanduser(), "init", tensors_of(self.parameters), self._config(), card=self._card()
-        )
+        folder = Path(folder).expanduser()
+        refuse_foreign_files(folder, "init", INIT_FILES)
+        with new_version(folder, "init") as part:
+            return self.write(part)
+
+    def write(self, folder: Path) -> str:
+        """Write the files of `save` into a folder that nobody reads yet; returns the sha256 of the tensors."""
+        return storage.save(folder, "init", tensors_of(self.parameters), self._config(), card=self._card())
 
     def push_to_hub(
         self,
@@ -227,7 +237,8 @@ class Init:
     @classmethod
     def load(cls, folder: str | Path) -> Self:
         """An init from its folder; InputError if files are missing, damaged or of an unknown format version."""
-        tensors, config = storage.load(Path(folder).expanduser(), "init")
+        path = Path(folder).expanduser()
+        tensors, config = read_whole(path, lambda: storage.load(path, "init"))
         try:
             model, backbone = WarpConfig(**config["model"]), BackboneIdentity(**config["backbone"])
             inner = InnerLoop(**{**config["inner"], "updates": tuple(config["inner"]["updates"])})

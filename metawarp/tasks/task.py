@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from metawarp.backbones.store import BACKBONES, BackboneStore
 from metawarp.config import Adapt
 from metawarp.inits import storage
 from metawarp.inits.init import BackboneIdentity, Init
+from metawarp.output_folder import new_version, read_whole
+from metawarp.outputs import refuse_foreign_files
 from metawarp.parameters import TaskParameters, mapped, task_shapes, tensors_of
 from metawarp.tasks.adaptation import Adaptation
 from metawarp.tasks.examples import Examples, list_of_texts
@@ -30,6 +32,9 @@ from metawarp.warp import Warp
 
 INIT_FOLDER = "fitted_from"
 """Subfolder of a saved task with the init that it was fitted from."""
+
+TASK_FILES = ("task.safetensors", "config.json")
+"""The files of a saved task, beside that subfolder."""
 
 TEXTS_AT_ONCE = 2048
 """Number of texts that are sorted by length together; more of them leave less padding in the forward passes."""
@@ -105,10 +110,17 @@ class Task:
 
         InputError if the folder cannot be written, or holds something else.
         """
+        folder, labels = Path(folder).expanduser(), stored_labels(self.classes)
+        refuse_foreign_files(folder, "task", TASK_FILES)
+        with new_version(folder, "task") as part:
+            storage.save(part, "task", *self._stored(labels, self.init.write(part / INIT_FOLDER)))
+
+    def _stored(self, labels: dict[str, Any], init_sha256: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What is saved: tensors and config."""
         config = {
-            **stored_labels(self.classes),
+            **labels,
             "class_names": list(self.class_names),
-            "init_sha256": self.init.save(Path(folder).expanduser() / INIT_FOLDER),
+            "init_sha256": init_sha256,
             "backbone": asdict(BackboneIdentity.of(self.warp.backbone)),
             "adapt": self.adapt if isinstance(self.adapt, str) else int(self.adapt),
             "adaptation": self.adaptation and asdict(self.adaptation),
@@ -117,7 +129,7 @@ class Task:
         # An adapter that no inner step updated is the init's, and is written once.
         if torch.equal(tensors["adapter"][0], self.init.on(self.warp.backbone).adapter):
             del tensors["adapter"]
-        storage.save(Path(folder).expanduser(), "task", tensors, config)
+        return tensors, config
 
     def save_onnx(self, file: str | Path, *, quantize: Quantization | None = None) -> None:
         """Write the task as one ONNX graph that contains the backbone: token ids in, probabilities out.
@@ -161,8 +173,8 @@ class Task:
             InputError: files are missing, damaged or of an unknown version, or the backbone is another one.
             ImportError: "minilm" without its package.
         """
-        tensors, config = storage.load(Path(folder).expanduser(), "task")
-        init = Init.load(Path(folder).expanduser() / INIT_FOLDER)
+        path = Path(folder).expanduser()
+        (tensors, config), init = read_whole(path, lambda: (storage.load(path, "task"), Init.load(path / INIT_FOLDER)))
         try:
             classes, names = loaded_labels(config["classes"], config.get("label_type")), tuple(config["class_names"])
             adapt = config["adapt"] if "adapt" in config else _adapt_of_earlier_release(config["inner_steps"])

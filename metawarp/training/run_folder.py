@@ -1,5 +1,6 @@
 """The files of a run: a log that grows, and one checkpoint that is replaced whole, from which a killed run resumes."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from safetensors.torch import save as serialized
 from torch import Tensor
 
 from episodes import InputError
-from metawarp.outputs import write_bytes
+from metawarp.outputs import write_bytes, write_text
 from metawarp.processes import SINGLE, Processes
 
 CHECKPOINT, LOG = "checkpoint.safetensors", "log.jsonl"
@@ -34,7 +35,7 @@ class RunFolder:
     def clear(self) -> None:
         """Remove the log and the checkpoint of an earlier run."""
         if self.processes.is_main:
-            (self.folder / LOG).write_text("", encoding="utf-8")
+            write_text(self.folder / LOG, "")
             (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
     def log(self, entry: Mapping[str, Any]) -> None:
@@ -48,7 +49,9 @@ class RunFolder:
         if self.processes.is_main:
             named = {f"{group}/{name}": t for group, members in groups.items() for name, t in members.items()}
             tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}
-            write_bytes(self.folder / CHECKPOINT, serialized(tensors, metadata={"progress": json.dumps(progress)}))
+            metadata = {"progress": json.dumps(progress)}
+            metadata["sha256"] = _checksum(tensors, metadata["progress"])
+            write_bytes(self.folder / CHECKPOINT, serialized(tensors, metadata=metadata))
 
     def load(self, device: torch.device) -> tuple[TensorGroups, dict[str, Any]]:
         """The groups and the progress of the checkpoint; InputError if there is none, or it is damaged."""
@@ -57,23 +60,45 @@ class RunFolder:
 
     def _read(self) -> tuple[TensorGroups, dict[str, Any]]:
         file = self.folder / CHECKPOINT
-        if not file.is_file():
-            raise InputError(f"output={str(self.folder)!r} holds no {CHECKPOINT} to resume; start without resume=True.")
-        groups: TensorGroups = {}
         try:
             with safe_open(file, framework="pt") as opened:
-                progress = json.loads(opened.metadata()["progress"])
-                for key in opened.keys():  # noqa: SIM118 - safe_open is not a mapping
-                    group, name = key.split("/", 1)
-                    groups.setdefault(group, {})[name] = opened.get_tensor(key)
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+                metadata = opened.metadata() or {}
+                tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - not a mapping
+        except FileNotFoundError:
+            raise InputError(f"{str(self.folder)!r} holds no {CHECKPOINT}; start without resume=True.") from None
+        except (SafetensorError, OSError, ValueError) as error:
             raise InputError(f"{str(file)!r} is damaged ({error}); start again with overwrite=True.") from error
-        return groups, progress
+        if metadata.get("sha256") != _checksum(tensors, metadata.get("progress", "")):
+            problem = f"{str(file)!r} is damaged or of an earlier release: its checksum is not that of its content"
+            raise InputError(f"{problem}; start again with overwrite=True.")
+        groups: TensorGroups = {}
+        for key, tensor in tensors.items():
+            group, name = key.split("/", 1)
+            groups.setdefault(group, {})[name] = tensor
+        return groups, json.loads(metadata["progress"])
 
     def cut_log(self, step: int) -> None:
-        """Remove the lines of steps after the checkpoint, and a line that was being written when the run was killed."""
-        if self.processes.is_main:
-            log = self.folder / LOG
-            lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-            kept = [line for line in lines[:step] if line.endswith("}") and json.loads(line)["step"] <= step]
-            log.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        """Remove the lines of steps after the checkpoint, and a line that was being written when the run was killed.
+        InputError if the lines are not those of the steps before."""
+        self.processes.by_main(lambda: self._cut_log(step))
+
+    def _cut_log(self, step: int) -> None:
+        log = self.folder / LOG
+        try:
+            lines = log.read_text(encoding="utf-8").splitlines()[:step]
+            steps = [json.loads(line)["step"] for line in lines]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            steps = []
+        if steps != list(range(1, step + 1)):
+            problem = f"{str(log)!r} is damaged: its lines are not those of the steps 1 to {step}"
+            raise InputError(f"{problem}; start again with overwrite=True.")
+        write_text(log, "".join(f"{line}\n" for line in lines))
+
+
+def _checksum(tensors: Mapping[str, Tensor], progress: str) -> str:
+    """Sha256 over the progress, and over name, type, shape and bytes of each tensor."""
+    digest = hashlib.sha256(progress.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,29 +1,27 @@
 """Meta-train an init on labelled corpora."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from episodes import Corpus
 from episodes.protocol import SplitSource
 from episodes.sampler import Range
-from metawarp import outputs
 from metawarp.backbones.backbone import TOKENS_PER_PASS, Backbone
 from metawarp.config import InnerLearningRates, InnerLossName, WarpConfig
 from metawarp.inits.init import Init
 from metawarp.meta_learning.engine import EngineName
 from metawarp.meta_learning.table import DEFAULT_METHOD, MethodName, inner_loop
+from metawarp.output_folder import UNFINISHED
 from metawarp.processes import SINGLE, Processes
 from metawarp.texts.feature_cache import FeatureCache
 from metawarp.training.config import TrainingConfig
-from metawarp.training.data import EpisodeSettings, Source, TrainingData, split_files
-from metawarp.training.learning_curve import CURVE
+from metawarp.training.data import EpisodeSettings, Source, TrainingData
 from metawarp.training.outer_loop import Trainer
-from metawarp.training.run_folder import CHECKPOINT, LOG
+from metawarp.training.run_output import begin_run, claim_run, continue_run, end_run, require_checkpoint
 from metawarp.training.trackers import require_tracker, tracked
 from metawarp.warp import Warp
-
-INIT_FILES = ("init.safetensors", "config.json", "README.md")
 
 
 def train(
@@ -102,8 +100,10 @@ def train(
     sources = [corpus] if isinstance(corpus, str | Path | Corpus) else corpus
     if isinstance(splits, str | Path | Mapping):
         splits = [splits]
-    if not resume:
-        processes.by_main(lambda: _claim_run(folder, len(sources), overwrite))
+    if resume:
+        processes.by_main(lambda: require_checkpoint(folder))
+    else:
+        processes.by_main(lambda: claim_run(folder, len(sources), overwrite))
     data = TrainingData.load(sources, splits, seed)
     settings = EpisodeSettings(n_way, k_shot, n_query, seed, balanced, within_domains)
     sampler, validation = data.sampler(settings), data.validation(settings)
@@ -132,7 +132,7 @@ def train(
         sampler,
         validation,
         training,
-        folder,
+        folder / UNFINISHED,
         corpus_classes=data.class_names()["train"],
         seed=seed,
         engine=engine,
@@ -140,22 +140,11 @@ def train(
         record=record,
         processes=processes,
     )
-    with tracked(log_with, folder, trainer.settings) as report:
-        if not resume:
-            processes.by_main(lambda: _begin_run(folder, data))
-        init = trainer.run(resume=resume, report=report)
-    return replace(init, fingerprint=processes.by_main(lambda: init.save(folder)))
-
-
-def _begin_run(folder: Path, data: TrainingData) -> None:
-    for name in INIT_FILES:  # an old init beside the new split would be tested on classes that it has seen
-        (folder / name).unlink(missing_ok=True)
-    outputs.mark_folder(folder, "init")
-    data.write_splits(folder)
-
-
-def _claim_run(folder: Path, n_corpora: int, overwrite: bool) -> None:
-    resumable = ", continue it with resume=True" if (folder / CHECKPOINT).exists() else ""
-    advice = f"choose another folder{resumable}, or overwrite=True"
-    files = [*INIT_FILES, CHECKPOINT, *split_files(n_corpora), LOG, CURVE]
-    outputs.claim_folder(folder, files, kind="init", overwrite=overwrite, advice=advice)
+    with ExitStack() as lock:
+        if resume:
+            processes.by_main(lambda: continue_run(lock, folder))
+        else:
+            processes.by_main(lambda: begin_run(lock, folder, data, overwrite))
+        with tracked(log_with, folder, trainer.settings) as report:
+            init = trainer.run(resume=resume, report=report)
+        return replace(init, fingerprint=processes.by_main(lambda: end_run(folder, init)))

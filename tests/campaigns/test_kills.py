@@ -1,0 +1,204 @@
+"""Commands that are killed at every file operation: what they leave is the old output, or what they were told to do.
+
+Each command runs in a process that kills itself before its n-th operation on a file of the output, for n = 1, 2, …
+until it ends by itself. Afterwards the old output is complete, and the command, repeated as its messages say, gives the
+output of an uninterrupted run.
+"""
+
+import json
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from running import SMALL, write_rows
+from safetensors import safe_open
+from tiny import tiny_corpus, tiny_folder
+
+from metawarp import Init, Task
+from metawarp.cli import main
+from metawarp.output_folder import LOCK, UNFINISHED
+
+pytestmark = pytest.mark.slow
+
+CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink")
+MOST_OPERATIONS = 200
+
+
+def run(command, output, kill_before=None):
+    """Run a command in a process that kills itself before an operation; returns its exit code and its message."""
+    read, write = os.pipe()
+    process = os.fork()
+    if process:
+        os.close(write)
+        with open(read, encoding="utf-8") as messages:
+            text = messages.read()
+        status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        return status, text
+    code = 1
+    try:
+        os.dup2(write, 1)
+        os.dup2(write, 2)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+        if kill_before is not None:
+            sys.addaudithook(killing(Path(output), kill_before))
+        main(command)
+        code = 0
+    except SystemExit as ended:
+        code = ended.code
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 1)
+
+
+def killing(output, number):
+    """An audit hook that kills the process before so many changes of the output."""
+    left = number
+
+    def hook(event, arguments):
+        nonlocal left
+        writes = (
+            event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        )
+        if not (writes or event in CHANGES) or not isinstance(arguments[0], str | bytes | os.PathLike):
+            return
+        path = Path(os.fsdecode(arguments[0]))
+        if path.name == LOCK or not (path.is_relative_to(output) or path.parent == output.parent):
+            return
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return hook
+
+
+def content(output):
+    """The files of an output, without what differs between two runs: seconds, and the lock."""
+    if output.is_file():
+        return {output.name: output.read_bytes()}
+    files = {str(file.relative_to(output)): file.read_bytes() for file in output.rglob("*") if file.is_file()}
+    files.pop(LOCK, None)
+    for name, data in files.items():
+        if name == "log.jsonl":
+            rows = [json.loads(line) | {"tasks_per_second": 0} for line in data.splitlines()]
+            files[name] = json.dumps(rows).encode()
+        if name == "checkpoint.safetensors":  # its header has no fixed order
+            with safe_open(output / name, framework="pt") as opened:
+                files[name] = sorted(opened.metadata().items())
+        if name == "config.json":
+            config = json.loads(data)
+            del config["config_sha256"]
+            if config.get("adaptation"):
+                config["adaptation"]["seconds"] = 0
+            files[name] = json.dumps(config).encode()
+    files.pop("learning_curve.png", None)
+    return files
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Corpus, backbone, init and task for the commands."""
+    folder = tmp_path_factory.mktemp("data")
+    write_rows(folder / "tiny.jsonl", tiny_corpus())
+    tiny_folder(folder / "backbone")
+    (folder / "few.csv").write_text("text,label\nplay music,music\nmusic now,music\nrain today,rain\ncold rain,rain\n")
+    (folder / "more.csv").write_text("text,label\nplay music,song\nmusic now,song\nrain today,sun\ncold rain,sun\n")
+    base = ["train", f"--corpus={folder}/tiny.jsonl", f"--backbone={folder}/backbone", *SMALL]
+    main([*base, f"--output={folder}/init"])
+    main(["fit", f"--init={folder}/init", f"--data={folder}/few.csv", f"--output={folder}/task"])
+    return folder
+
+
+def commands(data):
+    """The commands by name, each with the one that made the old output, if there is one."""
+    train = [
+        "train",
+        f"--corpus={data}/tiny.jsonl",
+        f"--backbone={data}/backbone",
+        *SMALL,
+        "--training.checkpoint-every=1",
+    ]
+    fit = ["fit", f"--init={data}/init", f"--data={data}/few.csv"]
+    predict = ["predict", f"--task={data}/task", "--text=music", "--text=rain"]
+    other_fit = ["fit", f"--init={data}/init", f"--data={data}/more.csv"]
+    evaluate = ["evaluate", f"--init={data}/init", f"--corpus={data}/tiny.jsonl", "--split=all", "--n-way=2",
+                "--n-query=2", "--episodes=2", "--baselines=none"]  # fmt: skip
+    return {
+        "fit": (fit, None),
+        "fit --overwrite": ([*fit, "--overwrite"], other_fit),
+        "train": (train, None),
+        "train --overwrite": ([*train, "--overwrite"], [*train, "--seed=1"]),
+        "train --resume": ([*train, "--resume"], train),
+        "predict": (predict, None),
+        "predict --overwrite": ([*predict, "--overwrite"], [*predict, "--text=more"]),
+        "evaluate": (evaluate, None),
+    }
+
+
+@pytest.mark.parametrize("name", list(commands(Path())))
+def test_a_killed_command_loses_nothing(name, data, tmp_path):
+    command, earlier = commands(data)[name]
+    output = tmp_path / "whole" / "out"
+    output.parent.mkdir()
+
+    def prepared(place):
+        shutil.rmtree(place.parent, ignore_errors=True)
+        place.parent.mkdir()
+        if earlier is not None:
+            assert run([*earlier, f"--output={place}"], place)[0] == 0
+        return content(place) if earlier is not None else None
+
+    prepared(output)
+    assert run([*command, f"--output={output}"], output)[0] == 0
+    expected, failures, number = content(output), [], 0
+    place = tmp_path / "killed" / "out"
+    old = prepared(place)
+    for number in range(1, MOST_OPERATIONS):
+        shutil.rmtree(tmp_path / "killed")
+        (tmp_path / "killed").mkdir()
+        if earlier is not None:
+            run([*earlier, f"--output={place}"], place)
+        status, _ = run([*command, f"--output={place}"], place, kill_before=number)
+        if status != -signal.SIGKILL:
+            break
+        if problem := after_kill([*command, f"--output={place}"], place, old, expected):
+            failures.append((number, problem))
+    print(f"{name}: {number - 1} kills, {len(failures)} failures")
+    assert number > 3 and not failures, failures
+
+
+def after_kill(command, place, old, expected):
+    """What is wrong after a kill, and after the command was repeated as its message says; None if nothing is."""
+    if old is not None and not readable(place):
+        return "the output cannot be read"
+    for attempt in range(3):
+        status, message = run(command, place)
+        if status == 0:
+            break
+        if "--resume" in message:
+            command = [*(one for one in command if one != "--overwrite"), "--resume"]
+        elif "--overwrite" in message:
+            command = [*(one for one in command if one != "--resume"), "--overwrite"]
+        else:
+            return f"attempt {attempt}: {message}"
+    found = content(place)
+    if found != expected:
+        names = found.keys() | expected.keys()
+        return f"other content: {sorted(name for name in names if found.get(name) != expected.get(name))}"
+    rest = [file.name for file in place.parent.rglob("*") if file.name.endswith(".part") or file.name == UNFINISHED]
+    return f"left: {rest}" if rest else None
+
+
+def readable(place):
+    """Whether an init or a task in a folder can be loaded; other outputs are files."""
+    if place.is_file():
+        return True
+    try:
+        (Task if (place / "task.safetensors").exists() or (place / "fitted_from").exists() else Init).load(place)
+    except Exception as error:
+        print(error)
+        return False
+    return True
