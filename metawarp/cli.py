@@ -10,7 +10,8 @@ import torch
 
 from episodes import InputError
 from metawarp.commands import listings, predicting, tasks, training
-from metawarp.commands.parser import Parser, fail, with_flags
+from metawarp.commands.config_file import check_config_files
+from metawarp.commands.parser import Parser, fail, option_names, with_flags
 from metawarp.errors import INTERRUPTED, DivergenceError, MemoryLimitError
 
 COMMANDS = training.COMMANDS | tasks.COMMANDS | predicting.COMMANDS | listings.COMMANDS
@@ -26,6 +27,15 @@ def create_parser() -> Parser:
     return parser
 
 
+def _check_config_files(arguments: Sequence[str]) -> None:
+    if arguments and arguments[0] in COMMANDS:
+        command = COMMANDS[arguments[0]][0]()
+        try:
+            check_config_files(arguments, option_names(command))
+        except InputError as error:
+            fail(f"{error} (see metawarp {arguments[0]} --help)")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command, from arguments without the name of the program; None: those of this process."""
     for stream in (sys.stdout, sys.stderr):
@@ -34,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     for package in ("episodes", "metawarp"):  # what was dropped from a corpus, how second order is computed
         logging.getLogger(package).setLevel(logging.INFO)
-    parser = create_parser()
+    parser, arguments = create_parser(), list(sys.argv[1:] if arguments is None else arguments)
+    _check_config_files(arguments)
     parsed = parser.instantiate(parser.parse_args(arguments))
     options = parsed[parsed.subcommand]
     try:

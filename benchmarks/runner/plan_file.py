@@ -5,12 +5,11 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from benchmarks.runner.plan import Contender, Plan, Setting, Table, TrainingArguments
-from episodes.errors import InputError, first_line, listing
+from episodes.errors import InputError, listing
 from metawarp.config import InnerLearningRates, WarpConfig
 from metawarp.training.config import TrainingConfig
+from metawarp.yaml_file import read_yaml
 
 CONFIGS = {"model": WarpConfig, "training": TrainingConfig, "inner_lr": InnerLearningRates}
 """Training arguments that are mappings in YAML, as in the configuration files of `metawarp train`."""
@@ -30,10 +29,7 @@ def read_plan(file: str | Path) -> Plan:
     Raises:
         InputError: the file cannot be read, or has an unknown key or an unusable value.
     """
-    try:
-        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"The plan {str(file)!r} cannot be read: {first_line(error)}.") from error
+    content = read_yaml(Path(file), aliases=True)
     _require_known(content, ("training", "search", "setting", "tables"), "the plan")
     training, setting = _mapping(content, "training", "the plan"), _mapping(content, "setting", "the plan")
     base = asdict(_setting(setting, "setting"))

@@ -63,6 +63,12 @@ def add_options(
             parser.add_argument(flag, type=kind, default=parameter.default, help=phrases[name])
 
 
+def option_names(parser: Parser) -> list[str]:
+    """The names of the options that a configuration file may give, such as "training.lr"."""
+    others = {"help", "config", "print_config", "version"}
+    return [action.dest for action in parser._actions if action.dest not in others]
+
+
 def _as_help(description: str) -> str:
     """A phrase of a docstring, with values as they are typed on the command line."""
     return " ".join(description.split()).removesuffix(".").replace("None", "null").replace("(low, high)", "[low,high]")

@@ -1,7 +1,8 @@
 """A memory-mapped file with the hidden states of all texts of a corpus, for the layers below an adapter.
 
 The file is named after everything that its content depends on, and ends with a sha256 of its name and content. A
-damaged file is made again. A new file appears whole, so several processes may share one folder.
+damaged file is made again. A new file appears whole. Several processes may share one folder: one of them writes a file,
+and the others wait for it.
 """
 
 import hashlib
@@ -9,9 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from tqdm import tqdm
 
 from episodes import InputError
 from metawarp.backbones.backbone import Backbone
+from metawarp.output_folder import locked
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +44,7 @@ def open_hidden_states(
     lengths = [len(key) // 8 for key in keys]
     mapped = _map(file, sum(lengths), backbone)
     if mapped is None:
-        _write(file, states, sum(lengths))
-        mapped = _map(file, sum(lengths), backbone)
+        mapped = _written(file, states, sum(lengths), backbone)
     if mapped is None:
         raise InputError(f"The cache file {str(file)!r} cannot be read back; choose another cache_folder.")
     return dict(zip(keys, mapped.split(lengths), strict=True))
@@ -76,12 +75,25 @@ def _map(file: Path, n_tokens: int, backbone: Backbone) -> Tensor | None:
     return torch.from_numpy(content[:size]).view(backbone.dtype).view(n_tokens, backbone.hidden_size)
 
 
-def _write(file: Path, states: Iterable[Tensor], n_tokens: int) -> None:
-    digest = hashlib.sha256(file.stem.encode())
-    # Not named after the process id: on another machine that shares the folder another process may have it.
-    part = file.with_name(f"{file.stem}.{uuid4().hex}.part")
+def _written(file: Path, states: Iterable[Tensor], n_tokens: int, backbone: Backbone) -> Tensor | None:
+    """The hidden states of a file that is written now, unless another process has done so meanwhile."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        with locked(file.parent, seconds=-1):
+            if (mapped := _map(file, n_tokens, backbone)) is not None:
+                return mapped
+            for rest in file.parent.glob("*.hidden.part"):  # of killed processes: only who has the lock writes
+                rest.unlink()
+            _write(file, states)
+    except OSError as error:
+        reason = f"{error.strerror}; it needs room for {n_tokens:,} hidden states"
+        problem = f"cache_folder={str(file.parent)!r} cannot be written ({reason})"
+        raise InputError(f"{problem}; choose another folder, or leave it out.") from error
+    return _map(file, n_tokens, backbone)
+
+
+def _write(file: Path, states: Iterable[Tensor]) -> None:
+    digest, part = hashlib.sha256(file.stem.encode()), file.with_name(f"{file.name}.part")
+    try:
         with open(part, "xb") as opened:
             for text in tqdm(states, desc="layers below the adapter", unit="text", disable=None, leave=False):
                 content = text.contiguous().view(torch.uint8).numpy().data
@@ -89,10 +101,5 @@ def _write(file: Path, states: Iterable[Tensor], n_tokens: int) -> None:
                 digest.update(content)
             opened.write(digest.digest())
         os.replace(part, file)
-    except OSError as error:
-        reason = f"{error.strerror}; it needs room for {n_tokens:,} hidden states"
-        problem = f"cache_folder={str(file.parent)!r} cannot be written ({reason})"
-        raise InputError(f"{problem}; choose another folder, or leave it out.") from error
     finally:
-        with suppress(OSError):
-            part.unlink()
+        part.unlink(missing_ok=True)

@@ -49,11 +49,10 @@ def continue_run(lock: ExitStack, folder: Path) -> None:
     finish(folder)
     if not (folder / UNFINISHED / CHECKPOINT).exists():
         part = begin(folder, KIND)
-        for file in (CHECKPOINT, LOG):
-            if (folder / file).exists():
-                shutil.copyfile(folder / file, part / file)
-        for file in folder.glob("splits*.json"):
-            shutil.copyfile(file, part / file.name)
+        files = [*folder.glob("splits*.json"), folder / LOG, folder / CHECKPOINT]
+        for file in files:  # the checkpoint comes last: with it, the run counts as one that can be continued
+            if file.exists():
+                outputs.write_bytes(part / file.name, file.read_bytes())
         lock.push(lambda error, *_: error is not None and shutil.rmtree(part, ignore_errors=True))
 
 
