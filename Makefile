@@ -11,7 +11,7 @@ TOOLS := .venv/.tools
 LEARN2LEARN := .venv/.learn2learn
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all bench check docs
+.PHONY: help demo test test-all campaigns bench check docs
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,9 @@ test: $(LEARN2LEARN) ## run the tests, in two processes
 
 test-all: $(LEARN2LEARN) ## run the tests, the slow ones too
 	$(BIN)/python -m pytest --numprocesses 2 -m ""
+
+campaigns: $(LEARN2LEARN) ## kill commands at every file operation, damage files of every format, predict for ten minutes
+	METAWARP_SECONDS=600 $(BIN)/python -m pytest -m slow tests/campaigns -rP
 
 bench: $(LEARN2LEARN) ## measure time and memory of the engines beside learn2learn (an hour; with ARGS=--quick two minutes)
 	$(BIN)/python -m benchmarks.engines $(ARGS)

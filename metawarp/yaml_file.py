@@ -79,7 +79,8 @@ class _UniqueKeys(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = set()
         for key, _ in node.value:
-            if key.value in keys and isinstance(key, yaml.ScalarNode):
-                raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} is there twice", problem_mark=key.start_mark)
-            keys.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+            name = key.value if isinstance(key, yaml.ScalarNode) else id(key)
+            if name in keys:
+                raise yaml.MarkedYAMLError(problem=f"the key {name!r} is there twice", problem_mark=key.start_mark)
+            keys.add(name)
         return super().construct_mapping(node, deep)

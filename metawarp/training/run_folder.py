@@ -88,7 +88,7 @@ class RunFolder:
             lines = log.read_text(encoding="utf-8").splitlines()[:step]
             steps = [json.loads(line)["step"] for line in lines]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            steps = []
+            lines, steps = [], [-1]
         if steps != list(range(1, step + 1)):
             problem = f"{str(log)!r} is damaged: its lines are not those of the steps 1 to {step}"
             raise InputError(f"{problem}; start again with overwrite=True.")

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -202,3 +203,33 @@ def readable(place):
         print(error)
         return False
     return True
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_two_trainings_into_one_folder_do_not_mix(overwrite, data, tmp_path):
+    train = ["train", f"--corpus={data}/tiny.jsonl", f"--backbone={data}/backbone", *SMALL]
+    train += ["--overwrite"] * overwrite
+    expected = []
+    for seed in range(2):
+        run([*train, f"--seed={seed}", f"--output={tmp_path}/{seed}"], tmp_path / str(seed))
+        expected.append(content(tmp_path / str(seed)))
+    refused = 0
+    for attempt in range(10):
+        place, answers = tmp_path / "both" / str(attempt) / "out", [None, None]
+
+        def start(seed, place=place, answers=answers):
+            answers[seed] = run([*train, f"--seed={seed}", f"--output={place}"], place)
+
+        threads = [threading.Thread(target=start, args=(seed,)) for seed in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        ended = [status for status, _ in answers]
+        assert sorted(ended) == [0, 2] or (overwrite and ended == [0, 0]), answers
+        refused += 2 in ended
+        found = content(place)
+        assert found in expected
+        if 2 in ended:
+            assert found == expected[ended.index(0)]
+    print(f"two trainings, overwrite={overwrite}: {refused} of 10 times one was refused, no mixture")

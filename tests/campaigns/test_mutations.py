@@ -1,0 +1,170 @@
+"""Damaged and hostile files of every format: each is refused in one sentence, or is valid.
+
+Bytes of a good file are flipped, removed, repeated, moved or replaced by what breaks readers: quotes, brackets, zeros,
+numbers without end, aliases. The seeds are printed; a failure can be repeated with its seed.
+"""
+
+import json
+import os
+import random
+import resource
+import shutil
+import time
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from running import SMALL, write_rows
+from tiny import tiny_corpus, tiny_folder
+
+from benchmarks.runner.plan_file import read_plan
+from episodes import Corpus, InputError
+from metawarp import Backbone, Init, Task
+from metawarp.cli import main
+from metawarp.commands.config_file import check_config_files
+from metawarp.inits.peft_adapter import load_adapter, save_adapter
+from metawarp.inits.storage import CHECKSUM
+from metawarp.yaml_file import read_yaml
+
+pytestmark = pytest.mark.slow
+
+NUMBER = int(os.environ.get("METAWARP_MUTATIONS", "700"))
+"""Mutations of each kind of file."""
+
+MOST_SECONDS = 10
+MOST_BYTES = 2**30
+
+TOKENS = [b'"', b"'", b"\0", b"\n", b",", b"\t", b"{", b"}", b"[", b"]", b"[" * 200, b"&a *a", b": ", b"- ", b"-1"]
+TOKENS += [b"1e999", b"NaN", b"9" * 400, b"null", b"true", b"\xff\xfe", b"\xed\xa0\x80", "é\u2028".encode()]
+TOKENS += [b"!!python/name:os", b"../../etc", b"<script>"]
+
+
+def mutated(data, draw):
+    """The bytes after one to four random changes."""
+    data = bytearray(data)
+    for _ in range(draw.randint(1, 4)):
+        at = draw.randrange(len(data) + 1)
+        length = draw.choice([1, 2, 8, 64])
+        kind = draw.randrange(6)
+        if kind == 0 and at < len(data):
+            data[at] ^= 1 << draw.randrange(8)
+        elif kind == 1:
+            del data[at : at + length]
+        elif kind == 2:
+            data[at:at] = data[at : at + length] * draw.randint(1, 20)
+        elif kind == 3:
+            data[at:at] = draw.choice(TOKENS)
+        elif kind == 4:
+            data[at : at + length] = draw.choice(TOKENS)
+        else:
+            del data[at:]
+    return bytes(data)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Good files of every format, each with the function that reads it."""
+    folder = tmp_path_factory.mktemp("files")
+    write_rows(folder / "tiny.jsonl", tiny_corpus())
+    tiny_folder(folder / "backbone")
+    (folder / "few.csv").write_text("text,label\nplay music,music\nmusic now,music\nrain today,rain\ncold rain,rain\n")
+    train = ["train", f"--corpus={folder}/tiny.jsonl", f"--backbone={folder}/backbone", *SMALL]
+    main([*train, "--model.template={prompt:2} {start} {text} {mask}", f"--output={folder}/init"])
+    main(["fit", f"--init={folder}/init", f"--data={folder}/few.csv", f"--output={folder}/task"])
+    backbone = Backbone.load(folder / "backbone")
+    texts, labels = ['a, "b"', "two\nlines", "three", "four"], ["x", "y", "x", "y"]
+    (folder / "a.csv").write_text('text,label\n"a, ""b""",x\n"two\nlines",y\nthree,x\nfour,y\n')
+    (folder / "a.tsv").write_text('text\tlabel\n"a"\tx\ntwo\ty\nthree\tx\nfour\ty\n')
+    rows = [{"text": text, "label": label} for text, label in zip(texts, labels, strict=True)]
+    (folder / "a.json").write_text(json.dumps(rows))
+    (folder / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    table = pyarrow.table({"text": texts, "label": [0, 1, 0, 1]})
+    features = {"label": {"names": ["x", "y"], "_type": "ClassLabel"}, "text": {"_type": "Value"}}
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pyarrow.parquet.write_table(table, folder / "a.parquet")
+    (folder / "config.yaml").write_text("task: tasks/one\ntext: [a, b]\ntop: 3\noverwrite: true\n")
+    plan = Path(__file__).parents[2] / "benchmarks/plans/adapters.yaml"
+    (folder / "plan.yaml").write_bytes(plan.read_bytes())
+    for name in ("init", "task"):  # of an earlier release, which had no checksum of the settings
+        shutil.copytree(folder / name, folder / f"old-{name}")
+        config = json.loads((folder / name / "config.json").read_text())
+        del config[CHECKSUM]
+        (folder / f"old-{name}" / "config.json").write_text(json.dumps(config))
+    corpus = Corpus.load(folder / "tiny.jsonl")
+    save_adapter(Init.load(folder / "init"), backbone, folder / "peft")
+
+    def read_config(file):
+        check_config_files([f"--config={file}"], ["task", "text", "top", "overwrite"])
+        return read_yaml(file)
+
+    return {
+        **{f"a.{ending}": Corpus.load for ending in ("csv", "tsv", "json", "jsonl", "parquet")},
+        "config.yaml": read_config,
+        "plan.yaml": read_plan,
+        "init/splits.json": corpus.split_classes,
+        "init/config.json": lambda file: Init.load(file.parent).bind(backbone),
+        "init/init.safetensors": lambda file: Init.load(file.parent).bind(backbone),
+        "task/config.json": lambda file: Task.load(file.parent, backbone),
+        "task/task.safetensors": lambda file: Task.load(file.parent, backbone),
+        "task/fitted_from/config.json": lambda file: Task.load(file.parent.parent, backbone),
+        "old-init/config.json": lambda file: Init.load(file.parent).bind(backbone),
+        "old-task/config.json": lambda file: Task.load(file.parent, backbone).predict(["a text"]),
+        "peft/adapter_config.json": lambda file: load_adapter(file.parent, backbone),
+        "peft/adapter_model.safetensors": lambda file: load_adapter(file.parent, backbone),
+    }, folder
+
+
+NAMES = [f"a.{ending}" for ending in ("csv", "tsv", "json", "jsonl", "parquet")]
+NAMES += ["config.yaml", "plan.yaml", "init/splits.json", "init/config.json", "init/init.safetensors"]
+NAMES += ["task/config.json", "task/task.safetensors", "task/fitted_from/config.json", "old-init/config.json"]
+NAMES += ["old-task/config.json", "peft/adapter_config.json", "peft/adapter_model.safetensors"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_damaged_files_are_refused_in_one_sentence(name, files):
+    readers, folder = files
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path != folder / name}
+    read, write = os.pipe()
+    process = os.fork()  # a reader that crashes ends the child alone
+    if not process:
+        os.close(read)
+        with os.fdopen(write, "w") as out:
+            for line in failures(folder / name, readers[name]):
+                out.write(line + "\n")
+                out.flush()
+        os._exit(0)
+    os.close(write)
+    with open(read, encoding="utf-8") as found:
+        *problems, summary = found.read().splitlines() or ["the reader ended"]
+    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    print(f"{name}: {summary}")
+    assert status == 0 and not problems, (status, problems[:5], summary)
+    after = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path != folder / name}
+    assert after == before, "reading changes no file"
+
+
+def failures(file, reader):
+    """What is wrong with the answers to mutations, and a summary in the last line."""
+    good, refused, slowest = file.read_bytes(), 0, 0.0
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for seed in range(NUMBER):
+        file.write_bytes(mutated(good, random.Random(seed)))
+        began = time.perf_counter()
+        try:
+            reader(file)
+        except InputError as error:
+            refused += 1
+            if "\n" in str(error) or len(str(error)) > 3000:
+                yield f"seed {seed}: the message is no sentence: {str(error)[:300]!r}"
+        except BaseException as error:
+            yield f"seed {seed}: {type(error).__name__}: {str(error)[:300]!r}"
+        seconds = time.perf_counter() - began
+        slowest = max(slowest, seconds)
+        if seconds > MOST_SECONDS:
+            yield f"seed {seed}: {seconds:.0f} seconds"
+    file.write_bytes(good)
+    grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory)
+    if grown > MOST_BYTES:
+        yield f"{grown / 2**20:.0f} MiB of memory"
+    yield f"{NUMBER} mutations, seeds 0 to {NUMBER - 1}: {refused} refused; slowest {slowest:.2f} s"
