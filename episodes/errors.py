@@ -28,6 +28,11 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def printable(text: str) -> str:
+    """A text without control characters, which a terminal would obey: they are shown as escapes, such as \\x1b."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def listing(items: Iterable[object], limit: int = 10) -> str:
     """Items as `str` shows them, at most `limit` of them, for a message: `a, b and 3 more`."""
     shown = [str(item) for item in items]

@@ -9,6 +9,7 @@ from importlib.metadata import version
 import torch
 
 from episodes import InputError
+from episodes.errors import printable
 from metawarp.commands import listings, predicting, tasks, training
 from metawarp.commands.config_file import check_config_files
 from metawarp.commands.parser import Parser, fail, option_names, with_flags
@@ -27,6 +28,13 @@ def create_parser() -> Parser:
     return parser
 
 
+class _Printable(logging.Formatter):
+    """Log messages on one line, without control characters of the names and texts in them."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return printable(super().formatMessage(record))
+
+
 def _check_config_files(arguments: Sequence[str]) -> None:
     if arguments and arguments[0] in COMMANDS:
         command = COMMANDS[arguments[0]][0]()
@@ -41,7 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may lack characters of texts and class names
             stream.reconfigure(errors="backslashreplace")
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Printable("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     for package in ("episodes", "metawarp"):  # what was dropped from a corpus, how second order is computed
         logging.getLogger(package).setLevel(logging.INFO)
     parser, arguments = create_parser(), list(sys.argv[1:] if arguments is None else arguments)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, Self, get_args, get_origin, get_type_hints
 
 from episodes.errors import InputError, require_choice
+from metawarp.file_format import Strict
 from metawarp.texts.template import Template
 
 AdapterName = Literal["prompt", "deep_prompt", "prefix", "prompt_pool", "lora", "biases", "weights"]
@@ -26,7 +27,7 @@ _FEATURE = re.compile(r"mask|debiased_mask|mean|(text|pooled)(-[1-9][0-9]*(/[1-9
 
 
 @dataclass(frozen=True)
-class WarpConfig:
+class WarpConfig(Strict):
     """Settings of a WARP model.
 
     Args:
@@ -97,7 +98,7 @@ class WarpConfig:
 
 
 @dataclass(frozen=True)
-class InnerLoop:
+class InnerLoop(Strict):
     """How a task is adapted by gradient steps.
 
     Args:
@@ -142,7 +143,7 @@ class InnerLoop:
 
 
 @dataclass(frozen=True)
-class InnerLearningRates:
+class InnerLearningRates(Strict):
     """Inner learning rates that meta-training starts from.
 
     Args:

@@ -178,7 +178,7 @@ def test_a_wrong_command_line_is_refused_with_the_command_that_helps(capsys, arg
 BAD_FILES = {
     "seeds: 3\n": "'seeds'",
     "seed: many\n": "many",
-    "seed: [\n": "Problems parsing config",
+    "seed: [\n": "is not YAML at line",
     "training:\n  lrr: 1\n": "'training.lrr'",
     None: "config.yaml",
 }

@@ -3,6 +3,7 @@
 import json
 import re
 import runpy
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -271,3 +272,23 @@ def test_a_tilde_is_the_home_folder(capsys, made, few, tmp_path, monkeypatch):
     main([*evaluate(made, init="~/run", corpus="~/made/tiny.jsonl"), "--output=~/results.json"])
     made_now = {path.name for path in tmp_path.iterdir()}
     assert {"run", "task", "out.jsonl", "results.json"} <= made_now and "~" not in made_now
+
+
+def test_control_characters_do_not_reach_the_terminal(capsys, made, tmp_path, caplog):
+    (tmp_path / "few.csv").write_text(
+        "text,label\nsome music,\x1b[31mred music\nplay music,\x1b[31mred music\nrain,rain\n"
+    )
+    main(["fit", f"--init={made}/init", f"--data={tmp_path}/few.csv", f"--output={tmp_path}/task"])
+    assert capsys.readouterr().out.splitlines()[0] == rf"{tmp_path}/task: 2 classes: \x1b[31mred music, rain"
+    main(["predict", f"--task={tmp_path}/task", "--text=a \x9b31m \x1b[0m text"])
+    line = capsys.readouterr().out.removesuffix("\n")
+    assert line.isprintable() and json.loads(line)["text"] == "a \x9b31m \x1b[0m text"
+    refusal(capsys, ["predict", "--task=\x1b[31mred", "--text=a"], r"\x1b[31mred")
+
+
+def test_a_model_card_shows_what_it_is_given(made):
+    init = Init.load(made / "init")
+    training = {**init.training, "corpus": "<script>alert(1)</script> | other\n# heading"}
+    card = replace(init, method="`<b>`", training=training)._card()
+    assert "<script>" not in card and "\n# heading" not in card and "\\| other" in card
+    assert "`'<b>'`" in card

@@ -14,6 +14,7 @@ ORDER = [
     "metawarp.errors",
     "metawarp.randomness",
     "metawarp.processes",
+    "metawarp.file_format",
     "metawarp.yaml_file",
     "metawarp.outputs",
     "metawarp.output_folder",

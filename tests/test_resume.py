@@ -1,6 +1,7 @@
 """Run folders: a killed run continues as if it had not been killed, and files are replaced on request only."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import commands
@@ -130,6 +131,38 @@ def test_a_damaged_checkpoint_is_refused(tiny, tmp_path):
         file.write_bytes(damaged)
         with refused(str(file), "damaged", "overwrite=True"):
             trainer_of(tiny, tmp_path).run(resume=True)
+
+
+def test_a_corpus_that_was_moved_is_the_same_corpus(run, made, tmp_path, monkeypatch):
+    run(training=replace(FEW, steps=2))
+    shutil.copy(made / "tiny.jsonl", tmp_path / "moved.jsonl")
+    monkeypatch.chdir(tmp_path)
+    run(corpus="moved.jsonl", training=replace(FEW, steps=2), resume=True)
+    (tmp_path / "moved.jsonl").write_text((made / "tiny.jsonl").read_text().replace("the", "some"))
+    with refused("other settings: corpus_fingerprint;"):
+        run(corpus="moved.jsonl", training=replace(FEW, steps=2), resume=True)
+
+
+def test_damage_of_checkpoint_or_log_is_noticed(tiny, tmp_path):
+    trainer_of(tiny, tmp_path).run()
+    checkpoint, log = tmp_path / "checkpoint.safetensors", tmp_path / "log.jsonl"
+    good, lines = checkpoint.read_bytes(), log.read_bytes()
+    for position in range(200, len(good), len(good) // 40):
+        changed = bytearray(good)
+        changed[position] ^= 4
+        checkpoint.write_bytes(changed)
+        with refused(str(checkpoint), "damaged", "overwrite=True"):
+            trainer_of(tiny, tmp_path).run(resume=True)
+    checkpoint.write_bytes(good)
+    others = lines[50:], b"{}\n" + lines, lines + lines, lines.replace(b'"step"', b'"stop"')
+    for damaged in (b"\xff\xfe" + lines, b"[" * 9999, *others):
+        log.write_bytes(damaged)
+        if damaged == lines + lines:
+            trainer_of(tiny, tmp_path).run(resume=True)
+            assert [entry["step"] for entry in read_log(tmp_path)] == [1, 2, 3, 4], "no step is there twice"
+        else:
+            with refused(str(log), "damaged", "overwrite=True"):
+                trainer_of(tiny, tmp_path).run(resume=True)
 
 
 def test_a_resumed_run_must_have_the_same_classes(run, tmp_path):

@@ -34,12 +34,13 @@ def markdown_report(results: BenchmarkResults) -> str:
 def html_report(results: BenchmarkResults, title: str) -> str:
     """The report as one HTML page that needs no other file."""
     tables = results["tables"]
-    contents = (f'<li><a href="#{name}">{html.escape(table["title"])}</a></li>' for name, table in tables.items())
+    titles = {html.escape(name): html.escape(table["title"]) for name, table in tables.items()}
+    contents = (f'<li><a href="#{name}">{title}</a></li>' for name, title in titles.items())
     body = [f"<h1>{html.escape(title)}</h1>", _note(NOTE), "<ul>", *contents, "</ul>"]
     if not plots_available():
         body.append(_note('There are no figures, because matplotlib is missing: pip install "metawarp[plots]".'))
     for name, table in tables.items():
-        body += [f'<h2 id="{name}">{html.escape(table["title"])}</h2>', _note(n_episodes(table))]
+        body += [f'<h2 id="{html.escape(name)}">{html.escape(table["title"])}</h2>', _note(n_episodes(table))]
         if plots_available():
             body += [f'<img alt="{plot}" src="{_figure_address(plot, table)}">' for plot in table["plots"]]
         for rows in all_rows(table):

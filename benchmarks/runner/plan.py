@@ -12,6 +12,7 @@ from metawarp.backbones.backbone import TOKENS_PER_PASS
 from metawarp.config import InnerLearningRates, InnerLossName, WarpConfig
 from metawarp.evaluation.baselines import BASELINES
 from metawarp.evaluation.scores import require_interval
+from metawarp.file_format import Strict
 from metawarp.meta_learning.table import DEFAULT_METHOD, MethodName
 from metawarp.training.config import TrainingConfig
 
@@ -26,7 +27,7 @@ PlotName = Literal["dots", "lines", "curve", "matrix", "reliability", "confusion
 
 
 @dataclass(frozen=True)
-class Setting:
+class Setting(Strict):
     """Settings of the episodes that every contender is measured on.
 
     Args:
@@ -73,7 +74,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class TrainingArguments:
+class TrainingArguments(Strict):
     """Arguments of `metawarp.train` that a plan may set; names, meanings and defaults are the same."""
 
     backbone: str = "minilm"
@@ -94,7 +95,7 @@ class TrainingArguments:
 
 
 @dataclass(frozen=True)
-class Contender:
+class Contender(Strict):
     """What is measured: a baseline, an existing init, or an init that the plan trains.
 
     Args:
@@ -156,7 +157,7 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(Strict):
     """Contenders on the test classes of some corpora.
 
     Args:

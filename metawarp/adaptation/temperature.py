@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from episodes import InputError
+from metawarp.file_format import Strict
 from metawarp.parameters import power_law
 
 
 @dataclass(frozen=True)
-class Temperature:
+class Temperature(Strict):
     """The temperature exp(base + by_shots·log(1 + K) + by_ways·log N) of a task of N classes with K texts each.
 
     One number for all tasks is not enough: class embeddings fitted to more texts are more overconfident. Outside the

@@ -76,6 +76,8 @@ class Backbone(Checkpoint):
                 missing or damaged files, no network for a Hub id, or an unusable device, data type or prompt.
             ImportError: "minilm" without its package; the message has the command that installs it.
         """
+        if str(name).startswith("~"):
+            name = Path(name).expanduser()
         if max_tokens < 1:
             raise InputError(f"max_tokens={max_tokens} must be at least 1.")
         if dtype == "auto":

@@ -24,7 +24,7 @@ class Repository:
     @classmethod
     def of(cls, name: str) -> "Repository":
         """The repository of "minilm", a folder or a Hub id; asks the Hub about the last."""
-        source = minilm_folder() if name == "minilm" else str(Path(name).expanduser()) if name[:1] == "~" else name
+        source = minilm_folder() if name == "minilm" else name
         return cls(name, source, None if Path(source).is_dir() else hub_refusal("model", source))
 
     @property

@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 from docstring_parser import parse
 from jsonargparse import ArgumentParser
 
+from episodes.errors import printable
+
 BACKBONE_HELP = 'language model: "minilm", a folder, or a Hub id (null: that of the init or task)'
 
 
@@ -86,5 +88,5 @@ def with_flags(message: str, option_names: Iterable[str]) -> str:
 
 def fail(message: str, code: int = 2) -> NoReturn:
     """Print one line on stderr and exit."""
-    print(f"metawarp: error: {message}", file=sys.stderr)
+    print(f"metawarp: error: {printable(message)}", file=sys.stderr)
     raise SystemExit(code)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,9 @@ from metawarp import outputs
 from metawarp.commands.options import MODEL, MODEL_TYPES, OVERWRITE_HELP, add_columns, model_of, table_of
 from metawarp.commands.parser import Parser, add_options, command_parser
 from metawarp.tasks.task import Task
+
+_CONTROL = re.compile("[\x7f-\x9f\u2028\u2029]")
+"""Characters that a terminal could obey, or an editor take for the end of a line; JSON escapes all other ones."""
 
 STANDARD_INPUT = "-"
 """The name of standard input, from which each line is a text."""
@@ -83,8 +87,12 @@ def _lines(texts: Sequence[str], classes: Sequence[str], rows: np.ndarray, top: 
         order = _most_likely(row)[:top] if top else range(len(classes))
         probabilities = {classes[i]: round(float(row[i]), 6) for i in order}
         prediction = {"text": text, "label": _label(text, row, classes), "probabilities": probabilities}
-        lines.append(json.dumps(prediction, ensure_ascii=False) + "\n")
+        lines.append(_CONTROL.sub(_escape, json.dumps(prediction, ensure_ascii=False)) + "\n")
     return "".join(lines)
+
+
+def _escape(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"
 
 
 def _table(texts: Sequence[str], classes: Sequence[str], rows: np.ndarray, top: int | None) -> str:

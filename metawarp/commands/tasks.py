@@ -6,7 +6,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from episodes.cleaning import usable_rows
-from episodes.errors import InputError, quoted
+from episodes.errors import InputError, printable, quoted
 from metawarp import outputs
 from metawarp.commands.options import MODEL_TYPES, OVERWRITE_HELP, START, add_columns, model_of, table_of
 from metawarp.commands.parser import Parser, add_options, command_parser
@@ -45,7 +45,8 @@ def run_fit(options: Namespace) -> None:
     names = _class_names(options.class_name, labels, options.ignore_names)
     classifier = WarpClassifier(options.init, adapt=options.adapt, **model_of(options, START))
     classifier.fit(texts, labels, names).save(folder)
-    print(f"{folder}: {len(classifier.classes_)} classes: {', '.join(classifier.task_.class_names)}")
+    names = ", ".join(map(printable, classifier.task_.class_names))
+    print(f"{folder}: {len(classifier.classes_)} classes: {names}")
     if (record := classifier.adaptation_) is not None and record.losses:
         print(record.reason)
 
@@ -94,7 +95,7 @@ def run_export(options: Namespace) -> None:
     outputs.claim_file(Path(options.output).expanduser(), overwrite=options.overwrite)
     task = Task.load(options.task, options.backbone, any_backbone=options.any_backbone)
     task.save_onnx(options.output, quantize=options.quantize)
-    print(f"{options.output}: probabilities of {', '.join(map(str, task.classes))}")
+    print(f"{options.output}: probabilities of {', '.join(printable(str(label)) for label in task.classes)}")
 
 
 def _add_ignore_names(parser: Parser) -> None:

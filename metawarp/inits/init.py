@@ -13,6 +13,7 @@ from metawarp.adaptation.temperature import Temperature
 from metawarp.adapters.adapter import adapter_shape
 from metawarp.backbones.backbone import Backbone
 from metawarp.config import Adapt, InnerLearningRates, InnerLoop, WarpConfig
+from metawarp.file_format import Strict, parsed
 from metawarp.inits import storage
 from metawarp.inits.fresh import fresh_parameters
 from metawarp.inits.hub import download_init, hub_header, is_hub_id, upload_init
@@ -30,7 +31,7 @@ INIT_FILES = ("init.safetensors", "config.json", "README.md")
 
 
 @dataclass(frozen=True)
-class BackboneIdentity:
+class BackboneIdentity(Strict):
     """The backbone that an init belongs to: the name that it was loaded by, the fingerprint of its weights, the widths
     of its word embeddings and of its feature at [MASK], and the prompt before every text."""
 
@@ -49,6 +50,18 @@ class BackboneIdentity:
     def with_its_prompt(self, backbone: Backbone) -> Backbone:
         """The backbone with the prompt of this identity, if it is this backbone; otherwise as it is."""
         return replace(backbone, prompt=self.prompt) if backbone.fingerprint == self.fingerprint else backbone
+
+
+@dataclass(frozen=True)
+class InitFile(storage.Header):
+    """The config.json of a saved init."""
+
+    backbone: BackboneIdentity
+    model: WarpConfig
+    inner: InnerLoop
+    method: str
+    training: dict[str, Any]
+    temperature: Temperature
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -239,21 +252,17 @@ class Init:
         """An init from its folder; InputError if files are missing, damaged or of an unknown format version."""
         path = Path(folder).expanduser()
         tensors, config = read_whole(path, lambda: storage.load(path, "init"))
-        try:
-            model, backbone = WarpConfig(**config["model"]), BackboneIdentity(**config["backbone"])
-            inner = InnerLoop(**{**config["inner"], "updates": tuple(config["inner"]["updates"])})
-            temperature = Temperature(**config["temperature"])
-            method, training, fingerprint = config["method"], config["training"], config["sha256"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"config.json in {str(folder)!r} does not describe an init ({error}).") from error
-        scalars = VERBALIZERS[model.verbalizer].scalars
+        file = parsed(InitFile, config, f"config.json in {str(folder)!r}")
+        scalars = VERBALIZERS[file.model.verbalizer].scalars
         # Inits of earlier releases lack the exponents of shots and ways: with zero, the numbers are constants, as then.
         tensors = {**{name: torch.zeros(()) for name in scalars if "_by_" in name}, **tensors}
         rates = tensors.get(LEARNING_RATES["adapter"])
-        shapes = init_shapes(model, inner, scalars, n_parts=rates.shape[-1] if rates is not None and rates.dim() else 0)
+        n_parts = rates.shape[-1] if rates is not None and rates.dim() else 0
+        shapes = init_shapes(file.model, file.inner, scalars, n_parts=n_parts)
         # The shape of the adapter depends on the backbone: see `bind`.
         storage.require_shapes(tensors, {"adapter": None, **shapes}, f"init.safetensors in {str(folder)!r}")
-        return cls(InitParameters(**tensors), model, inner, method, backbone, training, temperature, fingerprint)
+        learned = InitParameters(**tensors), file.model, file.inner, file.method
+        return cls(*learned, file.backbone, file.training, file.temperature, file.sha256)
 
     def _config(self) -> dict[str, Any]:
         config = {"backbone": asdict(self.backbone), "model": asdict(self.config), "inner": asdict(self.inner)}

@@ -1,5 +1,6 @@
 """The model card: README.md in the folder of a saved init."""
 
+import html
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,12 +29,14 @@ def model_card(
     fixed = f" The training did not change: {' and '.join(unchanged)}." if unchanged else ""
     if training.get("best_step") == 0:
         fixed = " No step of the training was better than its start, whose numbers it has."
-    init = name or "FOLDER"
+    init, method = name or "FOLDER", _code(config["method"])
+    on = f"`{_code(backbone['name'])}` ({_code(backbone['fingerprint'])})"
+    parts = {name: _code(model[name]) for name in ("template", "read_out", "verbalizer", "adapter")}
     return f"""# A metawarp init
 
-This init holds {n_numbers:,} numbers for the frozen backbone `{backbone["name"]}` ({backbone["fingerprint"]}). It was
-learned by the method `{config["method"]}`.{fixed} The template is `{model["template"]}`, the read-out
-`{model["read_out"]}`, the verbalizer `{model["verbalizer"]}` and the adapter `{model["adapter"]}`. A task is adapted
+This init holds {n_numbers:,} numbers for the frozen backbone {on}. It was
+learned by the method `{method}`.{fixed} The template is `{parts["template"]}`, the read-out
+`{parts["read_out"]}`, the verbalizer `{parts["verbalizer"]}` and the adapter `{parts["adapter"]}`. A task is adapted
 {adapts}.
 
 It is made for text classification from class names and a few examples, for texts like those of the training, in their
@@ -65,7 +68,9 @@ def read_results(file: str | Path) -> dict[str, Any]:
 
 def _results(results: Mapping[str, Any]) -> str:
     methods = results["methods"].items()
-    rows = "".join(f"| {name} | {100 * of['accuracy']:.1f} ± {100 * of['ci95']:.1f} |\n" for name, of in methods)
+    rows = "".join(
+        f"| {markdown_cell(name)} | {100 * of['accuracy']:.1f} ± {100 * of['ci95']:.1f} |\n" for name, of in methods
+    )
     return f"""
 | protocol | |
 |---|---|
@@ -76,7 +81,19 @@ def _results(results: Mapping[str, Any]) -> str:
 {rows}"""
 
 
+def _code(text: object) -> str:
+    """A text for the inside of `code` in Markdown."""
+    return " ".join(str(text).replace("`", "'").split())
+
+
+def markdown_cell(text: object) -> str:
+    """A text for a cell of a table in Markdown, in which it is shown and not obeyed."""
+    escaped = html.escape(" ".join(str(text).split()), quote=False)
+    return escaped.replace("|", "\\|").replace("`", "&#96;")
+
+
 def _rows(facts: Mapping[str, Any]) -> str:
     # JSON shows the tuples of a training like the lists of config.json, so that both have the same card.
     plain = {key: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for key, v in facts.items()}
-    return "\n".join(f"| {key} | {value} |" for key, value in plain.items() if key not in _LONG)
+    shown = {key: value for key, value in plain.items() if key not in _LONG}
+    return "\n".join(f"| {markdown_cell(key)} | {markdown_cell(value)} |" for key, value in shown.items())

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,19 @@ from safetensors.torch import load as deserialized, save as serialized
 from torch import Tensor
 
 from episodes import InputError
+from metawarp.file_format import Strict
 from metawarp.outputs import FORMAT_VERSION, refuse_foreign_files, write_bytes, write_text
+
+
+@dataclass(frozen=True)
+class Header(Strict):
+    """What every config.json holds beside its checksum; subclasses add the settings of their kind."""
+
+    format: str
+    format_version: int
+    metawarp_version: str
+    sha256: str
+
 
 CHECKSUM = "config_sha256"
 """Entry of a config.json with the hash of all others; configs of earlier releases lack it."""

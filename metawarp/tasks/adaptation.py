@@ -6,10 +6,11 @@ from typing import Self
 
 from metawarp.adaptation.adapt import Adapted
 from metawarp.config import Adapt
+from metawarp.file_format import Strict
 
 
 @dataclass(frozen=True)
-class Adaptation:
+class Adaptation(Strict):
     """How a task was adapted.
 
     Attributes:

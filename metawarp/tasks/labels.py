@@ -75,7 +75,10 @@ def loaded_labels(labels: Sequence[Any], label_type: str | None) -> np.ndarray:
         array = np.empty(len(labels), dtype=object)
         array[:] = labels
         return array
-    return np.array(labels, dtype=label_type)
+    try:
+        return np.array(labels, dtype=label_type)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"The labels of a task are not of the type {label_type!r}; fit it again.") from error
 
 
 def _is_missing(label: Any) -> bool:

@@ -16,6 +16,7 @@ from metawarp.adapters.adapter import adapter_shape
 from metawarp.backbones.backbone import Backbone
 from metawarp.backbones.store import BACKBONES, BackboneStore
 from metawarp.config import Adapt
+from metawarp.file_format import parsed
 from metawarp.inits import storage
 from metawarp.inits.init import BackboneIdentity, Init
 from metawarp.output_folder import new_version, read_whole
@@ -38,6 +39,26 @@ TASK_FILES = ("task.safetensors", "config.json")
 
 TEXTS_AT_ONCE = 2048
 """Number of texts that are sorted by length together; more of them leave less padding in the forward passes."""
+
+
+@dataclass(frozen=True)
+class TaskFile(storage.Header):
+    """The config.json of a saved task; `inner_steps` is what earlier releases wrote in place of `adapt`."""
+
+    classes: list[bool | int | float | str]
+    class_names: list[str]
+    init_sha256: str
+    backbone: BackboneIdentity
+    adapt: Adapt | None = None
+    inner_steps: int | None = None
+    adaptation: Adaptation | None = None
+    label_type: str | None = None
+
+    @property
+    def adapt_of_any_release(self) -> Adapt:
+        """How the task was adapted."""
+        steps: Adapt = "auto" if self.inner_steps is None else self.inner_steps
+        return steps if self.adapt is None else self.adapt
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -175,14 +196,9 @@ class Task:
         """
         path = Path(folder).expanduser()
         (tensors, config), init = read_whole(path, lambda: (storage.load(path, "task"), Init.load(path / INIT_FOLDER)))
-        try:
-            classes, names = loaded_labels(config["classes"], config.get("label_type")), tuple(config["class_names"])
-            adapt = config["adapt"] if "adapt" in config else _adapt_of_earlier_release(config["inner_steps"])
-            adaptation = config.get("adaptation") and Adaptation(**config["adaptation"])
-            own, belongs = BackboneIdentity(**config["backbone"]), config["init_sha256"] == init.fingerprint
-        except (KeyError, TypeError) as error:
-            raise InputError(f"config.json in {str(folder)!r} does not describe a task ({error}).") from error
-        if not belongs or len(classes) != len(names):
+        file = parsed(TaskFile, config, f"config.json in {str(folder)!r}")
+        classes, names, own = loaded_labels(file.classes, file.label_type), tuple(file.class_names), file.backbone
+        if file.init_sha256 != init.fingerprint or len(classes) != len(names):
             raise InputError(f"The task in {str(folder)!r} does not belong to the init in it; fit it again.")
         loaded = store.get(backbone or own.name, device=device, dtype=dtype)
         loaded = loaded if isinstance(backbone, Backbone) else own.with_its_prompt(loaded)
@@ -191,8 +207,4 @@ class Task:
         shapes = task_shapes(warp.config, adapter_shape(warp.adapter), len(names), warp.class_embedding_size)
         storage.require_shapes(tensors, shapes, f"task.safetensors in {str(folder)!r}")
         parameters = mapped(TaskParameters(**tensors), lambda tensor: tensor.to(loaded.device))
-        return cls(warp, parameters, classes, names, init, adapt, adaptation)
-
-
-def _adapt_of_earlier_release(inner_steps: int | None) -> Adapt:
-    return "auto" if inner_steps is None else inner_steps
+        return cls(warp, parameters, classes, names, init, file.adapt_of_any_release, file.adaptation)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from episodes.errors import InputError, listing
 from metawarp.config import InnerLoop, require_choices, require_positive
+from metawarp.file_format import Strict
 from metawarp.meta_learning.table import METHODS, MethodName
 from metawarp.parameters import LEARNING_RATES, InitParameters, tensors_of
 from metawarp.warp import Warp
@@ -15,7 +16,7 @@ RECIPE = 3
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(Strict):
     """Settings of the outer loop.
 
     Args:

@@ -203,7 +203,8 @@ class Trainer:
     def _restore(self) -> None:
         groups, progress = self.files.load(self.warp.backbone.device)
         before, now = progress["settings"], json.loads(json.dumps(self.settings))
-        if differing := sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key)):
+        compared = (before.keys() | now.keys()) - {"corpus"}  # it may lie elsewhere now; its fingerprint is compared
+        if differing := sorted(key for key in compared if before.get(key) != now.get(key)):
             folder, names = str(self.files.folder), ", ".join(differing)
             raise InputError(f"The run in output={folder!r} has other settings: {names}; resume it with its own.")
         for name in PROGRESS:

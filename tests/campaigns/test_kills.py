@@ -215,7 +215,7 @@ def test_two_trainings_into_one_folder_do_not_mix(overwrite, data, tmp_path):
         expected.append(content(tmp_path / str(seed)))
     refused = 0
     for attempt in range(10):
-        place, answers = tmp_path / "both" / str(attempt) / "out", [None, None]
+        place, answers = tmp_path / "both" / str(attempt) / "out", [(1, ""), (1, "")]
 
         def start(seed, place=place, answers=answers):
             answers[seed] = run([*train, f"--seed={seed}", f"--output={place}"], place)
