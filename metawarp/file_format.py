@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_args
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -65,6 +65,6 @@ def _shortened(value: Any) -> str:
 def _names(kind: Any, place: Iterable[Any]) -> list[str]:
     """The names of the fields of a dataclass, or of the one that is found at a place inside of it."""
     for part in place:
-        kind = getattr(kind, "__dataclass_fields__", {}).get(part)
-        kind = getattr(kind, "type", None)
+        fields, inside = getattr(kind, "__dataclass_fields__", None), get_args(kind)
+        kind = fields[part].type if fields and part in fields else inside[-1] if inside else None
     return list(getattr(kind, "__dataclass_fields__", {}))
