@@ -5,7 +5,7 @@ from pathlib import Path
 from benchmarks.runner.cell import Cell
 from benchmarks.runner.corpora import load_corpus, reduced_corpus
 from benchmarks.runner.keys import training_key
-from metawarp.inits.init import INIT_FILES
+from metawarp.inits.file import INIT_FILES
 from metawarp.output_folder import UNFINISHED
 from metawarp.training.run_folder import CHECKPOINT
 from metawarp.training.train import train

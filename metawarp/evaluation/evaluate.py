@@ -22,7 +22,8 @@ from metawarp.evaluation.predictors import metawarp_predictor
 from metawarp.evaluation.scores import INTERVAL, compare, require_interval
 from metawarp.evaluation.sentence_baselines import SentenceEncoder
 from metawarp.inits.defaults import init_and_backbone
-from metawarp.inits.init import BackboneIdentity, Init
+from metawarp.inits.file import BackboneIdentity
+from metawarp.inits.init import Init
 from metawarp.processes import SINGLE, Processes
 from metawarp.texts.feature_cache import FeatureCache
 

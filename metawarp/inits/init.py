@@ -13,8 +13,9 @@ from metawarp.adaptation.temperature import Temperature
 from metawarp.adapters.adapter import adapter_shape
 from metawarp.backbones.backbone import Backbone
 from metawarp.config import Adapt, InnerLearningRates, InnerLoop, WarpConfig
-from metawarp.file_format import Strict, parsed
+from metawarp.file_format import parsed
 from metawarp.inits import storage
+from metawarp.inits.file import INIT_FILES, BackboneIdentity, InitFile
 from metawarp.inits.fresh import fresh_parameters
 from metawarp.inits.hub import download_init, hub_header, is_hub_id, upload_init
 from metawarp.inits.model_card import model_card, read_results
@@ -25,43 +26,6 @@ from metawarp.parameters import LEARNING_RATES, InitParameters, init_shapes, map
 from metawarp.texts.feature_cache import FeatureCache
 from metawarp.verbalizers.table import VERBALIZERS
 from metawarp.warp import Warp
-
-INIT_FILES = ("init.safetensors", "config.json", "README.md")
-"""The files of a saved init."""
-
-
-@dataclass(frozen=True)
-class BackboneIdentity(Strict):
-    """The backbone that an init belongs to: the name that it was loaded by, the fingerprint of its weights, the widths
-    of its word embeddings and of its feature at [MASK], and the prompt before every text."""
-
-    name: str
-    fingerprint: str
-    embedding_size: int
-    feature_size: int
-    prompt: str = ""
-
-    @classmethod
-    def of(cls, backbone: Backbone) -> Self:
-        """The identity of a loaded backbone."""
-        sizes = backbone.embedding_size, backbone.feature_size
-        return cls(backbone.name, backbone.fingerprint, *sizes, backbone.prompt)
-
-    def with_its_prompt(self, backbone: Backbone) -> Backbone:
-        """The backbone with the prompt of this identity, if it is this backbone; otherwise as it is."""
-        return replace(backbone, prompt=self.prompt) if backbone.fingerprint == self.fingerprint else backbone
-
-
-@dataclass(frozen=True)
-class InitFile(storage.Header):
-    """The config.json of a saved init."""
-
-    backbone: BackboneIdentity
-    model: WarpConfig
-    inner: InnerLoop
-    method: str
-    training: dict[str, Any]
-    temperature: Temperature
 
 
 @dataclass(frozen=True, eq=False, repr=False)

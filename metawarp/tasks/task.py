@@ -18,7 +18,8 @@ from metawarp.backbones.store import BACKBONES, BackboneStore
 from metawarp.config import Adapt
 from metawarp.file_format import parsed
 from metawarp.inits import storage
-from metawarp.inits.init import BackboneIdentity, Init
+from metawarp.inits.file import BackboneIdentity
+from metawarp.inits.init import Init
 from metawarp.output_folder import new_version, read_whole
 from metawarp.outputs import refuse_foreign_files
 from metawarp.parameters import TaskParameters, mapped, task_shapes, tensors_of

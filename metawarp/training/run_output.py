@@ -10,7 +10,8 @@ from pathlib import Path
 
 from episodes import InputError
 from metawarp import outputs
-from metawarp.inits.init import INIT_FILES, Init
+from metawarp.inits.file import INIT_FILES
+from metawarp.inits.init import Init
 from metawarp.output_folder import UNFINISHED, begin, commit, finish, locked, require_own
 from metawarp.training.data import TrainingData, split_files
 from metawarp.training.learning_curve import CURVE
