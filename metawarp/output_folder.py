@@ -44,13 +44,14 @@ def new_version(folder: Path, kind: str) -> Iterator[Path]:
     """
     try:
         with locked(folder, seconds=SECONDS_TO_WAIT):
-            part = begin(folder, kind)
+            require_own(folder, kind)
             try:
-                yield part
+                yield begin(folder, kind)
+                commit(folder)
             except BaseException:
-                _remove(part)
+                if not (folder / UNFINISHED / _LIST).is_file():  # with the list, the new version counts already
+                    _remove(folder / UNFINISHED)
                 raise
-            commit(folder)
     except OSError as error:
         raise InputError(f"The folder {str(folder)!r} cannot be written: {error.strerror}.") from error
 
@@ -76,8 +77,7 @@ def begin(folder: Path, kind: str) -> Path:
     part = folder / UNFINISHED
     finish(folder)
     require_own(folder, kind)
-    if part.is_dir():
-        _remove(part)
+    _remove(part)
     part.mkdir(parents=True)
     mark_folder(part, kind)
     return part
@@ -164,6 +164,8 @@ def _move(folder: Path) -> None:
 
 def _remove(part: Path) -> None:
     """Remove the subfolder; the file that says whose it is comes last, in case the process is killed."""
+    if not part.is_dir():
+        return
     for path in part.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -1,6 +1,7 @@
 """Folders that are replaced as a whole, under kills, readers, other writers and links."""
 
 import json
+import resource
 import threading
 
 import pytest
@@ -166,3 +167,20 @@ def test_a_task_does_not_replace_the_unfinished_training_in_its_folder(tiny, tmp
     with refused(UNFINISHED, "metawarp-task"):
         model.save(tmp_path)
     assert json.loads((tmp_path / UNFINISHED / "config.json").read_text())["format"] == "metawarp-init"
+
+
+def test_a_full_disk_leaves_the_old_task(tiny, tmp_path):
+    one, two = (tiny_classifier(tiny).fit(TEXTS, [f"{prefix}{label}" for label in LABELS]) for prefix in ("", "other "))
+    one.save(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in (0, 100, 700, 1500):  # a file larger than this cannot be written
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        try:
+            with refused(str(tmp_path), "cannot be written", "File too large"):
+                two.save(tmp_path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert Task.load(tmp_path, tiny).classes.tolist() == one.classes_.tolist()
+        assert not (tmp_path / UNFINISHED).exists()
+    two.save(tmp_path)
+    assert Task.load(tmp_path, tiny).classes.tolist() == two.classes_.tolist()
