@@ -22,8 +22,9 @@ def require_texts(texts: Sequence[Any], source: str, *, blanks: bool = False) ->
 
 
 def is_blank(text: str) -> bool:
-    """Whether a text has no content: nothing but white space, and characters that are not seen."""
-    return all(unicodedata.category(character)[0] in "ZC" for character in text)
+    """Whether a text has no content: nothing but white space, and control or formatting characters."""
+    kinds = (unicodedata.category(character) for character in text)
+    return all(kind[0] == "Z" or kind in ("Cc", "Cf") for kind in kinds)
 
 
 def is_text(cell: Any) -> bool:

@@ -110,7 +110,8 @@ class Corpus:
             ignore_names: whether no model reads the class names, because they carry no meaning; see `class_words`.
             delimiter: separator of the cells of a .csv or .tsv file, such as ";" or "tab"; None: what separates the
                 columns in its first line.
-            encoding: encoding of a text file, such as "cp1252"; None: UTF-8, or what the mark at its begin says.
+            encoding: encoding of a text file, such as "cp1252"; None: UTF-8, or what the byte order mark at its
+                beginning says.
             no_header: whether the first line of a .csv or .tsv file is a row; its columns are then called "1", "2", …,
                 and the first two are texts and labels unless others are named.
 

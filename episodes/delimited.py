@@ -2,7 +2,7 @@
 
 Spreadsheets write "quotes" around a cell that contains the separator, a quotation mark or a line break. Other programs
 separate cells by tabs and write every line as it is; there, a quotation mark is a character like any other, and a
-reader that takes it for the begin of a quoted cell swallows the following lines.
+reader that takes it for the beginning of a quoted cell swallows the following lines.
 """
 
 import csv
@@ -55,7 +55,7 @@ def delimited_columns(
 
 def _guessed(text: str, wanted: Collection[str], usual: str, no_header: bool) -> str:
     """The separator that gives the first line the wanted columns; the usual one if none does."""
-    line = next((line for line in text.splitlines() if line.strip()), "")
+    line = text.lstrip().split("\n", 1)[0].rstrip("\r")
 
     def fits(delimiter: str) -> bool:
         cells = [cell.strip().strip('"') for cell in line.split(delimiter)]

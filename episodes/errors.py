@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Hashable, Iterable
+from difflib import get_close_matches
 from typing import TypeVar
 
 Name = TypeVar("Name", bound=Hashable)
@@ -31,6 +32,12 @@ def first_line(error: BaseException) -> str:
 def printable(text: str) -> str:
     """A text without control characters, which a terminal would obey: they are shown as escapes, such as \\x1b."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """What follows the name of something unknown in a message: the most similar name, if one is similar."""
+    matches = get_close_matches(name, list(names), n=1)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""
 
 
 def listing(items: Iterable[object], limit: int = 10) -> str:

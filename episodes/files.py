@@ -5,10 +5,10 @@ import gzip
 import logging
 import zlib
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from episodes.columns import Columns
 from episodes.delimited import delimited_columns
 from episodes.errors import InputError, first_line, listing
 from episodes.json_rows import json_columns
@@ -22,7 +22,7 @@ KINDS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 OTHER_NAMES = {".ndjson": ".jsonl", ".jl": ".jsonl", ".jsonlines": ".jsonl", ".tab": ".tsv"}
 """Endings that mean the same as one of `KINDS`."""
 
-MAX_BYTES = 2**32
+MAX_BYTES = 2**30
 """Largest size of a file in bytes, after it is unpacked."""
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -46,7 +46,8 @@ class FileFormat:
     Args:
         delimiter: separator of the cells of a .csv or .tsv file; None: a comma or a tab, or what separates the columns
             in its first line.
-        encoding: encoding of a text file, such as "cp1252"; None: UTF-8, or what the mark at its begin says.
+        encoding: encoding of a text file, such as "cp1252"; None: UTF-8, or what the byte order mark at its
+            beginning says.
         no_header: whether the first line of a .csv or .tsv file is a row; columns are then called "1", "2", …
     """
 
@@ -72,23 +73,6 @@ PLAIN = FileFormat()
 """Nothing is known of a file but its name and content."""
 
 
-@dataclass(frozen=True)
-class Columns:
-    """The columns of a file.
-
-    Attributes:
-        name: name of the file in messages.
-        names: names of all columns.
-        cells: cells of the wanted columns, at least.
-        class_names: names of the classes of columns of label ids, in their order; their cells are names already.
-    """
-
-    name: str
-    names: Collection[str]
-    cells: dict[str, list[Any]]
-    class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
-
-
 def is_file_name(name: str) -> bool:
     """Whether the ending of a name is that of a file."""
     return Path(name).suffix.lower() in _FILE_ENDINGS
@@ -109,8 +93,7 @@ def read_columns(path: Path, wanted: Collection[str], form: FileFormat = PLAIN, 
     _require_suitable(form, kind, name)
     data = _read(path, name)
     if kind == ".parquet":
-        found = parquet_columns(data, name, wanted)
-        return Columns(name, found.names, found.cells, found.class_names)
+        return parquet_columns(data, name, wanted)
     text = _decoded(data, name, form.encoding)
     if not text.strip():
         raise InputError(f"{name} is empty; it needs rows with {' and '.join(map(repr, wanted))}.")

@@ -7,22 +7,19 @@ columns hold paths and addresses. Only the class names of a column of label ids 
 import io
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any
 
+from episodes.columns import Columns
 from episodes.errors import InputError, first_line, listing
 
+MAX_ROWS = 10**7
+"""Largest number of rows."""
 
-@dataclass(frozen=True)
-class ParquetColumns:
-    """Columns by name, and the class names of columns that hold label ids, whose cells are names already."""
-
-    names: tuple[str, ...]
-    cells: dict[str, list[Any]]
-    class_names: dict[str, tuple[str, ...]]
+MAX_BYTES = 2**30
+"""Largest size in bytes of all columns when they are unpacked."""
 
 
-def parquet_columns(data: bytes, name: str, wanted: Collection[str]) -> ParquetColumns:
+def parquet_columns(data: bytes, name: str, wanted: Collection[str]) -> Columns:
     """The wanted columns of a file, among those that it has.
 
     InputError, with the name of the file, if it is damaged, or a label id has no class name.
@@ -32,16 +29,23 @@ def parquet_columns(data: bytes, name: str, wanted: Collection[str]) -> ParquetC
 
     try:
         file = pyarrow.parquet.ParquetFile(io.BytesIO(data))
-        schema = file.schema_arrow
+        schema, groups = file.schema_arrow, range(file.metadata.num_row_groups)
+        n_bytes = sum(file.metadata.row_group(group).total_byte_size for group in groups)
+        if file.metadata.num_rows > MAX_ROWS or n_bytes > MAX_BYTES:
+            size = f"{file.metadata.num_rows:,} rows and {n_bytes:,} bytes when it is unpacked"
+            limits = f"at most {MAX_ROWS:,} rows and {MAX_BYTES:,} bytes are read"
+            raise InputError(f"{name} has {size}, but {limits}; divide it.")
         names = tuple(schema.names)
         table = file.read([column for column in names if column in wanted])
+    except InputError:
+        raise
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise InputError(f"{name} is damaged or not a parquet file; write it again.") from error
     cells = {column: _values(table, column, name) for column in table.column_names}
     class_names = {column: own for column, own in _class_names(schema.metadata or {}).items() if column in cells}
     for column, own in class_names.items():
         cells[column] = [_named(label, own, name, column) for label in cells[column]]
-    return ParquetColumns(names, cells, class_names)
+    return Columns(name, names, cells, class_names)
 
 
 def _values(table: Any, column: str, name: str) -> list[Any]:

@@ -63,6 +63,8 @@ def read_table(
     """
     requested = {"text_column": text_column, "label_column": label_column, "domain_column": domain_column}
     columns: dict[str, str] = {argument: name for argument, name in requested.items() if name is not None}
+    if form != PLAIN and not (isinstance(source, str | Path) and source not in BUNDLED and not _is_hub_id(str(source))):
+        raise InputError("delimiter, encoding and no_header are for files; leave them out.")
     if isinstance(source, str) and _is_hub_id(source):
         return _dataset_table(load_hub_dataset(source, subset, dataset_split), source, columns)
     if subset is not None:
@@ -129,9 +131,9 @@ def _dataset_table(dataset: "Dataset", name: str, columns: dict[str, str]) -> Ta
 
     dataset = dataset.with_format(None)  # a torch format would turn labels into tensors
     for argument, column in columns.items():
-        feature = dataset.features.get(column, ClassLabel)
-        if type(feature).__name__ in OPENED:  # its cells are paths or addresses, which reading them would open
-            problem = f"{argument}={column!r} of {name} is a column of type {type(feature).__name__}"
+        described = repr(dataset.features.get(column))
+        if opened := [kind for kind in OPENED if f"{kind}(" in described]:  # its cells are paths that would be opened
+            problem = f"{argument}={column!r} of {name} is a column of type {opened[0]}"
             raise InputError(f"{problem}; name a column of texts, labels or domains.")
     features = {column: f for column, f in dataset.features.items() if isinstance(f, ClassLabel)}
     features.pop(columns["text_column"], None)

@@ -76,4 +76,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # The reader of our output has seen enough (`metawarp predict … | head`).
         sys.stderr.close()
     except OSError as error:  # a full disk, a file that was removed: nothing that a traceback explains
-        fail(f"{error.strerror or error}: {error.filename or 'no file named'}.", code=1)
+        place = f": {error.filename}" if error.filename else ""
+        fail(f"{error.strerror or error}{place}.", code=1)

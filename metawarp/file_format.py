@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Iterable
-from difflib import get_close_matches
 from functools import cache
 from typing import Any, ClassVar, TypeVar, get_args
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from episodes.errors import InputError, listing
+from episodes.errors import InputError, listing, nearest
 
 Kind = TypeVar("Kind")
 
@@ -48,8 +47,7 @@ def _sentence(kind: type, error: Any) -> str:
     place, given = ".".join(map(str, error["loc"])), error.get("input")
     if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         names = _names(kind, error["loc"][:-1])
-        nearest = get_close_matches(str(error["loc"][-1]), names, n=1)
-        return f"{place!r} is unknown" + (f" (did you mean {nearest[0]!r}?)" if nearest else "")
+        return f"{place!r} is unknown{nearest(str(error['loc'][-1]), names)}"
     if error["type"] == "missing":
         return f"{place!r} is missing"
     own = error.get("ctx", {}).get("error")  # of a check in the dataclass itself
@@ -65,6 +63,7 @@ def _shortened(value: Any) -> str:
 def _names(kind: Any, place: Iterable[Any]) -> list[str]:
     """The names of the fields of a dataclass, or of the one that is found at a place inside of it."""
     for part in place:
-        fields, inside = getattr(kind, "__dataclass_fields__", None), get_args(kind)
+        fields = getattr(kind, "__dataclass_fields__", None)
+        inside = [one for one in get_args(kind) if one is not type(None)]
         kind = fields[part].type if fields and part in fields else inside[-1] if inside else None
     return list(getattr(kind, "__dataclass_fields__", {}))

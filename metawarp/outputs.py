@@ -1,10 +1,12 @@
 """Writing output files: they are claimed before the work begins, so that nothing is lost, and each appears whole."""
 
+import glob
 import json
 import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from threading import get_ident
 
 from episodes import InputError
 
@@ -19,10 +21,13 @@ def write_bytes(file: Path, data: bytes) -> None:
 
     Tensors are passed serialized: safetensors' `save_file` raises no OSError, and makes files private to their owner.
     """
-    part = file.with_name(file.name + ".part")
+    part = file.with_name(f"{file.name}.{os.getpid()}-{get_ident()}.part")
     file.parent.mkdir(parents=True, exist_ok=True)
+    for rest in file.parent.glob(f"{glob.escape(file.name)}.*-*.part"):
+        if not _is_running(rest):  # the process that began it was killed
+            rest.unlink(missing_ok=True)
     try:
-        part.unlink(missing_ok=True)  # of a killed run, or a link that would lead elsewhere
+        part.unlink(missing_ok=True)
         with open(part, "xb") as opened:
             opened.write(data)
             opened.flush()
@@ -31,6 +36,14 @@ def write_bytes(file: Path, data: bytes) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def _is_running(part: Path) -> bool:
+    """Whether the process whose number is in the name of an unfinished file is still there."""
+    import psutil  # a saved task predicts without it
+
+    number = part.name.rsplit(".", 2)[1].partition("-")[0]
+    return not number.isdigit() or psutil.pid_exists(int(number))
 
 
 def write_text(file: Path, text: str) -> None:
@@ -72,7 +85,7 @@ def refuse_foreign_files(folder: Path, kind: str, files: Sequence[str]) -> None:
     existing = [name for name in files if (folder / name).exists()]
     try:
         kind_of_folder = json.loads((folder / "config.json").read_text(encoding="utf-8"))["format"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         kind_of_folder = None
     if existing and kind_of_folder != f"metawarp-{kind}":
         problem = f"{existing[0]} in {str(folder)!r} does not belong to a metawarp-{kind} and is not replaced"

@@ -86,6 +86,7 @@ def test_an_interrupted_fit_leaves_the_estimator_as_it_was(fitted, monkeypatch):
         (["late parcel", "no parcel", "money back"], ["delivery", "delivery", "refund"], 2),  # a class with one text
         (["late parcel", "money back"], ["delivery", "refund"], 2),  # one text per class
         (["late parcel", "money back"], [0, 1], 0),  # one text per class without names
+        (["late parcel", "money back"], ["delivery", "LABEL_3"], 2),  # one of them without a name
     ],
 )
 def test_unusual_tasks_are_adapted(fitted, texts, labels, steps):

@@ -6,7 +6,7 @@ import torch
 from tiny import tiny_corpus, tiny_episodes, tiny_model, without_names
 from torch.testing import assert_close
 
-from episodes import Corpus, Episode, InputError
+from episodes import Corpus, Episode
 from episodes.class_words import alike, class_words, spelled_out
 from metawarp.adaptation.start import start
 from metawarp.texts.task_batch import TaskBatch
@@ -82,13 +82,6 @@ def test_a_class_whose_name_says_nothing_is_known_by_its_texts(tiny, verbalizer)
     assert torch.equal(one, other) and not torch.allclose(one[0, 1], named[0, 1])
     if verbalizer != "regression":
         assert_close(one[0, 0], named[0, 0])
-
-
-def test_a_class_with_neither_text_nor_name_is_refused(tiny):
-    warp, init = tiny_model(tiny, verbalizer="regression")
-    tasks = TaskBatch.encode([Episode.from_texts(["rain", "LABEL_3"], ["cold rain"], [0])], warp.encoder)
-    with pytest.raises(InputError, match="neither a text nor a name"):
-        start(warp, init, tasks)
 
 
 def test_tasks_with_and_without_names_are_adapted_together(tiny):

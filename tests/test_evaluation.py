@@ -207,6 +207,9 @@ def test_numbers_in_class_names_change_nothing(tiny, corpus):
     assert one == two
     assert one != evaluate(untrained(tiny), corpus, **settings)["methods"]
     assert one == evaluate(untrained(tiny), replace(corpus, named=False), **settings)["methods"]
+    with refused("k_shot=0", "names that carry meaning", "raise k_shot"):
+        settings["k_shot"] = 0
+        evaluate(untrained(tiny), replace(corpus, named=False), **settings)
 
 
 def test_a_split_that_is_not_known_is_refused(tiny, file):

@@ -112,3 +112,36 @@ def test_booleans_and_floats_have_no_names(tiny):
 def test_labels_that_are_almost_the_same_are_named_in_a_warning(tiny, caplog):
     tiny_classifier(tiny).fit(TEXTS, ["delivery", "delivery ", "Delivery", "refund"])
     assert "almost the same name: 'Delivery', 'delivery', 'delivery '" in caplog.text
+
+
+NAMED: dict[str, tuple[list[Any], Any, list[Any]]] = {
+    "booleans and a list": ([True, True, False, False], ["no", "yes"], [False, True]),
+    "booleans and an array": ([True, True, False, False], np.array(["no", "yes"]), [False, True]),
+    "floats and a mapping": ([1.0, 1.0, 2.0, 2.0], {1: "rain", 2: "music"}, [1.0, 2.0]),
+    "an enum and a mapping of its values": ([Code.RAIN] * 2 + [Code.MUSIC] * 2, {7: "rain", 3: "music"}, [3, 7]),
+    "numbers of numpy and a name more": ([np.int8(0)] * 2 + [np.int8(1)] * 2, ["rain", "music", "order"], [0, 1, 2]),
+}
+
+
+@pytest.mark.parametrize("kind", NAMED)
+def test_labels_with_names_keep_their_type(tiny, kind):
+    labels, names, classes = NAMED[kind]
+    model = tiny_classifier(tiny).fit(TEXTS, labels, names)
+    assert model.classes_.tolist() == classes
+    assert {type(label) for label in model.predict(TEXTS)} <= {type(label) for label in [*labels, *np.array(labels)]}
+
+
+def test_a_class_that_has_no_label_of_the_type_is_refused(tiny):
+    with refused("The class 2", "type bool"):
+        tiny_classifier(tiny).fit(TEXTS, [True, True, False, False], ["no", "yes", "perhaps"])
+
+
+@pytest.mark.parametrize("labels", [{"rain", "music"}, {0: "rain", 1: "music"}, pandas.DataFrame({"a": ["x", "y"]})])
+def test_labels_without_an_order_and_tables_are_refused(tiny, labels):
+    with refused("labels must be a list"):
+        tiny_classifier(tiny).fit(TEXTS[:2], labels)
+
+
+def test_classes_without_texts_need_names_that_say_something(tiny):
+    with refused("neither a text nor a name", "'LABEL_3'"):
+        tiny_classifier(tiny).fit(TEXTS, ["rain", "rain", "music", "music"], ["rain", "music", "LABEL_3"])

@@ -49,7 +49,7 @@ def states_below(warp: Warp, texts=TEXTS) -> torch.Tensor:
 
 
 def cache_file(folder: Path) -> Path:
-    (file,) = folder.glob("*.hidden*")
+    (file,) = folder.glob("[!.]*")
     assert file.suffix == ".hidden"
     return file
 
@@ -186,7 +186,7 @@ def test_a_damaged_file_is_written_again(tiny, tmp_path, damage, n_texts_below):
 def test_another_backbone_layer_template_or_corpus_has_a_file_of_its_own(tiny, tmp_path):
     def n_files(backbone=tiny, texts=TEXTS, **config):
         late_model(backbone, **config)[0].with_hidden_states(texts, tmp_path / "cache")
-        return len(list((tmp_path / "cache").glob("*.hidden*")))
+        return len(list((tmp_path / "cache").glob("[!.]*")))
 
     assert n_files() == 1
     assert n_files(adapter_layer=2) == 2
@@ -239,4 +239,4 @@ def test_a_full_disk_is_reported_in_one_line_and_leaves_nothing(tiny, tmp_path):
             warp.with_hidden_states(TEXTS, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert not list(tmp_path.glob("*.hidden*"))
+    assert not list(tmp_path.glob("[!.]*"))

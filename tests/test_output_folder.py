@@ -92,6 +92,31 @@ def test_a_damaged_list_moves_and_removes_nothing(folder, listed):
     assert (folder.parent / "notes").read_text() == "theirs"
 
 
+def test_a_list_that_leads_out_of_the_folder_through_a_link_moves_and_removes_nothing(folder):
+    write(folder.parent / "home", secret="theirs")
+    (folder / "link").symlink_to(folder.parent / "home")
+    for listed in ({"files": [], "stale": ["link/secret"]}, {"files": ["link/secret"], "stale": []}):
+        write(folder / UNFINISHED, **{"files.json": json.dumps(listed), "link/secret": "replaced"})
+        with refused("files.json", "damaged"):
+            read_whole(folder, lambda: None)
+    assert (folder.parent / "home/secret").read_text() == "theirs"
+
+
+def test_a_link_in_place_of_the_subfolder_or_the_lock_is_not_followed(folder):
+    mark_folder(folder.parent / "home", "thing")
+    write(folder.parent / "home", notes="theirs", **{"files.json": '{"files": [], "stale": []}'})
+    (folder / UNFINISHED).symlink_to(folder.parent / "home")
+    read_whole(folder, lambda: None)
+    with refused(UNFINISHED), new_version(folder, "thing"):
+        pass
+    (folder / UNFINISHED).unlink()
+    (folder / LOCK).unlink()
+    (folder / LOCK).symlink_to(folder.parent / "home" / "notes")
+    with refused(LOCK, "is a link"), new_version(folder, "thing"):
+        pass
+    assert content(folder.parent / "home") == {"notes": "theirs", "files.json": '{"files": [], "stale": []}'}
+
+
 def test_a_subfolder_of_somebody_else_is_kept(folder):
     write(folder / UNFINISHED, poem="mine")
     with refused(UNFINISHED, "metawarp-thing", "not replaced"), new_version(folder, "thing"):
@@ -130,7 +155,7 @@ def test_a_second_writer_is_refused(folder):
         other = threading.Thread(target=write_too)
         other.start()
         other.join()
-    assert messages == [f"Another process is writing into output={str(folder)!r}; wait until it has ended, or choose "
+    assert messages == [f"Another process is writing into {str(folder)!r}; wait until it has ended, or choose "
                         "another folder."]  # fmt: skip
     write_too()
     assert messages[1] == "written"

@@ -72,6 +72,7 @@ def test_texts_without_content_have_no_label(capsys, task, tmp_path):
     assert (tmp_path / "out.csv").read_text().splitlines()[1] == ",,0.5"
     (tmp_path / "bad.jsonl").write_text('{"text": 5}\n{"text": "rain"}\n')
     refusal(capsys, ["predict", f"--task={task}", f"--data={tmp_path}/bad.jsonl"], "row 1 is of type int")
+    refusal(capsys, ["predict", f"--task={task}", "--text=caf\ud83d"], "row 1 is not valid Unicode")
 
 
 def test_texts_that_lose_their_end_are_counted(capsys, task, caplog):

@@ -184,6 +184,7 @@ def test_an_earlier_run_is_replaced_on_request_only_and_other_files_survive(run,
     first = run()
     folder = tmp_path / "run"
     (folder / "notes.txt").write_text("mine")
+    (folder / "splits-holidays.json").write_text("mine")
     (folder / "folder").mkdir()
     before = contents(folder)
     with refused(str(folder), "init.safetensors", "resume=True", "overwrite=True"):
@@ -192,7 +193,7 @@ def test_an_earlier_run_is_replaced_on_request_only_and_other_files_survive(run,
     second = run(seed=1, overwrite=True)
     assert second.fingerprint == Init.load(folder).fingerprint
     assert second.training["seed"] == 1 != first.training["seed"]
-    assert (folder / "notes.txt").read_text() == "mine"
+    assert (folder / "notes.txt").read_text() == (folder / "splits-holidays.json").read_text() == "mine"
     assert {file.name for file in folder.iterdir()} == {*before, "folder", LOCK}
 
 

@@ -1,4 +1,4 @@
-"""A saved task is loaded and predicts where only torch, transformers, metawarp and their requirements are installed."""
+"""A saved task is loaded and predicts where only torch, transformers, pydantic and metawarp are installed."""
 
 import json
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
@@ -47,8 +47,9 @@ def needed_by(*names):
 
 
 def in_small_installation(code, *arguments):
-    """A finished process of code that can import nothing but torch, transformers, metawarp and their requirements."""
-    allowed = needed_by("torch", "transformers") | {"metawarp"}
+    """A finished process of code that can import nothing but torch, transformers, pydantic and what these require, and
+    metawarp."""
+    allowed = needed_by("torch", "transformers", "pydantic") | {"metawarp"}
     blocked = {
         module
         for module, owners in packages_distributions().items()
@@ -65,7 +66,7 @@ def fitted(backbone, **config):
 
 
 @pytest.mark.parametrize("verbalizer", [slow("regression"), "mix"])
-def test_a_task_predicts_with_torch_and_transformers_alone(tmp_path, verbalizer):
+def test_a_task_predicts_in_a_small_installation(tmp_path, verbalizer):
     model = fitted(tiny_backbone(tmp_path / "backbone", dtype="float32"), verbalizer=verbalizer)
     model.save(tmp_path / "task")
     code = (

@@ -126,3 +126,12 @@ def test_the_command_line_trains_on_several_corpora(made, tmp_path):
 def test_unbalanced_episodes_of_a_fixed_shot_are_refused(capsys, made, tmp_path):
     command = train(made, made / "tiny.jsonl", f"--output={tmp_path}/init", "--balanced=false")
     refusal(capsys, command, "balanced=False", "k_shot=1")
+
+
+def test_tasks_of_classes_without_names_have_texts(caplog):
+    data = TrainingData.load([replace(tiny_corpus(), named=False)])
+    sampler = data.sampler(EpisodeSettings(2, (0, 3), 2, seed=0))
+    assert min(int(sampler[i].shots.min()) for i in range(30)) == 1
+    assert "every task has at least one text per class" in caplog.text
+    with refused("need names that carry meaning", "raise k_shot"):
+        data.sampler(EpisodeSettings(2, 0, 2, seed=0))

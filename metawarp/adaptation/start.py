@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from episodes import InputError
 from metawarp.config import Group
 from metawarp.parameters import InitParameters, TaskParameters
 from metawarp.texts.task_batch import LabelledTexts, TaskBatch
@@ -51,15 +50,7 @@ def read_examples(warp: Warp, parameters: TaskParameters, tasks: TaskBatch) -> t
 def class_embeddings_of(
     warp: Warp, init: InitParameters, tasks: TaskBatch, names: Tensor | None, support: Tensor | None
 ) -> Tensor:
-    """Class embeddings (T, C, …) of T tasks from the features of `read_examples`.
-
-    InputError if a class has neither support texts nor a name that the verbalizer can use.
-    """
-    if names is not None:
-        known = tasks.has_name if support is None else tasks.has_name | (tasks.shots > 0)
-        if not known[tasks.class_mask].all():
-            problem = "A class has neither a text nor a name that carries meaning, as numbers and LABEL_3 do not"
-            raise InputError(f"{problem}; add texts of it, or give it a name in class_names.")
+    """Class embeddings (T, C, …) of T tasks from the features of `read_examples`."""
     embeddings = warp.verbalizer.class_embeddings(init, tasks, names, support)
     # Embeddings of classes that a task lacks have no effect, but the second derivative of a norm at zero is NaN.
     return embeddings.where(tasks.class_mask[..., None], torch.ones_like(embeddings))

@@ -4,11 +4,10 @@ The parser would follow a file to further ones, run out of stack on deep nesting
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from episodes.errors import InputError
+from episodes.errors import InputError, nearest
 from metawarp.yaml_file import read_yaml
 
 FLAG = "--config"
@@ -24,13 +23,16 @@ def check_config_files(arguments: Sequence[str], options: Sequence[str]) -> None
     InputError if a file cannot be read, is no mapping, or has keys that are not options; it names all of them.
     """
     for file in _named(arguments):
-        content = read_yaml(Path(file).expanduser())
+        path = Path(file).expanduser()
+        if path.exists() and not path.is_file():
+            raise InputError(f"config={file!r} is not a file that can be read twice; write it into one.")
+        content = read_yaml(path)
         if content is None:
             continue
         if not isinstance(content, dict):
             raise InputError(f"{file!r} holds a {type(content).__name__}; it needs lines such as 'init: general'.")
         if unknown := [name for name in _names(content, options) if name not in options]:
-            advice = ", ".join(f"{name!r}{_nearest(name, options)}" for name in unknown)
+            advice = ", ".join(f"{name!r}{nearest(name, options)}" for name in unknown)
             raise InputError(f"{file!r} has keys that are not options: {advice}; correct or remove them.")
 
 
@@ -50,8 +52,3 @@ def _names(content: Mapping[Any, Any], options: Sequence[str], prefix: str = "")
             yield from _names(value, options, f"{name}.")
         else:
             yield name
-
-
-def _nearest(name: str, options: Sequence[str]) -> str:
-    matches = get_close_matches(name, options, n=1)
-    return f" (did you mean {matches[0]!r}?)" if matches else ""

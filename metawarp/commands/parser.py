@@ -18,7 +18,7 @@ class Parser(ArgumentParser):
     """A parser that refuses input in one line, with exit code 2."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(print_config="--print-config", **settings)
+        super().__init__(print_config="--print-config", allow_abbrev=False, **settings)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print one line on stderr and exit."""

@@ -14,6 +14,7 @@ from jsonargparse import Namespace
 
 from episodes.cleaning import is_blank, require_texts
 from episodes.errors import InputError
+from episodes.files import FileFormat
 from metawarp import outputs
 from metawarp.commands.options import MODEL, MODEL_TYPES, OVERWRITE_HELP, add_columns, model_of, table_of
 from metawarp.commands.parser import Parser, add_options, command_parser
@@ -52,6 +53,7 @@ def run_predict(options: Namespace) -> None:
     texts = [*options.text, *_texts_of_file(options)]
     if not texts:
         raise InputError("There are no texts to predict; give text=TEXT or data=FILE.")
+    require_texts(texts, "texts", blanks=True)
     task = Task.load(options.task, **model_of(options))
     task.warp.warn_about_truncation(texts)
     classes, rows = [str(label) for label in task.classes], task.predict_proba(texts)
@@ -69,14 +71,15 @@ def _texts_of_file(options: Namespace) -> list[str]:
         return []
     if options.data == STANDARD_INPUT:
         encoding = options.encoding or "utf-8-sig"
+        FileFormat(encoding=encoding)
         try:
             lines = sys.stdin.buffer.read().decode(encoding).removesuffix("\n").split("\n")
-        except (UnicodeError, LookupError):
+        except UnicodeError:
             raise InputError(f"Standard input is not text in encoding={encoding!r}; name its encoding.") from None
         return [line.removesuffix("\r") for line in lines] if lines != [""] else []
     table = table_of(options)
     texts = ["" if text is None else text for text in table.texts]
-    require_texts([text for text in texts if text != ""], table.name, blanks=True)
+    require_texts(texts, table.name, blanks=True)
     return texts
 
 

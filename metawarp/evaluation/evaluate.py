@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from episodes import Corpus, EpisodeSampler
+from episodes import Corpus, EpisodeSampler, InputError
 from episodes.errors import quoted
 from episodes.protocol import Part, tested_classes, validation_sampler
 from episodes.sampler import Range, bounds
@@ -98,6 +98,10 @@ def evaluate(
     loaded = corpus if isinstance(corpus, Corpus) else Corpus.load(corpus)
     parts, tested = tested_classes(loaded, splits, split)
     sampler = EpisodeSampler(tested, n_way, k_shot, n_query, seed)
+    if bounds(k_shot)[0] == 0 and None in tested.class_words:
+        unnamed = [name for name, words in zip(tested.class_names, tested.class_words, strict=True) if words is None]
+        problem = f"k_shot={k_shot} needs class names that carry meaning, and these do not: {quoted(unnamed, 3)}"
+        raise InputError(f"{problem}; raise k_shot.")
     load = functools.partial(Backbone.load, device=processes.device or device, dtype=dtype, max_tokens=max_tokens)
     loaded_init, backbone = init_and_backbone(init, backbone, load, prompt)
     cache, texts = FeatureCache(), [*tested.texts, *filter(None, tested.class_words)]

@@ -66,7 +66,7 @@ def prototypes_and_names(
                 w = weights.get(shots, untuned_weight(shots) if default is None else default) * (label in named)
                 mean = support[episode.support_labels == label].mean(0)
                 embeddings[label] = w * embeddings[label] + (1 - w) * mean / np.linalg.norm(mean)
-        embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+        embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True).clip(min=np.finfo(np.float32).tiny)
         yield encode(episode.query_texts) @ embeddings.T
 
 

@@ -9,9 +9,7 @@ from huggingface_hub import HfApi, ModelCardData, is_offline_mode, snapshot_down
 
 from episodes.errors import InputError, first_line
 from episodes.hub import hub_refusal
-
-FILES = ("init.safetensors", "config.json", "README.md")
-"""Files of an init in a repository."""
+from metawarp.inits.file import INIT_FILES
 
 _HUB_NAMES = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}
 
@@ -26,7 +24,7 @@ def download_init(name: str, revision: str | None = None) -> Path:
     local cache; InputError if neither has it."""
     refusal = None if is_offline_mode() else hub_refusal("model", name)
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(INIT_FILES)))
     except Exception as error:  # whatever the client raises: its own errors, httpx's, OSError
         reason = refusal or first_line(error)
         raise InputError(f"init={name!r} is neither a folder nor the name of a shipped init, and {reason}.") from error
@@ -41,7 +39,7 @@ def upload_init(folder: Path, name: str, *, private: bool = False, token: str | 
     try:
         address = hub.create_repo(name, private=private, exist_ok=True)
         message = "Upload a metawarp init"
-        hub.upload_folder(repo_id=name, folder_path=folder, allow_patterns=list(FILES), commit_message=message)
+        hub.upload_folder(repo_id=name, folder_path=folder, allow_patterns=list(INIT_FILES), commit_message=message)
     except Exception as error:
         advice = "log in with `hf auth login`, or give a token"
         raise InputError(f"The init could not be uploaded to {name!r} ({first_line(error)}); {advice}.") from error

@@ -21,7 +21,6 @@ from metawarp.inits.hub import download_init, hub_header, is_hub_id, upload_init
 from metawarp.inits.model_card import model_card, read_results
 from metawarp.inits.shipped import shipped_inits
 from metawarp.output_folder import new_version, read_whole
-from metawarp.outputs import refuse_foreign_files
 from metawarp.parameters import LEARNING_RATES, InitParameters, init_shapes, mapped, tensors_of
 from metawarp.texts.feature_cache import FeatureCache
 from metawarp.verbalizers.table import VERBALIZERS
@@ -162,8 +161,7 @@ class Init:
         """Write init.safetensors, config.json and a model card; returns the sha256 of the tensors. Errors are those of
         `storage.save`."""
         folder = Path(folder).expanduser()
-        refuse_foreign_files(folder, "init", INIT_FILES)
-        with new_version(folder, "init") as part:
+        with new_version(folder, "init", INIT_FILES) as part:
             return self.write(part)
 
     def write(self, folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Folders of learned numbers: a safetensors file, and a config.json with its hash and its own. Nothing is pickled."""
+"""Folders of learned numbers: a safetensors file, and a config.json with the hashes of both. Nothing is pickled."""
 
 import hashlib
 import json

@@ -9,7 +9,7 @@ from episodes import Episode, InputError
 from episodes.class_words import alike
 from episodes.cleaning import require_texts
 from episodes.errors import quoted
-from metawarp.tasks.labels import list_of_labels, name_of
+from metawarp.tasks.labels import like_labels, list_of_labels, name_of
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,9 @@ class Examples:
     @classmethod
     def of(cls, texts: Any, labels: Any, class_names: Any) -> Self:
         """Examples from the arguments of `WarpClassifier.fit`, with its errors."""
+        if len(getattr(labels, "shape", (0,))) != 1 or isinstance(labels, Mapping | Set):
+            needed = 'a list with one label for each text, or one column such as table["label"]'
+            raise InputError(f"labels must be {needed}, not {type(labels).__name__}.")
         texts, labels = list_of_texts(texts), list_of_labels(labels)
         if len(texts) != len(labels):
             raise InputError(f"There are {len(texts)} texts, but {len(labels)} labels; give one label for each text.")
@@ -39,6 +42,10 @@ class Examples:
             logger.warning("these classes have almost the same name: %s", quoted(group))
         labels = [index[label] for label in labels]
         episode = Episode.from_texts(names or list(map(str, classes)), texts, labels, named=names is not None)
+        known = zip(episode.class_names, episode.class_words, episode.shots, strict=True)
+        if unknown := [name for name, words, shots in known if words is None and not shots]:
+            problem = f"These classes have neither a text nor a name that carries meaning: {quoted(unknown)}"
+            raise InputError(f"{problem}; add texts of them, or give them names in class_names.")
         return cls(episode, classes)
 
 
@@ -67,7 +74,7 @@ def classes_and_names(labels: list[Any], class_names: Any) -> tuple[list[Any], l
     if isinstance(class_names, str) and class_names != NO_NAMES:
         problem = f"class_names must be a list of names, a mapping or {NO_NAMES!r}, not the string {class_names!r}"
         raise InputError(f"{problem}.")
-    if class_names is None or class_names == NO_NAMES:
+    if class_names is None or isinstance(class_names, str):
         classes = sorted(set(labels))
         own = [name for label in classes if (name := name_of(label)) is not None]
         names = own if class_names is None and own else None
@@ -82,6 +89,7 @@ def classes_and_names(labels: list[Any], class_names: Any) -> tuple[list[Any], l
         classes = names = sorted(names) if all(isinstance(name, str) for name in names) else names
     if unknown := sorted(set(labels) - set(classes)):
         raise InputError(f"The labels {unknown} are not in class_names, which names the classes {classes}.")
+    classes = like_labels(classes, labels)
     if len(classes) < 2:
         raise InputError(f"A classifier needs at least 2 classes; this task has {len(classes)}: {classes}.")
     return classes, names

@@ -22,7 +22,7 @@ _KINDS: tuple[tuple[str, tuple[type, ...]], ...] = (  # in this order: a bool is
 def list_of_labels(labels: Any) -> list[Any]:
     """The labels, all of one kind: strings, integers, booleans, whole floats, or members of one str or int enum.
 
-    InputError if they are no list, missing, of other types, or of several kinds; it names the rows, counted from 1.
+    InputError if they are not a list, missing, of other types, or of several kinds; it names the rows, counted from 1.
     """
     if isinstance(labels, str) or not isinstance(labels, Iterable):
         raise InputError(f"labels must be a list with one label for each text, not {type(labels).__name__}.")
@@ -46,6 +46,22 @@ def name_of(label: Any) -> str | None:
     if isinstance(label, Enum):
         return str(label.value) if isinstance(label, str) else label.name
     return str(label) if isinstance(label, str) else None
+
+
+def like_labels(classes: Sequence[Any], labels: Sequence[Any]) -> list[Any]:
+    """The classes in the type of the labels, which may equal them in another type, as True equals 1."""
+    own = {label: label for label in labels}
+    kind = type(labels[0]) if labels and not isinstance(labels[0], Enum) else None
+
+    def like(label: Any) -> Any:
+        if label in own or kind is None:
+            return own.get(label, label)
+        converted = kind(label)
+        if converted != label:
+            raise InputError(f"The class {label!r} has no label of type {kind.__name__}; name only classes that have.")
+        return converted
+
+    return [like(label) for label in classes]
 
 
 def label_array(labels: Sequence[Any]) -> np.ndarray:

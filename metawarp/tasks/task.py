@@ -21,7 +21,6 @@ from metawarp.inits import storage
 from metawarp.inits.file import BackboneIdentity
 from metawarp.inits.init import Init
 from metawarp.output_folder import new_version, read_whole
-from metawarp.outputs import refuse_foreign_files
 from metawarp.parameters import TaskParameters, mapped, task_shapes, tensors_of
 from metawarp.tasks.adaptation import Adaptation
 from metawarp.tasks.examples import Examples, list_of_texts
@@ -133,8 +132,7 @@ class Task:
         InputError if the folder cannot be written, or holds something else.
         """
         folder, labels = Path(folder).expanduser(), stored_labels(self.classes)
-        refuse_foreign_files(folder, "task", TASK_FILES)
-        with new_version(folder, "task") as part:
+        with new_version(folder, "task", TASK_FILES) as part:
             storage.save(part, "task", *self._stored(labels, self.init.write(part / INIT_FOLDER)))
 
     def _stored(self, labels: dict[str, Any], init_sha256: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

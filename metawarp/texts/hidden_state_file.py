@@ -10,6 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -78,17 +79,27 @@ def _map(file: Path, n_tokens: int, backbone: Backbone) -> Tensor | None:
 def _written(file: Path, states: Iterable[Tensor], n_tokens: int, backbone: Backbone) -> Tensor | None:
     """The hidden states of a file that is written now, unless another process has done so meanwhile."""
     try:
-        with locked(file.parent, seconds=-1):
+        with locked(file.parent, seconds=-1, name=f".{file.name}.lock"):
             if (mapped := _map(file, n_tokens, backbone)) is not None:
                 return mapped
-            for rest in file.parent.glob("*.hidden.part"):  # of killed processes: only who has the lock writes
-                rest.unlink()
+            _remove_rests(file)
             _write(file, states)
     except OSError as error:
         reason = f"{error.strerror}; it needs room for {n_tokens:,} hidden states"
         problem = f"cache_folder={str(file.parent)!r} cannot be written ({reason})"
         raise InputError(f"{problem}; choose another folder, or leave it out.") from error
     return _map(file, n_tokens, backbone)
+
+
+def _remove_rests(file: Path) -> None:
+    """Remove what killed processes have left in the folder of a file: only who has the lock of a file writes it."""
+    for rest in file.parent.glob("*.hidden.part"):
+        name = rest.name.removesuffix(".part")
+        if name == file.name:
+            rest.unlink()
+            continue
+        with suppress(InputError), locked(file.parent, name=f".{name}.lock"):
+            rest.unlink(missing_ok=True)
 
 
 def _write(file: Path, states: Iterable[Tensor]) -> None:

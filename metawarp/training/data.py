@@ -66,9 +66,10 @@ class TrainingData:
         """
         parts, samplers = [split.train for split in self.splits], []
         for part in parts:
-            ways, shots, balanced, within = settings.n_way, settings.k_shot, settings.balanced, settings.within_domains
+            ways, balanced, within = settings.n_way, settings.balanced, settings.within_domains
+            shots = _shots_without_names(part, settings.k_shot)
             if len(parts) > 1:
-                ways, shots = _at_most(ways, part.n_classes), _feasible_shots(part, settings)
+                ways, shots = _at_most(ways, part.n_classes), _feasible_shots(part, shots, settings.n_query)
                 if (ways, shots) != (bounds(settings.n_way), bounds(settings.k_shot)):
                     logger.warning("%s: episodes have %d to %d ways and %d to %d shots", part.name, *ways, *shots)
                 balanced = balanced or shots[0] == shots[1]
@@ -81,7 +82,9 @@ class TrainingData:
         """Episodes over the validation classes; see `episodes.protocol.validation_sampler`."""
         samplers, within = [], settings.within_domains
         for split in self.splits:
-            shots = settings.k_shot if len(self.splits) == 1 else _feasible_shots(split.validation, settings)
+            shots = _shots_without_names(split.validation, settings.k_shot)
+            if len(self.splits) > 1:
+                shots = _feasible_shots(split.validation, shots, settings.n_query)
             sizes = settings.n_way, shots, settings.n_query
             samplers.append(validation_sampler(split, *sizes, settings.seed, within_domains=within))
         return _mixture(samplers, settings.seed + 1)
@@ -124,9 +127,25 @@ def _mixture(samplers: Sequence[EpisodeSampler], seed: int) -> Sampler:
     return MixtureSampler(samplers, [sampler.corpus.n_classes for sampler in samplers], seed)
 
 
-def _feasible_shots(part: Corpus, settings: EpisodeSettings) -> tuple[int, int]:
-    """The requested shots, limited by the texts that the smallest class has beside its queries."""
-    return _at_most(settings.k_shot, max(int(np.bincount(part.labels).min()) - settings.n_query, 0))
+def _shots_without_names(part: Corpus, shots: Range) -> Range:
+    """The requested shots, of which there is at least one if some class has no name that carries meaning.
+
+    InputError if none was requested.
+    """
+    low, high = bounds(shots)
+    if low or None not in part.class_words:
+        return shots
+    unnamed = [name for name, words in zip(part.class_names, part.class_words, strict=True) if words is None]
+    problem = f"{part.name}: tasks without texts need names that carry meaning, and these do not: {quoted(unnamed, 3)}"
+    if not high:
+        raise InputError(f"{problem}; raise k_shot.")
+    logger.warning("%s; every task has at least one text per class", problem)
+    return (1, high)
+
+
+def _feasible_shots(part: Corpus, shots: Range, n_query: int) -> tuple[int, int]:
+    """The shots, limited by the texts that the smallest class has beside its queries."""
+    return _at_most(shots, max(int(np.bincount(part.labels).min()) - n_query, 0))
 
 
 def _at_most(number: Range, largest: int) -> tuple[int, int]:

@@ -4,7 +4,7 @@ A training writes split, log and checkpoint into the subfolder `unfinished`, so 
 complete until the new one is. One process at a time trains into a folder.
 """
 
-import shutil
+import re
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from episodes import InputError
 from metawarp import outputs
 from metawarp.inits.file import INIT_FILES
 from metawarp.inits.init import Init
-from metawarp.output_folder import UNFINISHED, begin, commit, finish, locked, require_own
+from metawarp.output_folder import UNFINISHED, begin, commit, discard, finish, format_of, locked, require_own
 from metawarp.training.data import TrainingData, split_files
 from metawarp.training.learning_curve import CURVE
 from metawarp.training.run_folder import CHECKPOINT, LOG
@@ -45,25 +45,31 @@ def begin_run(lock: ExitStack, folder: Path, data: TrainingData, overwrite: bool
 
 
 def continue_run(lock: ExitStack, folder: Path) -> None:
-    """Lock a folder until the end of the training; a run that had ended is taken back to where it is unfinished."""
+    """Lock a folder until the end of the training. The files of a run that had ended are copied into `unfinished`, from
+    where it continues."""
     lock.enter_context(locked(folder))
     finish(folder)
     if not (folder / UNFINISHED / CHECKPOINT).exists():
         part = begin(folder, KIND)
-        files = [*folder.glob("splits*.json"), folder / LOG, folder / CHECKPOINT]
+        files = [*_splits(folder), folder / LOG, folder / CHECKPOINT]
         for file in files:  # the checkpoint comes last: with it, the run counts as one that can be continued
             if file.exists():
                 outputs.write_bytes(part / file.name, file.read_bytes())
-        lock.push(lambda error, *_: error is not None and shutil.rmtree(part, ignore_errors=True))
+        lock.push(lambda error, *_: error is not None and discard(folder))
 
 
 def end_run(folder: Path, init: Init) -> str:
     """Write the init, and let the files of the run take the place of an earlier one's; returns the sha256 of the
     tensors."""
     digest = init.write(folder / UNFINISHED)
-    earlier = [file.name for file in folder.glob("splits*.json")]
-    commit(folder, stale=[*earlier, CURVE])
+    earlier = [*(file.name for file in _splits(folder)), CURVE] if format_of(folder) == f"metawarp-{KIND}" else []
+    commit(folder, stale=earlier)
     return digest
+
+
+def _splits(folder: Path) -> list[Path]:
+    """The files that `split_files` names, whatever the number of corpora."""
+    return [file for file in folder.glob("splits*.json") if re.fullmatch(r"splits(-\d+)?\.json", file.name)]
 
 
 def _files(n_corpora: int) -> list[str]:
