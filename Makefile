@@ -11,7 +11,7 @@ TOOLS := .venv/.tools
 LEARN2LEARN := .venv/.learn2learn
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all campaigns bench check docs
+.PHONY: help demo test test-all test-lowest test-highest campaigns bench check docs
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,16 @@ test: $(LEARN2LEARN) ## run the tests, in two processes
 
 test-all: $(LEARN2LEARN) ## run the tests, the slow ones too
 	$(BIN)/python -m pytest --numprocesses 2 -m ""
+
+# The versions of constraints.txt are tested by the targets above. These two install others into environments of their
+# own, without learn2learn; on Linux, PyTorch comes with CUDA libraries then (several GB).
+RESOLUTION = $(if $(filter lowest,$*),lowest-direct,highest)
+test-lowest: ## run the tests with the lowest versions that pyproject.toml allows
+test-highest: ## run the tests with the newest versions
+test-lowest test-highest: test-%: $(TOOLS)
+	$(BIN)/python -m uv venv --clear --python $(PYTHON) .venv-$*
+	$(BIN)/python -m uv pip install --python .venv-$*/bin/python --resolution $(RESOLUTION) --editable ".[dev]"
+	.venv-$*/bin/python -m pytest --numprocesses 2 --ignore tests/test_learn2learn_engine.py --ignore tests/test_engines.py
 
 campaigns: $(LEARN2LEARN) ## kill commands at every file operation, damage files of every format, predict for ten minutes
 	METAWARP_SECONDS=600 $(BIN)/python -m pytest -m slow tests/campaigns -rP

@@ -55,7 +55,7 @@ def in_small_installation(code, *arguments):
         for module, owners in packages_distributions().items()
         if not allowed & {owner.lower().replace("_", "-") for owner in owners}
     }
-    assert {"sklearn", "scipy", "datasets", "accelerate", "psutil", "jsonargparse", "peft", "learn2learn"} <= blocked
+    assert {"sklearn", "scipy", "datasets", "accelerate", "psutil", "jsonargparse", "peft"} <= blocked
     assert not {"torch", "transformers", "numpy", "metawarp", "episodes"} & blocked
     return process(*arguments, code=f"blocked = {sorted(blocked)!r}\n{BLOCK}\n{code}")
 

@@ -119,7 +119,8 @@ def export_onnx(
         with torch.no_grad(), _quiet_exporter():
             graph, arguments = TaskGraph(warp, parameters).eval(), (ids, torch.ones_like(ids))
             names: Any = {"input_names": ["input_ids", "attention_mask"], "output_names": ["probabilities"]}
-            program = torch.onnx.export(graph, arguments, dynamic_shapes=[shape, shape], verbose=False, **names)
+            how: Any = {"dynamo": True, "dynamic_shapes": [shape, shape], "verbose": False}
+            program = torch.onnx.export(graph, arguments, **how, **names)
     except Exception as error:  # whatever torch's exporter raises for what it cannot trace
         task = f"A task with adapter={warp.config.adapter!r} on a backbone of type {warp.backbone.family.name}"
         raise InputError(f"{task} cannot be exported: {first_line(error.__cause__ or error)}") from error

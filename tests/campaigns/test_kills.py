@@ -136,6 +136,7 @@ def commands(data):
         "predict": (predict, None),
         "predict --overwrite": ([*predict, "--overwrite"], [*predict, "--text=more"]),
         "evaluate": (evaluate, None),
+        "export": (["export", f"--task={data}/task"], None),
     }
 
 
