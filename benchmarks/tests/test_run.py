@@ -179,7 +179,7 @@ def test_workers_measure_the_same_as_one_process(done, data, tmp_path):
 
 @pytest.mark.slow
 def test_workers_end_when_their_parent_is_killed(write_plan, data, tmp_path):
-    contenders = {"c": {"training": {"training": {"steps": 10**6}}, "seeds": [0, 1]}}
+    contenders = {"c": {"training": {"training": {"steps": 10**6, "patience": 10**6}}, "seeds": [0, 1]}}
     plan, out = write_plan.table(contenders=contenders), tmp_path / "out"
     run = started("-m", "benchmarks.run", "--plan", plan, "--output", out, "--data", data, "--workers", "2")
 
