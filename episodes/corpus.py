@@ -152,6 +152,11 @@ class Corpus:
         """What a model reads of each class name, such as "play music" of `playMusic`; None if it carries no meaning."""
         return class_words(self.class_names) if self.named else (None,) * self.n_classes
 
+    @property
+    def unnamed(self) -> list[str]:
+        """The names of the classes whose names carry no meaning."""
+        return [name for name, words in zip(self.class_names, self.class_words, strict=True) if words is None]
+
     @cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change with any text, label, class name or their order, but not with domains."""

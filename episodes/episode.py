@@ -94,6 +94,12 @@ class Episode:
         return tuple(self.corpus.class_words[i] for i in self.class_indices)
 
     @property
+    def named_classes(self) -> tuple[list[str], list[int]]:
+        """What a model reads of the class names that carry meaning, and the classes 0 … N-1 that they belong to."""
+        words = {label: text for label, text in enumerate(self.class_words) if text is not None}
+        return list(words.values()), list(words)
+
+    @property
     def support_texts(self) -> tuple[str, ...]:
         """The support texts, in the order of `support_labels`."""
         return tuple(self.corpus.texts[row] for row in self.support)

@@ -94,7 +94,7 @@ def read_columns(path: Path, wanted: Collection[str], form: FileFormat = PLAIN, 
     data = _read(path, name)
     if kind == ".parquet":
         return parquet_columns(data, name, wanted)
-    text = _decoded(data, name, form.encoding)
+    text = decoded(data, name, form.encoding)
     if not text.strip():
         raise InputError(f"{name} is empty; it needs rows with {' and '.join(map(repr, wanted))}.")
     if kind in _SEPARATORS:
@@ -139,7 +139,11 @@ def _read(path: Path, name: str) -> bytes:
     return data
 
 
-def _decoded(data: bytes, name: str, encoding: str | None) -> str:
+def decoded(data: bytes, name: str, encoding: str | None) -> str:
+    """The text of a source, in the given encoding; None: UTF-8, or what the byte order mark at its beginning says.
+
+    InputError, with the name of the source, if it is text in another encoding.
+    """
     mark = next((codec for start, codec in _MARKS.items() if data.startswith(start)), None)
     begin = data[:1000]
     if not encoding and not mark and 3 * begin.count(0) > len(begin) > 0:

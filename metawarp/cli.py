@@ -11,7 +11,7 @@ import torch
 from episodes import InputError
 from episodes.errors import printable
 from metawarp.commands import listings, predicting, tasks, training
-from metawarp.commands.config_file import check_config_files
+from metawarp.commands.config_file import check_config_file, config_files
 from metawarp.commands.parser import Parser, fail, option_names, with_flags
 from metawarp.errors import INTERRUPTED, DivergenceError, MemoryLimitError
 
@@ -36,10 +36,12 @@ class _Printable(logging.Formatter):
 
 
 def _check_config_files(arguments: Sequence[str]) -> None:
-    if arguments and arguments[0] in COMMANDS:
-        command = COMMANDS[arguments[0]][0]()
+    files = list(config_files(arguments))
+    if files and arguments[0] in COMMANDS:  # the parser of a command takes time to build
+        options = option_names(COMMANDS[arguments[0]][0]())
         try:
-            check_config_files(arguments, option_names(command))
+            for file in files:
+                check_config_file(file, options)
         except InputError as error:
             fail(f"{error} (see metawarp {arguments[0]} --help)")
 

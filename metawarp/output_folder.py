@@ -78,9 +78,8 @@ def locked(folder: Path, *, seconds: float = 0, name: str = LOCK) -> Iterator[No
 
 def begin(folder: Path, kind: str) -> Path:
     """A new, empty subfolder to collect files in; what an interrupted run left there is removed. The folder must be
-    locked. InputError if the subfolder is not of metawarp."""
+    locked, and `finish` be called before. InputError if the subfolder is not of metawarp."""
     part = folder / UNFINISHED
-    finish(folder)
     require_own(folder, kind)
     _remove(part)
     part.mkdir(parents=True)

@@ -14,7 +14,7 @@ from jsonargparse import Namespace
 
 from episodes.cleaning import is_blank, require_texts
 from episodes.errors import InputError
-from episodes.files import FileFormat
+from episodes.files import FileFormat, decoded
 from metawarp import outputs
 from metawarp.commands.options import MODEL, MODEL_TYPES, OVERWRITE_HELP, add_columns, model_of, table_of
 from metawarp.commands.parser import Parser, add_options, command_parser
@@ -70,12 +70,9 @@ def _texts_of_file(options: Namespace) -> list[str]:
     if options.data is None:
         return []
     if options.data == STANDARD_INPUT:
-        encoding = options.encoding or "utf-8-sig"
-        FileFormat(encoding=encoding)
-        try:
-            lines = sys.stdin.buffer.read().decode(encoding).removesuffix("\n").split("\n")
-        except UnicodeError:
-            raise InputError(f"Standard input is not text in encoding={encoding!r}; name its encoding.") from None
+        encoding = FileFormat(encoding=options.encoding).encoding
+        text = decoded(sys.stdin.buffer.read(), "Standard input", encoding)
+        lines = text.removesuffix("\n").split("\n")
         return [line.removesuffix("\r") for line in lines] if lines != [""] else []
     table = table_of(options)
     texts = ["" if text is None else text for text in table.texts]

@@ -98,8 +98,7 @@ def evaluate(
     loaded = corpus if isinstance(corpus, Corpus) else Corpus.load(corpus)
     parts, tested = tested_classes(loaded, splits, split)
     sampler = EpisodeSampler(tested, n_way, k_shot, n_query, seed)
-    if bounds(k_shot)[0] == 0 and None in tested.class_words:
-        unnamed = [name for name, words in zip(tested.class_names, tested.class_words, strict=True) if words is None]
+    if bounds(k_shot)[0] == 0 and (unnamed := tested.unnamed):
         problem = f"k_shot={k_shot} needs class names that carry meaning, and these do not: {quoted(unnamed, 3)}"
         raise InputError(f"{problem}; raise k_shot.")
     load = functools.partial(Backbone.load, device=processes.device or device, dtype=dtype, max_tokens=max_tokens)

@@ -55,10 +55,10 @@ def prototypes_and_names(
     w = 0 for a class whose name carries no meaning.
     """
     for episode in episodes:
-        named = [label for label, words in enumerate(episode.class_words) if words is not None]
+        words, named = episode.named_classes
         embeddings = np.zeros((episode.n_way, encode(episode.query_texts).shape[1]), dtype=np.float32)
         if named:
-            embeddings[named] = encode([words for words in episode.class_words if words is not None])
+            embeddings[named] = encode(words)
         if len(episode.support_labels):
             support = encode(episode.support_texts)
             for label in np.unique(episode.support_labels):

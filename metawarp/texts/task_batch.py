@@ -88,8 +88,8 @@ class TaskBatch:
         corpus_classes: Sequence[str] = (),
     ) -> Self:
         """Tokenize T episodes. `corpus_classes` are the names of all meta-training classes, for the method `multitask`.
-        Class names without meaning are left out; see `Episode.class_words`."""
-        names = [_named_classes(episode) for episode in episodes]
+        Class names without meaning are left out; see `Episode.named_classes`."""
+        names = [episode.named_classes for episode in episodes]
         support = [(e.support_texts, e.support_labels) for e in episodes]
         query = [(e.query_texts, e.query_labels) for e in episodes]
         index = {name: i for i, name in enumerate(corpus_classes)}
@@ -161,12 +161,6 @@ def index_in_task(task: Tensor) -> Tensor:
     order = torch.argsort(task, stable=True)
     index = torch.arange(len(task), device=task.device) - (counts.cumsum(0) - counts)[task[order]]
     return torch.empty_like(index).scatter_(0, order, index)
-
-
-def _named_classes(episode: Episode) -> tuple[list[str], list[int]]:
-    """The class names that carry meaning, and their classes."""
-    words = [(text, label) for label, text in enumerate(episode.class_words) if text is not None]
-    return [text for text, _ in words], [label for _, label in words]
 
 
 def _labelled(parts: list, encoder: TextEncoder, device: torch.device | str) -> LabelledTexts:

@@ -133,9 +133,8 @@ def _shots_without_names(part: Corpus, shots: Range) -> Range:
     InputError if none was requested.
     """
     low, high = bounds(shots)
-    if low or None not in part.class_words:
+    if low or not (unnamed := part.unnamed):
         return shots
-    unnamed = [name for name, words in zip(part.class_names, part.class_words, strict=True) if words is None]
     problem = f"{part.name}: tasks without texts need names that carry meaning, and these do not: {quoted(unnamed, 3)}"
     if not high:
         raise InputError(f"{problem}; raise k_shot.")

@@ -14,9 +14,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from running import SMALL, write_rows
+from running import SMALL
 from safetensors import safe_open
-from tiny import tiny_corpus, tiny_folder
 
 from metawarp import Init, Task
 from metawarp.cli import main
@@ -100,17 +99,10 @@ def content(output):
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Corpus, backbone, init and task for the commands."""
-    folder = tmp_path_factory.mktemp("data")
-    write_rows(folder / "tiny.jsonl", tiny_corpus())
-    tiny_folder(folder / "backbone")
-    (folder / "few.csv").write_text("text,label\nplay music,music\nmusic now,music\nrain today,rain\ncold rain,rain\n")
-    (folder / "more.csv").write_text("text,label\nplay music,song\nmusic now,song\nrain today,sun\ncold rain,sun\n")
-    base = ["train", f"--corpus={folder}/tiny.jsonl", f"--backbone={folder}/backbone", *SMALL]
-    main([*base, f"--output={folder}/init"])
-    main(["fit", f"--init={folder}/init", f"--data={folder}/few.csv", f"--output={folder}/task"])
-    return folder
+def data(material):
+    """Corpus, backbone, init and task for the commands, and texts with other labels."""
+    (material / "more.csv").write_text("text,label\nplay music,song\nmusic now,song\nrain today,sun\ncold rain,sun\n")
+    return material
 
 
 def commands(data):

@@ -15,14 +15,11 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
-from running import SMALL, write_rows
-from tiny import tiny_corpus, tiny_folder
 
 from benchmarks.runner.plan_file import read_plan
 from episodes import Corpus, InputError
 from metawarp import Backbone, Init, Task
-from metawarp.cli import main
-from metawarp.commands.config_file import check_config_files
+from metawarp.commands.config_file import check_config_file
 from metawarp.inits.peft_adapter import load_adapter, save_adapter
 from metawarp.inits.storage import CHECKSUM
 from metawarp.yaml_file import read_yaml
@@ -63,15 +60,9 @@ def mutated(data, draw):
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
+def files(material):
     """Good files of every format, each with the function that reads it."""
-    folder = tmp_path_factory.mktemp("files")
-    write_rows(folder / "tiny.jsonl", tiny_corpus())
-    tiny_folder(folder / "backbone")
-    (folder / "few.csv").write_text("text,label\nplay music,music\nmusic now,music\nrain today,rain\ncold rain,rain\n")
-    train = ["train", f"--corpus={folder}/tiny.jsonl", f"--backbone={folder}/backbone", *SMALL]
-    main([*train, "--model.template={prompt:2} {start} {text} {mask}", f"--output={folder}/init"])
-    main(["fit", f"--init={folder}/init", f"--data={folder}/few.csv", f"--output={folder}/task"])
+    folder = material
     backbone = Backbone.load(folder / "backbone")
     texts, labels = ['a, "b"', "two\nlines", "three", "four"], ["x", "y", "x", "y"]
     (folder / "a.csv").write_text('text,label\n"a, ""b""",x\n"two\nlines",y\nthree,x\nfour,y\n')
@@ -95,7 +86,7 @@ def files(tmp_path_factory):
     save_adapter(Init.load(folder / "init"), backbone, folder / "peft")
 
     def read_config(file):
-        check_config_files([f"--config={file}"], ["task", "text", "top", "overwrite"])
+        check_config_file(str(file), ["task", "text", "top", "overwrite"])
         return read_yaml(file)
 
     return {
