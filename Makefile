@@ -28,11 +28,12 @@ test-all: $(LEARN2LEARN) ## run the tests, the slow ones too
 # The versions of constraints.txt are tested by the targets above. These two install others into environments of their
 # own, without learn2learn; on Linux, PyTorch comes with CUDA libraries then (several GB).
 RESOLUTION = $(if $(filter lowest,$*),lowest-direct,highest)
+EXTRA = $(if $(filter lowest,$*),test,dev)
 test-lowest: ## run the tests with the lowest versions that pyproject.toml allows
 test-highest: ## run the tests with the newest versions
 test-lowest test-highest: test-%: $(TOOLS)
 	$(BIN)/python -m uv venv --clear --python $(PYTHON) .venv-$*
-	$(BIN)/python -m uv pip install --python .venv-$*/bin/python --resolution $(RESOLUTION) --editable ".[dev]"
+	$(BIN)/python -m uv pip install --python .venv-$*/bin/python --resolution $(RESOLUTION) --editable ".[$(EXTRA)]"
 	.venv-$*/bin/python -m pytest --numprocesses 2 --ignore tests/test_learn2learn_engine.py --ignore tests/test_engines.py
 
 campaigns: $(LEARN2LEARN) ## kill commands at every file operation, damage files of every format, predict for ten minutes

@@ -12,7 +12,7 @@ from episodes import InputError
 from episodes.errors import printable
 from metawarp.commands import listings, predicting, tasks, training
 from metawarp.commands.config_file import check_config_file, config_files
-from metawarp.commands.parser import Parser, fail, option_names, with_flags
+from metawarp.commands.parser import Parser, fail, option_types, with_flags
 from metawarp.errors import INTERRUPTED, DivergenceError, MemoryLimitError
 
 COMMANDS = training.COMMANDS | tasks.COMMANDS | predicting.COMMANDS | listings.COMMANDS
@@ -38,7 +38,7 @@ class _Printable(logging.Formatter):
 def _check_config_files(arguments: Sequence[str]) -> None:
     files = list(config_files(arguments))
     if files and arguments[0] in COMMANDS:  # the parser of a command takes time to build
-        options = option_names(COMMANDS[arguments[0]][0]())
+        options = option_types(COMMANDS[arguments[0]][0]())
         try:
             for file in files:
                 check_config_file(file, options)

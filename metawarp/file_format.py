@@ -1,9 +1,10 @@
 """The content of JSON and YAML files as typed settings: a dataclass is the format of a file, and pydantic checks it."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Any, ClassVar, TypeVar, get_args
+from types import NoneType, UnionType
+from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -31,7 +32,7 @@ def parsed(kind: type[Kind], content: Any, where: str) -> Kind:
     try:
         return _adapter(kind).validate_json(json.dumps(content))
     except ValidationError as error:
-        problems = [_sentence(kind, one) for one in error.errors(include_url=False)]
+        problems = _problems(kind, error.errors(include_url=False))
     except (TypeError, ValueError, RecursionError) as error:  # dates and other values that JSON lacks
         problems = [str(error)]
     raise InputError(f"{where} is not valid: {listing(problems, 20)}.")
@@ -42,17 +43,26 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def _sentence(kind: type, error: Any) -> str:
-    """What is wrong with one value, and where it is."""
-    place, given = ".".join(map(str, error["loc"])), error.get("input")
-    if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        names = _names(kind, error["loc"][:-1])
-        return f"{place!r} is unknown{nearest(str(error['loc'][-1]), names)}"
-    if error["type"] == "missing":
-        return f"{place!r} is missing"
-    own = error.get("ctx", {}).get("error")  # of a check in the dataclass itself
-    message = f"{error['msg'].lower()}, not {_shortened(given)}" if own is None else str(own)
-    return f"{place}: {message.rstrip('.')}" if place else message.rstrip(".")
+def _problems(kind: type, errors: Iterable[Any]) -> list[str]:
+    """What is wrong with each value, and where it is; once for a value that may be of several types."""
+    problems: list[str] = []
+    needed: dict[tuple[str, str], list[str]] = {}
+    for error in errors:
+        place, own = _path(kind, error["loc"]), error.get("ctx", {}).get("error")
+        if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+            names = getattr(_at(kind, error["loc"][:-1]), "__dataclass_fields__", {})
+            problems.append(f"{place!r} is unknown{nearest(str(error['loc'][-1]), names)}")
+        elif error["type"] == "missing":
+            problems.append(f"{place!r} is missing")
+        elif own is not None:  # of a check in the dataclass itself
+            problems.append(f"{place}: {own}".removeprefix(": ").rstrip("."))
+        else:
+            is_long, expected = error["type"] == "too_long", error["msg"].lower().removeprefix("input should be ")
+            expected = f"a list of {error['ctx']['max_length']}" if is_long else expected.replace("array", "list")
+            needed.setdefault((place, _shortened(error.get("input"))), []).append(expected)
+    for (place, given), expected in needed.items():
+        problems.append(f"{place or 'it'} must be {' or '.join(expected)}, not {given}")
+    return problems
 
 
 def _shortened(value: Any) -> str:
@@ -60,10 +70,23 @@ def _shortened(value: Any) -> str:
     return shown if len(shown) <= 60 else f"{shown[:60]}…"
 
 
-def _names(kind: Any, place: Iterable[Any]) -> list[str]:
-    """The names of the fields of a dataclass, or of the one that is found at a place inside of it."""
+def _path(kind: Any, place: Sequence[Any]) -> str:
+    """A place as "training.steps", without the names of types that pydantic adds where a value may have several."""
+    return ".".join(str(part) for i, part in enumerate(place) if not _is_union(_at(kind, place[:i])))
+
+
+def _at(kind: Any, place: Iterable[Any]) -> Any:
+    """The type of the value that is found at a place inside of a value of this type."""
     for part in place:
         fields = getattr(kind, "__dataclass_fields__", None)
-        inside = [one for one in get_args(kind) if one is not type(None)]
+        inside = _alternatives(kind)
         kind = fields[part].type if fields and part in fields else inside[-1] if inside else None
-    return list(getattr(kind, "__dataclass_fields__", {}))
+    return kind
+
+
+def _is_union(kind: Any) -> bool:
+    return get_origin(kind) in (Union, UnionType) and len(_alternatives(kind)) > 1
+
+
+def _alternatives(kind: Any) -> list[Any]:
+    return [one for one in get_args(kind) if one is not NoneType]

@@ -3,6 +3,7 @@
 A few lines of aliases can stand for billions of values, and parsers run out of stack on deep nesting.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def read_yaml(path: Path, *, aliases: bool = False) -> Any:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         if root is not None and _n_values(root, {}, ()) > MAX_VALUES:
             raise InputError(f"{str(path)!r} has more than {MAX_VALUES:,} values with its aliases; divide it.")
-        return yaml.load(text, Loader=_UniqueKeys)
+        return yaml.load(text, Loader=_Loader)
     except InputError:
         raise
     except UnicodeDecodeError:
@@ -73,8 +74,9 @@ def _n_values(node: yaml.Node, known: dict[int, int], above: tuple[int, ...]) ->
     return known[id(node)]
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """A loader that refuses a key that is there twice, of which YAML would keep the last."""
+class _Loader(yaml.SafeLoader):
+    """A loader that refuses a key that is there twice, of which YAML would keep the last, and for which 1e-3 is a
+    number, as in YAML 1.2, and not a string."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = set()
@@ -84,3 +86,8 @@ class _UniqueKeys(yaml.SafeLoader):
                 raise yaml.MarkedYAMLError(problem=f"the key {name!r} is there twice", problem_mark=key.start_mark)
             keys.add(name)
         return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)

@@ -45,6 +45,7 @@ def test_the_study_of_backbones_has_accuracies_and_costs(data):
 
 
 def test_the_study_of_speed_compares_both_with_each_number_of_threads(data):
+    pytest.importorskip("onnxruntime")
     measured = speed.measure(Backbone.load(data / "backbone"), data, rounds=1)
     results = measured["prediction"]
     kinds = ("intents", "headlines", "long articles")

@@ -1,13 +1,15 @@
-"""Configuration files are checked before the parser reads them: limits, and names of options.
+"""Configuration files are checked before the parser reads them: limits, names of options, and types of their values.
 
-The parser would follow a file to further ones, run out of stack on deep nesting, and name one unknown option at a time.
+The parser would follow a file to further ones, run out of stack on deep nesting, and name one problem at a time.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field, make_dataclass
 from pathlib import Path
 from typing import Any
 
-from episodes.errors import InputError, nearest
+from episodes.errors import InputError
+from metawarp.file_format import Strict, parsed
 from metawarp.yaml_file import read_yaml
 
 FLAG = "--config"
@@ -22,14 +24,15 @@ def config_files(arguments: Sequence[str]) -> Iterator[str]:
             yield argument.removeprefix(f"{FLAG}=")
 
 
-def check_config_file(file: str, options: Sequence[str]) -> None:
+def check_config_file(file: str, options: Mapping[str, Any]) -> None:
     """Check a configuration file of a command.
 
     Args:
         file: the file.
-        options: names of the command's options, with dots, such as "training.lr".
+        options: the type of each of the command's options by name, with dots, such as "training.lr".
 
-    InputError if the file cannot be read, is no mapping, or has keys that are not options; it names all of them.
+    InputError if the file cannot be read, is no mapping, has keys that are not options, or values of other types; it
+    names all of them.
     """
     path = Path(file).expanduser()
     if path.exists() and not path.is_file():
@@ -39,16 +42,24 @@ def check_config_file(file: str, options: Sequence[str]) -> None:
         return
     if not isinstance(content, dict):
         raise InputError(f"{file!r} holds a {type(content).__name__}; it needs lines such as 'init: general'.")
-    if unknown := [name for name in _names(content, options) if name not in options]:
-        advice = ", ".join(f"{name!r}{nearest(name, options)}" for name in unknown)
-        raise InputError(f"{file!r} has keys that are not options: {advice}; correct or remove them.")
+    parsed(_format(_nested(options)), _nested(content), repr(file))
 
 
-def _names(content: Mapping[Any, Any], options: Sequence[str], prefix: str = "") -> Iterator[str]:
-    """The keys of a mapping, those of inner mappings with a dot, unless the mapping is the value of an option."""
-    for key, value in content.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict) and name not in options and any(o.startswith(f"{name}.") for o in options):
-            yield from _names(value, options, f"{name}.")
+def _nested(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """A mapping in which {"training.lr": 0.1} is {"training": {"lr": 0.1}}."""
+    nested: dict[str, Any] = {}
+    for key, value in values.items():
+        group, dot, name = str(key).partition(".")
+        given = nested.get(group, {})
+        if dot and isinstance(given, dict):
+            nested[group] = {**given, **_nested({name: value})}
         else:
-            yield name
+            nested[group] = {**given, **value} if isinstance(value, dict) and isinstance(given, dict) else value
+    return nested
+
+
+def _format(options: Mapping[str, Any], name: str = "Config") -> type:
+    """A dataclass with a field for each option, and one for each group of them; none is needed."""
+    types = {key: _format(kind, key) if isinstance(kind, dict) else kind for key, kind in options.items()}
+    fields = [(key, kind, field(default=None)) for key, kind in types.items()]
+    return make_dataclass(name, fields, bases=(Strict,), frozen=True)

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from argparse import Action
 from collections.abc import Callable, Collection, Iterable, Mapping
 from inspect import Parameter, signature
 from typing import Any, NoReturn
@@ -65,10 +66,16 @@ def add_options(
             parser.add_argument(flag, type=kind, default=parameter.default, help=phrases[name])
 
 
-def option_names(parser: Parser) -> list[str]:
-    """The names of the options that a configuration file may give, such as "training.lr"."""
+def option_types(parser: Parser) -> dict[str, Any]:
+    """The options that a configuration file may give, such as "training.lr", and the type of each one's value."""
     others = {"help", "config", "print_config", "version"}
-    return [action.dest for action in parser._actions if action.dest not in others]
+    return {action.dest: _type_of(action) for action in parser._actions if action.dest not in others}
+
+
+def _type_of(action: Action) -> Any:
+    if action.nargs == 0:  # a flag
+        return bool
+    return list[str] if isinstance(action.default, list) else getattr(action, "_typehint", str)
 
 
 def _as_help(description: str) -> str:

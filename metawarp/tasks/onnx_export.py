@@ -104,14 +104,14 @@ def export_onnx(
     the task is not on the CPU, reads windows, has the read-out "replaced_token" or a backbone of 2 GiB or more, torch
     cannot export it, or the file cannot be written.
     """
+    _require_exportable(warp)
+    if quantize not in (None, "int8"):
+        raise InputError(f"quantize={quantize!r} must be 'int8', or None for the backbone's own weights.")
     try:
         import onnxscript  # noqa: F401  (torch's exporter needs it)
         from onnx_ir.passes.common import ClearMetadataAndDocStringPass
     except ImportError as error:
         raise ImportError('ONNX export needs an extra: pip install "metawarp[onnx]"') from error
-    _require_exportable(warp)
-    if quantize not in (None, "int8"):
-        raise InputError(f"quantize={quantize!r} must be 'int8', or None for the backbone's own weights.")
     tokens = torch.export.Dim("tokens", min=0, max=warp.encoder.room)
     shape = {0: torch.export.Dim("texts", min=1, max=2**16), 1: tokens}
     ids = torch.ones(2, min(3, warp.encoder.room), dtype=torch.long)

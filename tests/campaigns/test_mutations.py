@@ -86,7 +86,7 @@ def files(material):
     save_adapter(Init.load(folder / "init"), backbone, folder / "peft")
 
     def read_config(file):
-        check_config_file(str(file), ["task", "text", "top", "overwrite"])
+        check_config_file(str(file), {"task": str, "text": list[str], "top": int | None, "overwrite": bool})
         return read_yaml(file)
 
     return {
