@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -232,5 +233,8 @@ class ClassSplit:
         return {part: list(self[part].class_names) for part in PARTS}
 
     def to_json(self, path: str | Path) -> None:
-        """Write the class names as a splits.json that `Corpus.split_classes` reads."""
-        Path(path).write_text(json.dumps(self.names(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        """Write the class names as a splits.json that `Corpus.split_classes` reads, whole or not at all."""
+        file = Path(path).expanduser()
+        part = file.with_name(f"{file.name}.part")
+        part.write_text(json.dumps(self.names(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        os.replace(part, file)

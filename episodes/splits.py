@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,19 @@ import numpy as np
 
 from episodes.errors import InputError, first_line, listing, quoted, repeated
 from episodes.reading import BUNDLED
+from episodes.schemas import Strict, parsed
 
 PARTS = ("train", "validation", "test")
 """Names of the parts of a split."""
+
+
+@dataclass(frozen=True)
+class SplitFile(Strict):
+    """The content of a splits.json: the class names of each part."""
+
+    train: list[str | int]
+    validation: list[str | int]
+    test: list[str | int]
 
 
 def class_partition(
@@ -25,7 +36,7 @@ def class_partition(
     if isinstance(recipe, (str, Path)):
         names = _named_parts(_read_json(recipe), str(recipe))
     elif isinstance(recipe, Mapping):
-        names = _named_parts(recipe, "The split")
+        names = _named_parts(dict(recipe), "The split")
     else:
         return _drawn_parts(class_names, recipe, seed, corpus_name)
     require_disjoint(names)
@@ -71,18 +82,11 @@ def _read_json(source: str | Path) -> Any:
         raise InputError(f"There is no file {path}.") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({first_line(error)}).") from error
-    except ValueError as error:  # not UTF-8, or not JSON
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested too deeply
         raise InputError(f"{path} is not valid JSON in UTF-8 ({error}).") from None
 
 
 def _named_parts(content: Any, source: str) -> dict[str, list[str]]:
-    if not isinstance(content, Mapping) or any(part not in content for part in PARTS):
-        held = quoted(content) if isinstance(content, Mapping) else type(content).__name__
-        raise InputError(f"{source} needs the lists 'train', 'validation' and 'test' of class names; it holds {held}.")
-    for part in PARTS:
-        names = content[part]
-        is_list = isinstance(names, Sequence) and not isinstance(names, str)
-        if not is_list or not all(isinstance(name, (str, int)) for name in names):
-            raise InputError(f"{source}: {part!r} must be a list of class names.")
+    named = parsed(SplitFile, content, source)
     # As in `Corpus.load`, integers become their digits and names lose surrounding white space.
-    return {part: [str(name).strip() for name in content[part]] for part in PARTS}
+    return {part: [str(name).strip() for name in getattr(named, part)] for part in PARTS}

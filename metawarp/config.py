@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, Self, get_args, get_origin, get_type_hints
 
 from episodes.errors import InputError, require_choice
-from metawarp.file_format import Strict
+from episodes.schemas import Strict
 from metawarp.texts.template import Template
 
 AdapterName = Literal["prompt", "deep_prompt", "prefix", "prompt_pool", "lora", "biases", "weights"]

@@ -20,7 +20,7 @@ from typing import TypeVar
 from filelock import FileLock, Timeout
 
 from episodes import InputError
-from metawarp.outputs import mark_folder, refuse_foreign_files, write_bytes
+from metawarp.outputs import claim_folder, mark_folder, write_bytes
 
 Content = TypeVar("Content")
 
@@ -37,16 +37,16 @@ _LIST = "files.json"
 
 
 @contextmanager
-def new_version(folder: Path, kind: str, files: Sequence[str] = ()) -> Iterator[Path]:
+def new_version(folder: Path, kind: str, files: Sequence[str] = (), *, overwrite: bool = True) -> Iterator[Path]:
     """A folder to be filled; when the block ends, its files take the place of those in `folder`.
 
     If the block fails, everything is as before. InputError if the folder cannot be written, another process writes into
-    it, or it holds some of the named files and is of another kind.
+    it, or it holds some of the named files and is of another kind, or they may not be overwritten.
     """
     try:
         with locked(folder, seconds=SECONDS_TO_WAIT):
             finish(folder)
-            refuse_foreign_files(folder, kind, files)
+            claim_folder(folder, files, kind, overwrite=overwrite)
             require_own(folder, kind)
             try:
                 yield begin(folder, kind)

@@ -14,7 +14,6 @@ ORDER = [
     "metawarp.errors",
     "metawarp.randomness",
     "metawarp.processes",
-    "metawarp.file_format",
     "metawarp.yaml_file",
     "metawarp.outputs",
     "metawarp.output_folder",

@@ -161,6 +161,18 @@ def test_a_second_writer_is_refused(folder):
     assert messages[1] == "written"
 
 
+def test_of_two_writers_that_may_not_overwrite_the_second_is_refused(tmp_path):
+    names = ("one", "config.json")
+    with new_version(tmp_path, "thing", names, overwrite=False) as part:
+        write(part, one="first")
+    with (
+        refused(str(tmp_path), "earlier run", "overwrite=True"),
+        new_version(tmp_path, "thing", names, overwrite=False),
+    ):
+        raise AssertionError("the second one has begun")
+    assert content(tmp_path) == {"one": "first"}
+
+
 def test_a_reader_sees_the_old_task_or_the_new_one(tiny, tmp_path):
     models = [tiny_classifier(tiny).fit(TEXTS, [f"{prefix}{label}" for label in LABELS]) for prefix in ("", "other ")]
     folder, ended = tmp_path / "task", threading.Event()

@@ -45,7 +45,7 @@ def test_a_part_holds_the_texts_of_its_classes_and_nothing_else():
 
 
 def test_a_split_is_read_from_a_dict_and_written_to_and_read_from_a_file(tmp_path):
-    lists = {"train": list("jihgfe"), "validation": ["a", " b "], "test": ["d", "c"], "note": "ignored"}
+    lists = {"train": list("jihgfe"), "validation": ["a", " b "], "test": ["d", "c"]}
     split = corpus_of().split_classes(lists)
     assert split.names() == {"train": list("efghij"), "validation": ["a", "b"], "test": ["c", "d"]}
     split.to_json(tmp_path / "splits.json")
@@ -73,8 +73,9 @@ PARTS = {"train": list("abcdef"), "validation": ["g", "h"], "test": ["i", "j"]}
         (PARTS | {"test": [f"n{i}" for i in range(12)]}, ["does not have: 'n0', 'n1'", "'n9' and 2 more."]),
         (PARTS | {"train": list("abcd")}, ["leaves out classes of corpus: 'e', 'f'."]),
         (PARTS | {"train": list("abcdefgh"), "validation": []}, ["corpus[validation]", "at least 2 classes", "none"]),
-        ({"train": list("abcdefg"), "val": ["h"], "test": ["i", "j"]}, ["validation", "'train', 'val', 'test'"]),
-        (PARTS | {"train": "abcdef"}, ["'train'", "list of class names"]),
+        ({"train": list("abcdefg"), "val": ["h"], "test": ["i", "j"]}, ["'validation' is missing", "'val' is unknown"]),
+        (PARTS | {"train": [True, "a", 1.5]}, ["train.0", "train.2"]),
+        (PARTS | {"train": "abcdef"}, ["train must be a valid list, not 'abcdef'"]),
     ],
 )
 def test_unusable_splits_are_refused(recipe, facts):
@@ -100,7 +101,7 @@ def test_unusable_files_are_refused(tmp_path):
     with refused(path, "not valid JSON", "line 1 column 12"):
         corpus_of().split_classes(path)
     path.write_text(json.dumps(["a", "b"]))
-    with refused(path, "train", "validation", "test", "list"):
+    with refused(path, "must be an object, not ['a', 'b']"):
         corpus_of().split_classes(str(path))
 
 

@@ -8,11 +8,11 @@ from benchmarks.runner.wrong_labels import WrongLabels
 from episodes import Corpus, EpisodeSampler
 from episodes.errors import InputError, listing, require_choice
 from episodes.sampler import Range, Sampler
+from episodes.schemas import Strict
 from metawarp.backbones.backbone import TOKENS_PER_PASS
 from metawarp.config import InnerLearningRates, InnerLossName, WarpConfig
 from metawarp.evaluation.baselines import BASELINES
 from metawarp.evaluation.scores import require_interval
-from metawarp.file_format import Strict
 from metawarp.meta_learning.table import DEFAULT_METHOD, MethodName
 from metawarp.training.config import TrainingConfig
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.runner.plan import Plan, PlotName, Setting, Table
-from metawarp.file_format import Strict, parsed
+from episodes.schemas import Strict, parsed
 from metawarp.yaml_file import read_yaml
 
 CONFIGS = ("model", "training", "inner_lr")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from episodes import InputError
-from metawarp.file_format import Strict
+from episodes.schemas import Strict
 from metawarp.parameters import power_law
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from episodes.errors import InputError
-from metawarp.file_format import Strict, parsed
+from episodes.schemas import Strict, parsed
 from metawarp.yaml_file import read_yaml
 
 FLAG = "--config"

@@ -44,7 +44,7 @@ def run_fit(options: Namespace) -> None:
     texts, labels = ([], []) if options.data is None else _labelled_texts(options, options.class_name)
     names = _class_names(options.class_name, labels, options.ignore_names)
     classifier = WarpClassifier(options.init, adapt=options.adapt, **model_of(options, START))
-    classifier.fit(texts, labels, names).save(folder)
+    classifier.fit(texts, labels, names).save(folder, overwrite=options.overwrite)
     names = ", ".join(map(printable, classifier.task_.class_names))
     print(f"{folder}: {len(classifier.classes_)} classes: {names}")
     if (record := classifier.adaptation_) is not None and record.losses:

@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+
+from metawarp.outputs import write_bytes
 
 DPI = 120
 """Resolution of figures that are files of their own."""
@@ -26,8 +29,7 @@ def draw_accuracies(results: Mapping[str, Mapping[str, Any]], file: str | Path) 
     n_methods = len({name for methods in settings.values() for name in methods})
     figure = new_figure(2.2 + 3.2 * len(settings), 1.0 + 0.34 * n_methods)
     dot_panels(figure.subplots(1, len(settings), squeeze=False, sharey=True)[0], settings, "metawarp")
-    figure.savefig(file, dpi=DPI)
-    return Path(file)
+    return save_figure(figure, file)
 
 
 def dot_panels(panels: Any, settings: Mapping[str, Mapping[str, Any]], highlighted: str) -> None:
@@ -56,6 +58,14 @@ def dot_panels(panels: Any, settings: Mapping[str, Mapping[str, Any]], highlight
     for label in panels[0].get_yticklabels():
         if label.get_text() == highlighted:
             label.set(color=HIGHLIGHT, fontweight="bold")
+
+
+def save_figure(figure: Any, file: str | Path) -> Path:
+    """Write a figure into a PNG file, whole or not at all; returns its path."""
+    path, image = Path(file).expanduser(), BytesIO()
+    figure.savefig(image, format="png", dpi=DPI)
+    write_bytes(path, image.getvalue())
+    return path
 
 
 def plain_axes(axes: Any) -> None:

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+from episodes.schemas import Strict
 from metawarp.adaptation.temperature import Temperature
 from metawarp.backbones.backbone import Backbone
 from metawarp.config import InnerLoop, WarpConfig
-from metawarp.file_format import Strict
 from metawarp.inits.storage import Header
 
 INIT_FILES = ("init.safetensors", "config.json", "README.md")

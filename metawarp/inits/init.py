@@ -9,11 +9,11 @@ from typing import Any, Self
 import torch
 
 from episodes import InputError
+from episodes.schemas import parsed
 from metawarp.adaptation.temperature import Temperature
 from metawarp.adapters.adapter import adapter_shape
 from metawarp.backbones.backbone import Backbone
 from metawarp.config import Adapt, InnerLearningRates, InnerLoop, WarpConfig
-from metawarp.file_format import parsed
 from metawarp.inits import storage
 from metawarp.inits.file import INIT_FILES, BackboneIdentity, InitFile
 from metawarp.inits.fresh import fresh_parameters

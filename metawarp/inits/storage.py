@@ -14,7 +14,7 @@ from safetensors.torch import load as deserialized, save as serialized
 from torch import Tensor
 
 from episodes import InputError
-from metawarp.file_format import Strict
+from episodes.schemas import Strict
 from metawarp.outputs import FORMAT_VERSION, refuse_foreign_files, write_bytes, write_text
 
 

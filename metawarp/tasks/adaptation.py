@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from episodes.schemas import Strict
 from metawarp.adaptation.adapt import Adapted
 from metawarp.config import Adapt
-from metawarp.file_format import Strict
+from metawarp.evaluation.plots import HIGHLIGHT, new_figure, plain_axes, save_figure
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,6 @@ class Adaptation(Strict):
 
         Without matplotlib, the ImportError has the command that installs it.
         """
-        from metawarp.evaluation.plots import DPI, HIGHLIGHT, new_figure, plain_axes  # a saved task does not need it
-
         figure = new_figure(7, 3)
         axes = figure.subplots()
         axes.plot(range(len(self.losses)), self.losses, color=HIGHLIGHT, marker="o", clip_on=False)
@@ -57,9 +56,7 @@ class Adaptation(Strict):
         axes.set_xlabel("step")
         axes.set_ylabel("inner loss before the step")
         plain_axes(axes)
-        path = Path(file).expanduser()
-        figure.savefig(path, dpi=DPI)
-        return path
+        return save_figure(figure, file)
 
 
 def _reason(adapted: Adapted, adapt: Adapt) -> str:

@@ -124,9 +124,9 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         right = [one == other for one, other in zip(self.predict(X), y, strict=True)]
         return float(np.average(right, weights=sample_weight))
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path, *, overwrite: bool = True) -> None:
         """Write the fitted task into a folder; see `Task.save`."""
-        self._fitted_task().save(folder)
+        self._fitted_task().save(folder, overwrite=overwrite)
 
     def save_onnx(self, file: str | Path, *, quantize: Quantization | None = None) -> None:
         """Write the fitted task as one ONNX graph; see `Task.save_onnx`."""

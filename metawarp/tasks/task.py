@@ -11,12 +11,12 @@ from torch import Tensor
 
 from episodes import InputError
 from episodes.cleaning import is_blank
+from episodes.schemas import parsed
 from metawarp.adaptation.adapt import adapt as adapted_tasks
 from metawarp.adapters.adapter import adapter_shape
 from metawarp.backbones.backbone import Backbone
 from metawarp.backbones.store import BACKBONES, BackboneStore
 from metawarp.config import Adapt
-from metawarp.file_format import parsed
 from metawarp.inits import storage
 from metawarp.inits.file import BackboneIdentity
 from metawarp.inits.init import Init
@@ -126,13 +126,13 @@ class Task:
         """The most likely label (n,) of each of n texts."""
         return self.classes[self.predict_proba(texts).argmax(1)]
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path, *, overwrite: bool = True) -> None:
         """Write the task and the init that it was fitted from into a folder, without the backbone.
 
-        InputError if the folder cannot be written, or holds something else.
+        InputError if the folder cannot be written, or holds something else, or a task that may not be overwritten.
         """
         folder, labels = Path(folder).expanduser(), stored_labels(self.classes)
-        with new_version(folder, "task", TASK_FILES) as part:
+        with new_version(folder, "task", TASK_FILES, overwrite=overwrite) as part:
             storage.save(part, "task", *self._stored(labels, self.init.write(part / INIT_FOLDER)))
 
     def _stored(self, labels: dict[str, Any], init_sha256: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

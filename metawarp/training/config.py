@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from episodes.errors import InputError, listing
+from episodes.schemas import Strict
 from metawarp.config import InnerLoop, require_choices, require_positive
-from metawarp.file_format import Strict
 from metawarp.meta_learning.table import METHODS, MethodName
 from metawarp.parameters import LEARNING_RATES, InitParameters, tensors_of
 from metawarp.warp import Warp

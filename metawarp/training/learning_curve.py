@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from metawarp.evaluation.plots import DPI, GRAY, HIGHLIGHT, new_figure, plain_axes
+from metawarp.evaluation.plots import GRAY, HIGHLIGHT, new_figure, plain_axes, save_figure
 from metawarp.training.run_folder import read_log
 
 CURVE = "learning_curve.png"
@@ -32,5 +32,4 @@ def draw_learning_curve(folder: str | Path) -> Path:
     below.set_xlabel("outer step")
     for axes in (above, below):
         plain_axes(axes)
-    figure.savefig(folder / CURVE, dpi=DPI)
-    return folder / CURVE
+    return save_figure(figure, folder / CURVE)
