@@ -56,10 +56,11 @@ def delimited_columns(
 def _guessed(text: str, wanted: Collection[str], usual: str, no_header: bool) -> str:
     """The separator that gives the first line the wanted columns; the usual one if none does."""
     line = text.lstrip().split("\n", 1)[0].rstrip("\r")
+    width = max([len(wanted), *(int(name) for name in wanted if name.isdecimal())])  # that a file without header needs
 
     def fits(delimiter: str) -> bool:
         cells = [cell.strip().strip('"') for cell in line.split(delimiter)]
-        return len(cells) >= len(wanted) > 1 if no_header else set(wanted) <= set(cells)
+        return len(cells) >= width > 1 if no_header else set(wanted) <= set(cells)
 
     return next((delimiter for delimiter in (usual, *DELIMITERS) if fits(delimiter)), usual)
 

@@ -9,6 +9,8 @@ import pytest
 from running import refused
 
 from episodes import Corpus
+from episodes.files import FileFormat
+from episodes.reading import read_table
 
 PAIRS = [("the bus is late", "travel"), ("my card was refused", "bank"), ("where is my train", "travel")]
 CONTENTS = {
@@ -58,6 +60,8 @@ def test_a_file_without_a_header(tmp_path):
     assert (corpus.texts, corpus.class_names) == (("a", "b"), ("bye", "hello"))
     with refused("columns are: 1, 2"):
         Corpus.load(path, text_column="3", no_header=True)
+    path = write(tmp_path, "b.csv", "1;hello you\n2;bye\n")  # the number of the column says how many there are
+    assert read_table(path, "2", None, form=FileFormat(no_header=True)).texts == ["hello you", "bye"]
 
 
 @pytest.mark.parametrize("codec", ["utf-16", "utf-32", "utf-8-sig"])

@@ -123,6 +123,11 @@ def test_the_command_line_trains_on_several_corpora(made, tmp_path):
     assert Init.load(tmp_path / "init").training["class_names"] == learned["class_names"]
 
 
+def test_class_names_of_two_corpora_may_be_the_same():
+    once = TrainingData.load([tiny_corpus()]).all_words()
+    assert TrainingData.load([tiny_corpus(), tiny_corpus(seed=1)]).all_words() == once
+
+
 def test_unbalanced_episodes_of_a_fixed_shot_are_refused(capsys, made, tmp_path):
     command = train(made, made / "tiny.jsonl", f"--output={tmp_path}/init", "--balanced=false")
     refusal(capsys, command, "balanced=False", "k_shot=1")

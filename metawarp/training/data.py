@@ -101,7 +101,8 @@ class TrainingData:
 
     def all_words(self) -> list[str | None]:
         """What the names of all classes say, test classes included; see `Corpus.class_words`."""
-        return [words for corpus in self.corpora for words in corpus.class_words]
+        named = (pair for corpus in self.corpora for pair in zip(corpus.class_names, corpus.class_words, strict=True))
+        return [words for _, words in dict.fromkeys(named)]  # corpora may have classes of the same name
 
     def record(self) -> dict[str, Any]:
         """The entries of the training record about the data."""

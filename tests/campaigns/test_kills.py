@@ -1,12 +1,14 @@
 """Commands that are killed at every file operation: what they leave is the old output, or what they were told to do.
 
 Each command runs in a process that kills itself before its n-th operation on a file of the output, for n = 1, 2, …
-until it ends by itself. Afterwards the old output is complete, and the command, repeated as its messages say, gives the
-output of an uninterrupted run.
+until it ends by itself, and once more with a disk that is full from then on. Afterwards the old output is complete, and
+the command, repeated as its messages say, gives the output of an uninterrupted run.
 """
 
+import errno
 import json
 import os
+import random
 import shutil
 import signal
 import sys
@@ -27,8 +29,8 @@ CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.
 MOST_OPERATIONS = 200
 
 
-def run(command, output, kill_before=None):
-    """Run a command in a process that kills itself before an operation; returns its exit code and its message."""
+def run(command, output, fault=None, before=0):
+    """Run a command in a process in which a fault occurs before an operation; returns its exit code and its message."""
     read, write = os.pipe()
     process = os.fork()
     if process:
@@ -42,8 +44,8 @@ def run(command, output, kill_before=None):
         os.dup2(write, 1)
         os.dup2(write, 2)
         sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-        if kill_before is not None:
-            sys.addaudithook(killing(Path(output), kill_before))
+        if fault is not None:
+            sys.addaudithook(failing(Path(output), fault, before))
         main(command)
         code = 0
     except SystemExit as ended:
@@ -54,23 +56,33 @@ def run(command, output, kill_before=None):
         os._exit(code if isinstance(code, int) else 1)
 
 
-def killing(output, number):
-    """An audit hook that kills the process before so many changes of the output."""
+def kill(writes):
+    """The fault of a process that is killed."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fill_disk(writes):
+    """The fault of a disk that is full: files can be removed and moved, and not written."""
+    if writes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def failing(output, fault, number):
+    """An audit hook in which a fault occurs before each change of the output, from the given number on."""
     left = number
 
     def hook(event, arguments):
         nonlocal left
-        writes = (
-            event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-        )
+        opened = event == "open" and isinstance(arguments[2], int)
+        writes = opened and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
         if not (writes or event in CHANGES) or not isinstance(arguments[0], str | bytes | os.PathLike):
             return
         path = Path(os.fsdecode(arguments[0]))
         if path.name == LOCK or not (path.is_relative_to(output) or path.parent == output.parent):
             return
         left -= 1
-        if not left:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if left <= 0:
+            fault(writes or event == "os.mkdir")
 
     return hook
 
@@ -127,15 +139,18 @@ def commands(data):
         "train --resume": ([*train, "--resume"], train),
         "predict": (predict, None),
         "predict --overwrite": ([*predict, "--overwrite"], [*predict, "--text=more"]),
+        "predict to a table": (predict, None),
         "evaluate": (evaluate, None),
         "export": (["export", f"--task={data}/task"], None),
     }
 
 
+@pytest.mark.parametrize("fault", [kill, fill_disk])
 @pytest.mark.parametrize("name", list(commands(Path())))
-def test_a_killed_command_loses_nothing(name, data, tmp_path):
+def test_a_command_that_is_killed_or_finds_the_disk_full_loses_nothing(name, fault, data, tmp_path):
     command, earlier = commands(data)[name]
-    output = tmp_path / "whole" / "out"
+    ending = {"predict to a table": ".csv", "export": ".onnx"}.get(name, "")
+    output = tmp_path / "whole" / f"out{ending}"
     output.parent.mkdir()
 
     def prepared(place):
@@ -148,24 +163,25 @@ def test_a_killed_command_loses_nothing(name, data, tmp_path):
     prepared(output)
     assert run([*command, f"--output={output}"], output)[0] == 0
     expected, failures, number = content(output), [], 0
-    place = tmp_path / "killed" / "out"
+    place = tmp_path / "killed" / f"out{ending}"
     old = prepared(place)
     for number in range(1, MOST_OPERATIONS):
         shutil.rmtree(tmp_path / "killed")
         (tmp_path / "killed").mkdir()
         if earlier is not None:
             run([*earlier, f"--output={place}"], place)
-        status, _ = run([*command, f"--output={place}"], place, kill_before=number)
-        if status != -signal.SIGKILL:
+        status, message = run([*command, f"--output={place}"], place, fault, number)
+        if status == 0:
             break
-        if problem := after_kill([*command, f"--output={place}"], place, old, expected):
+        problem = None if status < 0 or message.count("metawarp: error: ") == 1 else message
+        if problem := problem or after_fault([*command, f"--output={place}"], place, old, expected):
             failures.append((number, problem))
-    print(f"{name}: {number - 1} kills, {len(failures)} failures")
+    print(f"{name}: {number - 1} times {fault.__name__}, {len(failures)} failures")
     assert number > 3 and not failures, failures
 
 
-def after_kill(command, place, old, expected):
-    """What is wrong after a kill, and after the command was repeated as its message says; None if nothing is."""
+def after_fault(command, place, old, expected):
+    """What is wrong after a fault, and after the command was repeated as its message says; None if nothing is."""
     if old is not None and not readable(place):
         return "the output cannot be read"
     for attempt in range(3):
@@ -196,6 +212,22 @@ def readable(place):
         print(error)
         return False
     return True
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_chain_of_killed_trainings_gives_the_init_of_one_that_was_not_killed(seed, data, tmp_path):
+    train = [*commands(data)["train"][0], "--training.steps=6"]
+    whole, place, draw = tmp_path / "whole", tmp_path / "chain" / "out", random.Random(seed)
+    assert run([*train, f"--output={whole}"], whole)[0] == 0
+    place.parent.mkdir()
+    kills = []
+    for _ in range(5):
+        resume = ["--resume"] if (place / UNFINISHED / "checkpoint.safetensors").exists() else []
+        kills.append(draw.randint(1, 25))
+        status, message = run([*train, *resume, f"--output={place}"], place, kill, kills[-1])
+        assert status in (0, -signal.SIGKILL), message
+    problem = after_fault([*train, f"--output={place}"], place, None, content(whole))
+    assert problem is None, (kills, problem)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
