@@ -100,7 +100,7 @@ def measure(fit: Fit, backbone: Backbone, tasks: Sequence[Draw], name: tuple[str
         right = np.array(draw.examples.classes)[probabilities.argmax(1)] == np.array(draw.labels)
         error = calibration_error(probabilities.max(1), right)
         rows.append((round(100 * float(right.mean()), 2), round(100 * error, 2), round(seconds, 2)))
-    return Measured(*name, *zip(*rows, strict=True))
+    return Measured(*name, *zip(*rows, strict=True), backbone=backbone.name.rsplit("/", 1)[-1])
 
 
 def _labelled(draw: Draw) -> tuple[list[str], list[str]]:

@@ -23,7 +23,7 @@ from benchmarks.engine_timing import results as engine_results
 from benchmarks.latency import latency_rows
 from benchmarks.ranking import ranking_rows
 from benchmarks.record import RESULTS, recorded_tables
-from benchmarks.report.fit_results import fits_rows, recorded
+from benchmarks.report.fit_results import MPNET, fits_rows, recorded
 from benchmarks.report.overview import overview_rows
 from benchmarks.report.tables import NOTE, Rows, accuracy_rows, calibration_rows, cost_rows
 from benchmarks.runner.results_format import CorpusResults, TableResults
@@ -80,6 +80,7 @@ def _study_rows() -> dict[str, Rows]:
         "dtype": dtype_rows(json.loads((RESULTS / "dtype.json").read_text(encoding="utf-8"))),
         "latency": latency_rows(json.loads((RESULTS / "latency.json").read_text(encoding="utf-8"))),
         "fits": fits_rows(recorded()),
+        "fits-mpnet": fits_rows(recorded(MPNET)),
         "ranking": ranking_rows(json.loads((RESULTS / "ranking.json").read_text(encoding="utf-8"))),
         "speed": prediction_rows(speed["prediction"]),
         "speed-of-fit": fit_rows(speed["fit"]),

@@ -15,10 +15,14 @@ from metawarp.outputs import write_text
 
 FILE = RESULTS / "fits.json"
 
+MINILM, MPNET = "minilm", "all-mpnet-base-v2"
+"""The backbones of the results, as the last parts of their names."""
+
 
 @dataclass(frozen=True)
 class Measured:
-    """What a method reaches on D draws of k texts per class: accuracies and calibration errors in percent, seconds."""
+    """What a method reaches on D draws of k texts per class: accuracies and calibration errors in percent, seconds.
+    `backbone` is the last part of its name or folder."""
 
     corpus: str
     k_shot: int
@@ -26,25 +30,30 @@ class Measured:
     accuracies: tuple[float, ...]
     calibration_errors: tuple[float, ...]
     seconds: tuple[float, ...]
+    backbone: str = MINILM
 
     def __post_init__(self) -> None:
         for name in ("accuracies", "calibration_errors", "seconds"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has lists
 
     @property
-    def cell(self) -> tuple[str, int]:
+    def cell(self) -> tuple[str, str, int]:
         """What was measured, whatever the method."""
-        return self.corpus, self.k_shot
+        return self.backbone, self.corpus, self.k_shot
 
 
-def recorded() -> list[Measured]:
-    """The results of the documentation."""
+def recorded(backbone: str = MINILM) -> list[Measured]:
+    """The results of the documentation, of one backbone."""
+    return [one for one in _all_recorded() if one.backbone == backbone]
+
+
+def _all_recorded() -> list[Measured]:
     return [Measured(**row) for row in json.loads(FILE.read_text(encoding="utf-8"))] if FILE.exists() else []
 
 
 def keep(measured: Measured) -> None:
     """Keep a result for the documentation, in place of the same method's for the same cell."""
-    kept = [one for one in recorded() if (one.cell, one.method) != (measured.cell, measured.method)]
+    kept = [one for one in _all_recorded() if (one.cell, one.method) != (measured.cell, measured.method)]
     rows = sorted([*kept, measured], key=lambda one: (one.cell, one.method))
     write_text(FILE, json.dumps([asdict(one) for one in rows], indent=1) + "\n")
 
@@ -59,7 +68,7 @@ def fits_rows(results: Sequence[Measured]) -> Rows:
         draws = max(len(one.accuracies) for one in own.values())
         values = [_in_cell(own[method], draws) if method in own else "" for method in methods]
         pair = [own[method].accuracies for method in ("adaptive", "setfit") if method in own]
-        rows.append([cell[0], str(cell[1]), *values, difference(*pair) if len(pair) == 2 else ""])
+        rows.append([cell[1], str(cell[2]), *values, difference(*pair) if len(pair) == 2 else ""])
     return Rows(["corpus", "texts per class", *methods, "adaptive − setfit"], rows)
 
 

@@ -87,11 +87,12 @@ def test_the_study_of_fits_has_a_row_for_each_method(data, monkeypatch, capsys):
         assert own[4] == "+0.0 ± 0.0" and own[5] == "+0.0"
         gain = float(other[3]) - float(own[3])
         assert float(other[4].split(" ± ")[0]) == pytest.approx(gain, abs=0.11) and float(other[5]) <= gain + 0.11
-    results = fit_results.recorded()
-    assert [(one.cell, one.method) for one in results] == [(("trec", k), name) for k in (1, 4) for name in methods]
+    results = fit_results.recorded("backbone")
+    cells_of_methods = [(("backbone", "trec", k), name) for k in (1, 4) for name in methods]
+    assert [(one.cell, one.method) for one in results] == cells_of_methods and not fit_results.recorded()
     again = replace(results[0], accuracies=(10.0, 20.0))
     fit_results.keep(again)
-    assert fit_results.recorded() == [again, *results[1:]]
+    assert fit_results.recorded("backbone") == [again, *results[1:]]
     table = fit_results.fits_rows(
         [*results, replace(again, method="adaptive"), replace(again, method="setfit", accuracies=(9.0,))]
     )
