@@ -72,7 +72,7 @@ def _add_published_files(results: BackboneResults, backbone: Backbone, folder: P
         train = read_table(str(folder / f"train_{k}.jsonl"), "text", "label")
         labels = [str(label) for label in train.labels]
         start = time.perf_counter()
-        classifier = WarpClassifier(backbone=backbone).fit(train.texts, labels)
+        classifier = WarpClassifier("general", backbone).fit(train.texts, labels)
         fitted = time.perf_counter()
         predicted = classifier.predict(test.texts)
         if k == SHOTS[0]:

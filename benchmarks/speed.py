@@ -122,7 +122,7 @@ def _prediction(backbone: Backbone, model: "SentenceTransformer", folder: Path, 
     results: list[Prediction] = []
     for kind, (corpus, number) in CORPORA.items():
         examples, test = _examples_and_test(folder / corpus / "data.jsonl", number)
-        classifier = WarpClassifier(backbone=backbone).fit(examples.texts, examples.labels)
+        classifier = WarpClassifier("general", backbone).fit(examples.texts, examples.labels)
         regression = LogisticRegression(C=10.0, max_iter=1000).fit(model.encode(examples.texts), examples.labels)
         with TemporaryDirectory() as graphs:
             graph = Path(graphs) / "int8.onnx"
@@ -150,7 +150,7 @@ def _fit(backbone: Backbone, model: "SentenceTransformer", rounds: int) -> list[
         torch.set_num_threads(threads)
         fits, encodings = [], []
         for _ in range(rounds):
-            fits.append(_seconds(lambda: WarpClassifier(backbone=backbone).fit(texts, labels)))
+            fits.append(_seconds(lambda: WarpClassifier("general", backbone).fit(texts, labels)))
             encodings.append(_seconds(lambda: model.encode(texts)))
         ratio = statistics.median(fit / encoding for fit, encoding in zip(fits, encodings, strict=True))
         results.append(Fit(

@@ -35,7 +35,7 @@ class Corpus:
         class_names: C >= 2 different non-empty names. A class may have no texts (zero-shot tasks).
         name: name of the corpus in messages.
         domains: domain of each of the C classes; empty if domains are unknown.
-        named: whether class names may carry meaning; otherwise no model reads them.
+        named: whether a model may use the class names; if false, it uses the texts alone.
         n_duplicates: number of texts that equal an earlier one, surrounding white space aside; 0 after `load`.
 
     Raises:
@@ -108,13 +108,13 @@ class Corpus:
             subset: name of the configuration of a Hub data set.
             dataset_split: name of the split of a Hub data set (None: "train") or of a DatasetDict (no default).
             conflicts: treatment of a text that has two labels: "drop" drops all its copies, "refuse" is an error.
-            ignore_names: whether no model reads the class names, because they carry no meaning; see `class_words`.
+            ignore_names: whether the class names are ignored, because they do not describe the texts.
             delimiter: separator of the cells of a .csv or .tsv file, such as ";" or "tab"; None: what separates the
                 columns in its first line.
             encoding: encoding of a text file, such as "cp1252"; None: UTF-8, or what the byte order mark at its
                 beginning says.
-            no_header: whether the first line of a .csv or .tsv file is a row; its columns are then called "1", "2", …,
-                and the first two are texts and labels unless others are named.
+            no_header: whether the first line of a .csv or .tsv file has data, and not the names of the columns; these
+                are then called "1", "2", …, and the first two are texts and labels unless others are named.
 
         Raises:
             InputError: the source cannot be read, has no rows, unusable ones (counted from 1, without the header) or

@@ -48,7 +48,7 @@ class FileFormat:
             in its first line.
         encoding: encoding of a text file, such as "cp1252"; None: UTF-8, or what the byte order mark at its
             beginning says.
-        no_header: whether the first line of a .csv or .tsv file is a row; columns are then called "1", "2", …
+        no_header: whether the first line of a .csv or .tsv file has data; columns are then called "1", "2", …
     """
 
     delimiter: str | None = None

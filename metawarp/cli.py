@@ -20,7 +20,7 @@ COMMANDS = training.COMMANDS | tasks.COMMANDS | predicting.COMMANDS | listings.C
 
 def create_parser() -> Parser:
     """The parser of all commands."""
-    about = "Few-shot text classification from meta-learned WARP prompts."
+    about = "Train text classifiers from class names and a few examples per class."
     parser = Parser(prog="metawarp", description=about, version=version("metawarp"))
     subcommands = parser.add_subcommands()
     for name, (build, _) in COMMANDS.items():

@@ -52,8 +52,8 @@ class WarpConfig(Strict):
             each text mixes; "lora", low-rank updates of the attention; "biases", the biases and norms of the
             layers; "weights", all weights of the layers.
         adapter_size: rank of "lora", or number of prompts of "prompt_pool"; None: 8. Other adapters have no size.
-        adapter_layer: index of the first layer that the adapter changes; 0 is WARP. The output of the layers below is
-            computed once per text; these layers see only the text and the words of the template.
+        adapter_layer: index of the first layer that the adapter changes; 0 is WARP. The outputs of the layers below do
+            not depend on the adapter, and are computed once per text.
         max_length: largest number of tokens of an input, template included; longer texts are truncated. None: as many
             as the backbone was trained to read.
         stride: 0, or the distance in tokens between the windows that a longer text is read in; the features of a text
@@ -150,7 +150,8 @@ class InnerLearningRates(Strict):
         adapter: learning rate of the adapter; with a leave-one-out loss, the root mean square of the change of its
             values in a step. None: 0.1, or 0.01 with a leave-one-out loss.
         class_embeddings: learning rate of the class embeddings.
-        learned: whether they are meta-learned for each group and step (Meta-SGD, LSLR), or stay as they are (MAML).
+        learned: whether they are meta-learned, one for each inner step (Meta-SGD, LSLR), or keep their initial values
+            (MAML).
     """
 
     adapter: float | None = None

@@ -46,7 +46,7 @@ def main() -> None:
     classifier = WarpClassifier().fit(texts, labels)
 
     with tempfile.TemporaryDirectory() as folder:
-        print("3. Save the task: a few kilobytes, which is all that has to be deployed beside the backbone")
+        print("3. Save the task: a few hundred kilobytes, which is all that has to be deployed beside the backbone")
         classifier.save(folder)
         size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
         print(f"   {size / 1000:.0f} kB")

@@ -33,13 +33,13 @@ def fitted(tmp_path_factory):
 @pytest.mark.parametrize(
     ("adapt", "steps", "reason"),
     [
-        ("none", 0, "No steps were asked for."),
-        (2, 2, "All 2 steps were taken, as was asked for."),
+        ("none", 0, "The encoder was not adapted, as requested."),
+        (2, 2, "The encoder was adapted with 2 gradient steps, as requested."),
         (
             "auto",
             None,
-            r"The task keeps [0-9]+% of the change of 2 steps: on 4 held-out texts, they (lower|raise) the loss by "
-            r"[0-9.]+ in the mean\.",
+            r"The encoder was adapted with 2 gradient steps, and [0-9]+% of the change was kept\. "
+            r"In cross-validation on 4 examples, this (lowered|raised) the mean loss by [0-9.]+\.",
         ),
     ],
 )
@@ -57,7 +57,7 @@ def test_the_classifier_records_its_adaptation(fitted, tmp_path, adapt, steps, r
 
 def test_a_task_without_labelled_texts_records_that_there_was_nothing_to_do(fitted):
     record = fitted([], [], ["delivery", "refund"]).adaptation_
-    assert (record.steps, record.losses) == (0, ()) and record.reason.startswith("There was nothing to do")
+    assert (record.steps, record.losses) == (0, ()) and record.reason.startswith("The encoder was not adapted: ")
 
 
 def test_the_record_is_drawn(fitted, tmp_path):

@@ -142,6 +142,7 @@ def test_ids_get_names_on_the_command_line(capsys, made, tmp_path):
     main([*fit, "--ignore-names", f"--output={tmp_path}/unnamed"])
     capsys.readouterr()
     refusal(capsys, [*fit, "--class-name=18=music", f"--output={tmp_path}/x"], "'18'", "does not occur", "'17', '3'")
+    refusal(capsys, ["fit", f"--output={tmp_path}/x", "--class-name=one"], "data=FILE", "at least two classes")
     refusal(capsys, [*fit, *names, "--ignore-names", f"--output={tmp_path}/x"], "class_name", "--ignore-names")
 
 
@@ -149,7 +150,9 @@ def test_fit_says_how_far_the_encoder_was_adapted(capsys, few, tmp_path):
     main(["fit", f"--data={few}", f"--output={tmp_path}/task"])
     classes, reason = capsys.readouterr().out.splitlines()
     assert classes == f"{tmp_path}/task: 2 classes: music, weather"
-    assert re.fullmatch(r"The task keeps \d+% of the change of 3 steps: on \d+ held-out texts, .*", reason)
+    assert re.fullmatch(
+        r"The encoder was adapted with 3 gradient steps, and \d+% of the change was kept\. In cross-.*", reason
+    )
 
 
 def test_a_task_can_have_classes_with_names_alone(capsys, made, few, tmp_path):

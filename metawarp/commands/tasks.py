@@ -22,8 +22,8 @@ DATA_HELP = "file with labelled texts: .csv, .tsv, .json, .jsonl or .parquet"
 
 
 def fit_parser() -> Parser:
-    """adapt an init to a new task from a few labelled texts"""
-    parser = command_parser("Adapt an init to a task, and save the adapted task.")
+    """fit a classifier on a few labelled texts, and save it"""
+    parser = command_parser("Fit a classifier on a few labelled texts, and save it to a folder.")
     parser.add_argument("--init", type=INIT, help=f'{INIT_HELP}, of which the best is used (null: "adaptive")')
     parser.add_argument("--data", type=str | None, help=f"{DATA_HELP}; not needed for a task from class names alone")
     class_name_help = "name of a class without texts, or a name for a label of the file, as in 17=refund; repeatable"
@@ -38,6 +38,8 @@ def fit_parser() -> Parser:
 
 def run_fit(options: Namespace) -> None:
     """Adapt, save, name the classes, and say how far the encoder was adapted."""
+    if options.data is None and len(options.class_name) < 2:
+        raise InputError("A task needs data=FILE, or the names of at least two classes, each as class_name=NAME.")
     folder = Path(options.output).expanduser()
     outputs.claim_folder(folder, TASK_FILES, kind="task", overwrite=options.overwrite)
     require_own(folder, "task")
@@ -99,7 +101,7 @@ def run_export(options: Namespace) -> None:
 
 
 def _add_ignore_names(parser: Parser) -> None:
-    helps = "whether no model reads the names of the classes, because they carry no meaning"
+    helps = "ignore the class names and use only the texts; for names that do not describe the texts"
     parser.add_argument("--ignore-names", action="store_true", help=helps)
 
 

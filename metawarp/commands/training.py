@@ -28,7 +28,10 @@ def train_parser() -> Parser:
     parser = command_parser("Meta-train an init on episodes, and keep the one that is best on the validation classes.")
     types, several = {"corpus": list[str] | str, "backbone": str}, '; "[a.csv,b.csv]" for several'
     types |= {"splits": list[str] | str | None, "start": str | None}
-    helps = {"corpus": CORPUS_HELP + several, "splits": f"splits.json with the class names of each part{several}"}
+    helps = {
+        "corpus": CORPUS_HELP + several,
+        "splits": 'splits.json with the class names of each part; "[a.json,b.json]" for several',
+    }
     helps["backbone"] = 'language model: "minilm", a folder, or a Hub id'
     add_options(parser, train, skip=(*CONFIGS, "processes"), types=types, helps=helps)
     add_options(parser, Corpus.load, COLUMNS)

@@ -64,15 +64,16 @@ def evaluate(
         splits: path of a splits.json; None: bundled corpora have a split of their own.
         split: classes to test: "train", "validation", "test" or "all".
         backbone: a loaded backbone, or the name of one (see `Backbone.load`); None: the init's own.
-        any_backbone: whether another backbone of the same widths is allowed.
+        any_backbone: whether a backbone is allowed that the init was not trained on; its word embeddings and features
+            must have the same sizes.
         device: device of the backbone.
         dtype: data type of the backbone, such as "float32" or "bfloat16"; "auto": bfloat16 if it is at least 10 %
             faster on this machine, else float32. Learned parameters and losses stay in float32 at least.
-        prompt: text that is put before every text, such as "query: ", or the name of one that the backbone comes with;
-            None: the prompt of a loaded backbone, or that of the init; without an init of its own, the backbone's
-            default. "": no prompt.
-        adapt: number of inner steps; "none": no steps; "auto": as the init was trained to, and with a leave-one-out
-            loss as far as suits each task.
+        prompt: text that is put before every text, such as "query: ", or the name of a prompt of the backbone, such as
+            "classification". "": no prompt. None: the prompt that the init was trained with; for "adaptive",
+            "general" and "untrained", the default prompt of the backbone.
+        adapt: number of inner steps. "none": no steps. "auto": the number that the init was trained with; if it has a
+            leave-one-out loss, cross-validation on the support texts also decides how much of the change is kept.
         max_tokens: largest number of tokens of one forward pass, padding included.
         cache_folder: folder for the output of the layers below the adapter; None keeps it in memory.
         n_way: number of classes per episode, or a range (low, high).

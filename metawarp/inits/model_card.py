@@ -28,13 +28,13 @@ def model_card(
     ]
     fixed = f" The training did not change: {' and '.join(unchanged)}." if unchanged else ""
     if training.get("best_step") == 0:
-        fixed = " No step of the training was better than its start, whose numbers it has."
+        fixed = " The training did not raise the validation accuracy, so that the init has the initial values."
     init, method = name or "FOLDER", _code(config["method"])
     on = f"`{_code(backbone['name'])}` ({_code(backbone['fingerprint'])})"
     parts = {name: _code(model[name]) for name in ("template", "read_out", "verbalizer", "adapter")}
     return f"""# A metawarp init
 
-This init holds {n_numbers:,} numbers for the frozen backbone {on}. It was
+This init has {n_numbers:,} parameters for the frozen backbone {on}. It was
 learned by the method `{method}`.{fixed} The template is `{parts["template"]}`, the read-out
 `{parts["read_out"]}`, the verbalizer `{parts["verbalizer"]}` and the adapter `{parts["adapter"]}`. A task is adapted
 {adapts}.

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 GENERAL = "general"
-"""Meta-trained on corpora of many domains. Its tasks are fitted in one pass over their texts."""
+"""Takes no gradient steps: a task is fitted in one pass over its texts."""
 
 ADAPTIVE = "adaptive"
-"""Meta-trained to adapt the encoder to a task in a few steps."""
+"""Meta-trained to adapt the encoder to a task in a few gradient steps."""
 
 
 def shipped_inits() -> dict[str, Path]:

@@ -15,13 +15,13 @@ class Adaptation(Strict):
     """How a task was adapted.
 
     Attributes:
-        steps: number of steps that the adapter took; 0 if it kept the start.
-        extent: how much of the change of the steps it kept: 1 is all of it, 0.5 half.
-        losses: inner loss before each step; empty if none was taken.
-        name_factor: how many times as much class names count as the init says.
-        temperature: what the logits were divided by, beside the temperature of the init.
-        seconds: seconds that the adaptation took, the choice included.
-        reason: one sentence that says why it went so far.
+        steps: number of gradient steps; 0 if the encoder was not adapted.
+        extent: fraction of the change of the parameters that was kept, 0 to 1.5; 1 is the change of all steps.
+        losses: inner loss before each step; empty if there was none.
+        name_factor: factor by which the weight of class names was multiplied, relative to the init.
+        temperature: additional temperature of this task; its logits are divided by it and by that of the init.
+        seconds: seconds that the adaptation took, with the cross-validation.
+        reason: one or two sentences that say what was done and why.
     """
 
     steps: int
@@ -63,12 +63,14 @@ def _reason(adapted: Adapted, adapt: Adapt) -> str:
     choice, steps = adapted.choice, len(adapted.losses)
     extent, n_texts, gain = float(choice.extents[0]), int(choice.n_texts[0]), float(choice.gains[0])
     if steps and not extent:
-        return "The task keeps the start of the init: the loss of a step was not finite."
+        return "The encoder was not adapted, because the loss of a step was not finite."
     if n_texts and steps:
-        effect = f"they {'lower' if gain >= 0 else 'raise'} the loss by {abs(gain):.3f} in the mean"
-        return f"The task keeps {extent:.0%} of the change of {steps} steps: on {n_texts} held-out texts, {effect}."
+        kept = f"The encoder was adapted with {steps} gradient steps, and {extent:.0%} of the change was kept"
+        effect = f"this {'lowered' if gain >= 0 else 'raised'} the mean loss by {abs(gain):.3f}"
+        return f"{kept}. In cross-validation on {n_texts} examples, {effect}."
     if steps:
-        return f"All {steps} steps were taken, as {'the init was trained to' if adapt == 'auto' else 'was asked for'}."
+        number = "the number that the init was trained with" if adapt == "auto" else "as requested"
+        return f"The encoder was adapted with {steps} gradient steps, {number}."
     if adapt in ("none", 0):
-        return "No steps were asked for."
-    return "There was nothing to do: the init has no steps, or no labelled text can be left out."
+        return "The encoder was not adapted, as requested."
+    return "The encoder was not adapted: the init takes no gradient steps, or no example can be left out."

@@ -21,27 +21,28 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
     """Few-shot text classifier on a frozen language model.
 
     Args:
-        init: start of the adaptation: the folder of a learned init, an `Init`, the name of a shipped init, a Hub id
-            "owner/name", or "untrained" (no soft tokens; class embeddings mixed from the names and the means of
-            sentence embeddings). Of several, the one that suits the task best is used. "general": the init that
-            ships for the backbone and is fitted in one pass; if there is none, the same template, read-out and
-            verbalizer, without training on this backbone. None: "adaptive", the init that ships for the backbone and
-            adapts it; if there is none, that of MiniLM with a new adapter.
+        init: init that the classifier starts from: a folder, an `Init`, a Hub id "owner/name", or a name. "adaptive",
+            the default (None), takes gradient steps on low-rank updates of the encoder. "general" takes no gradient
+            steps. "untrained" is a baseline without meta-learned parameters. If none of these ships for the backbone,
+            the settings and scalars of the one for MiniLM are used, with a new adapter. Of a list of inits, the one is
+            used that predicts left-out examples best.
         backbone: a loaded `Backbone`, or the name of one (see `Backbone.load`); None: the one the init was trained on.
-        adapt: number of steps that adapt the encoder to the task; "none": no steps; "auto": as the init was trained to,
-            and with a leave-one-out loss as far as suits the task; see `adaptation_`.
-        any_backbone: whether another backbone than the init's, of the same widths, is allowed.
+        adapt: number of gradient steps that adapt the encoder to the task. "none": no steps. "auto": the number that
+            the init was trained with; if the init has a leave-one-out loss, as "adaptive" has, cross-validation on the
+            examples also decides how much of the change is kept.
+        any_backbone: whether a backbone is allowed that the init was not trained on; its word embeddings and features
+            must have the same sizes.
         device: device of the backbone.
         dtype: data type of the backbone, such as "float32" or "bfloat16"; "auto": bfloat16 if it is at least 10 %
             faster on this machine, else float32. Learned parameters stay in float32 at least.
-        prompt: text that is put before every text, such as "query: ", or the name of one that the backbone comes with;
-            None: the prompt of a loaded backbone, or that of the init; without an init of its own, the backbone's
-            default. "": no prompt.
+        prompt: text that is put before every text, such as "query: ", or the name of a prompt of the backbone, such as
+            "classification". "": no prompt. None: the prompt that the init was trained with; for "adaptive",
+            "general" and "untrained", the default prompt of the backbone.
 
     Attributes:
         classes_: (C,) labels, sorted.
         task_: the adapted `Task`, with the class names and the init that it was fitted from.
-        adaptation_: what the adaptation did: its steps, losses and seconds, and why it went so far.
+        adaptation_: what the adaptation did: its steps, losses and seconds, and how much of the change was kept.
         suitability_: how each of several inits suits the task, by name, best first; empty for a single init.
 
     Example:
@@ -74,7 +75,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
     def fit(
         self, texts: Sequence[str], labels: Sequence[Any], class_names: Mapping[Any, str] | Sequence[str] | None = None
     ) -> Self:
-        """Adapt the init to a task.
+        """Learn a classifier for a task from the init.
 
         Args:
             texts: n texts; none for a task from class names alone (zero-shot).

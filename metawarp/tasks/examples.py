@@ -91,5 +91,6 @@ def classes_and_names(labels: list[Any], class_names: Any) -> tuple[list[Any], l
         raise InputError(f"The labels {unknown} are not in class_names, which names the classes {classes}.")
     classes = like_labels(classes, labels)
     if len(classes) < 2:
-        raise InputError(f"A classifier needs at least 2 classes; this task has {len(classes)}: {classes}.")
+        problem = f"A classifier needs at least 2 classes; this task has {len(classes)}: {classes}"
+        raise InputError(f"{problem}; add texts of another class, or the name of one.")
     return classes, names

@@ -63,7 +63,7 @@ class TaskFile(storage.Header):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Task:
-    """An adapted task.
+    """A fitted classifier, as `WarpClassifier.save` writes it: it predicts, but cannot be fitted again.
 
     Attributes:
         warp: the model.
@@ -183,7 +183,8 @@ class Task:
         Args:
             folder: folder of the task.
             backbone: a loaded backbone, or the name of one (see `Backbone.load`); None: the one it was fitted on.
-            any_backbone: whether another backbone of the same widths is allowed.
+            any_backbone: whether a backbone is allowed that the init was not trained on; its word embeddings and
+                features must have the same sizes.
             device: device of the backbone.
             dtype: data type of the backbone; learned parameters stay in float32 at least.
             cache: cache for features of texts that are predicted again; None: nothing is kept.

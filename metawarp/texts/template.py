@@ -25,9 +25,9 @@ class Template:
     - `{prompt:'the topic is'}`: soft tokens that start from these words, one for each of their tokens.
     - anything else: fixed words, such as `It was about {mask}.`
 
-    White space before words counts where the tokenizer distinguishes " it" from "it" (byte-level BPE), as in one
-    string. Before the text it counts after words, but not after soft tokens: they are not words, and the text should
-    be what a sentence encoder reads. A malformed template is an InputError.
+    Some tokenizers (byte-level BPE) give " it" and "it" different tokens. For these, white space before fixed words,
+    and between fixed words and `{text}`, is kept. White space between soft tokens and `{text}` is dropped, so that the
+    text has the same tokens as without a template. A malformed template is an InputError.
 
     Attributes:
         source: the template as a string.

@@ -22,21 +22,24 @@ class TrainingConfig(Strict):
     Args:
         steps: number of outer steps.
         meta_batch_size: number T of tasks whose meta-gradients are averaged in one step.
-        lr: AdamW's learning rate of the adapter; 0 keeps the adapter where it starts, and every text is read once.
+        lr: AdamW's learning rate of the adapter; 0 does not train it, and is faster, because the features of a text are
+            computed once.
         scalar_lr: AdamW's learning rate of the scale, read-out weights, verbalizer scalars and inner learning rates.
         read_out_lr: AdamW's learning rate of the read-out weights, which 0 keeps where they start; None: `scalar_lr`.
         weight_decay: AdamW's decoupled weight decay, towards the start of the init and not towards zero (L2-SP).
         warmup: share of the steps in which the learning rates rise from 0; they then fall to 0 along a cosine.
         max_grad_norm: largest norm of a meta-gradient; longer ones are scaled down to it.
-        second_order: how second order is computed: "unroll" keeps the graph of the inner loop, "recompute" needs memory
-            that does not grow with the inner steps, "auto" unrolls what fits into half of the free memory.
+        second_order: how second-order meta-gradients are computed: "unroll" keeps the graph of the inner loop,
+            "recompute" needs memory that does not grow with the inner steps, "auto" unrolls what fits into half of the
+            free memory.
         query_loss: outer loss: the query loss after the "last_step", or "multi_step", MAML++'s loss over all inner
             steps, annealed to the last one over the first half of the training.
         reparameterization: network through which soft tokens are trained, removed when the init is saved.
         regularizer: loss that is added to the outer loss.
         regularizer_weight: weight of the regularizer in the outer loss.
         regularizer_epsilon: length of the regularizer's perturbation of a token, relative to the token embedding.
-        validate_every: number of steps between two validations; each evaluates the mean of the inits since the last.
+        validate_every: number of steps between two validations. A validation evaluates the average of the inits since
+            the previous one.
         validation_episodes: number of episodes of each validation, always the same ones.
         patience: number of validations without improvement after which training stops.
         checkpoint_every: number of steps between two checkpoints.

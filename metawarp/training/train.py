@@ -79,7 +79,9 @@ def train(
         seed: seed of class split, episodes and random starts.
         engine: engine of the meta-gradients: "metawarp", or "learn2learn", one task at a time with the same result.
         inner_steps: number of gradient steps on a support set; None: the method's own.
-        inner_loss: loss of these steps: that of the "support" texts, or a leave-one-out loss; see `InnerLoop`.
+        inner_loss: loss of these steps: that of the "support" texts, or a leave-one-out loss, in which each text is
+            classified by the other ones: by "class_means", by a "ridge" regression, or one of two "halves" by a ridge
+            regression on the other.
         inner_lr: inner learning rates to start from.
         model: settings of the model.
         training: settings of the outer loop.
