@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from episodes.errors import InputError, listing
+from episodes.errors import InputError, listing, quoted
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,8 @@ def usable_rows(
     """
     require_texts(texts, source)
     names = _names(labels, f"{source}: labels must be names or integers")
+    if padded := sorted({label for label, name in zip(labels, names, strict=True) if label != name and name in labels}):
+        logger.warning("%s: white space around labels is ignored, as in %s", source, quoted(padded))
     first: dict[str, int] = {}
     conflicting: dict[str, tuple[str, str]] = {}
     for row, text in enumerate(texts):

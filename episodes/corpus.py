@@ -16,6 +16,7 @@ from episodes.class_words import alike, class_words
 from episodes.cleaning import domain_of_classes, is_text, require_texts, usable_rows
 from episodes.errors import InputError, listing, quoted, repeated, require_choice
 from episodes.files import FileFormat
+from episodes.paths import user_path
 from episodes.reading import read_table
 from episodes.splits import PARTS, class_partition, require_disjoint
 
@@ -234,7 +235,12 @@ class ClassSplit:
 
     def to_json(self, path: str | Path) -> None:
         """Write the class names as a splits.json that `Corpus.split_classes` reads, whole or not at all."""
-        file = Path(path).expanduser()
-        part = file.with_name(f"{file.name}.part")
-        part.write_text(json.dumps(self.names(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, file)
+        file = user_path(path)
+        part = file.with_name(f"{file.name}.{os.getpid()}.part")
+        part.unlink(missing_ok=True)
+        try:
+            with open(part, "x", encoding="utf-8") as opened:  # never through a link
+                opened.write(json.dumps(self.names(), ensure_ascii=False, indent=1) + "\n")
+            os.replace(part, file)
+        finally:
+            part.unlink(missing_ok=True)

@@ -8,11 +8,14 @@ reader that takes it for the beginning of a quoted cell swallows the following l
 import csv
 import io
 import logging
+import re
 from collections.abc import Collection
 
 from episodes.errors import InputError, listing, quoted, repeated
 
 logger = logging.getLogger(__name__)
+
+_SEP_LINE = re.compile(r"sep=(.)[\r\n]+")
 
 DELIMITERS = (",", "\t", ";", "|")
 """Separators that are tried in turn, that of the file's ending first."""
@@ -33,9 +36,14 @@ def delimited_columns(
 
     InputError if rows have different numbers of cells, quotes are unbalanced, or there are no rows.
     """
+    if named := _SEP_LINE.match(text):  # as Excel writes it
+        text, delimiter, guess = text[named.end() :], named[1] if guess else delimiter, False
     if guess:
         delimiter = _guessed(text, wanted, delimiter, no_header)
     rows = [cells for cells in _rows(text, name, delimiter) if cells]
+    if no_header and guess and (unused := len(rows[0]) - len(wanted)) > 0:
+        message = "%s: %d columns are not used; name the separator of the cells if these are parts of a text"
+        logger.warning(message, name, unused)
     header = [str(i) for i in range(1, len(rows[0]) + 1)] if no_header else [cell.strip() for cell in rows.pop(0)]
     if duplicates := repeated(header):
         raise InputError(f"{name} has several columns of the same name: {quoted(duplicates)}; rename them.")
@@ -55,7 +63,7 @@ def delimited_columns(
 
 def _guessed(text: str, wanted: Collection[str], usual: str, no_header: bool) -> str:
     """The separator that gives the first line the wanted columns; the usual one if none does."""
-    line = text.lstrip().split("\n", 1)[0].rstrip("\r")
+    line = re.split(r"[\r\n]", text.lstrip(), maxsplit=1)[0]
     width = max([len(wanted), *(int(name) for name in wanted if name.isdecimal())])  # that a file without header needs
 
     def fits(delimiter: str) -> bool:

@@ -13,6 +13,7 @@ from episodes.delimited import delimited_columns
 from episodes.errors import InputError, first_line, listing
 from episodes.json_rows import json_columns
 from episodes.parquet import parquet_columns
+from episodes.paths import is_there
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +24,13 @@ OTHER_NAMES = {".ndjson": ".jsonl", ".jl": ".jsonl", ".jsonlines": ".jsonl", ".t
 """Endings that mean the same as one of `KINDS`."""
 
 MAX_BYTES = 2**30
-"""Largest size of a file in bytes, after it is unpacked."""
+"""Largest size of a file in bytes."""
+
+MAX_UNPACKED = 2**28
+"""Largest size in bytes of a .gz file after it is unpacked: a few kilobytes can stand for gigabytes."""
+
+MAX_CELLS = 2 * 10**7
+"""Largest number of separators, line ends and brackets of a text file, each of which takes some 50 bytes of memory."""
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
@@ -65,8 +72,9 @@ class FileFormat:
                 bytes(4).decode(self.encoding)
             except LookupError:
                 raise InputError(f"encoding={self.encoding!r} is not known; use one such as utf-8 or cp1252.") from None
-            except ValueError:  # a codec that four zeros are no text of
-                return
+            except ValueError as error:  # a codec that four zeros are no text of
+                if "null character" in str(error):
+                    raise InputError(f"encoding={self.encoding!r} is not known; use utf-8 or cp1252.") from None
 
 
 PLAIN = FileFormat()
@@ -84,7 +92,7 @@ def read_columns(path: Path, wanted: Collection[str], form: FileFormat = PLAIN, 
     InputError if it does not exist, is of an unknown kind, or cannot be read.
     """
     name, kind = name or str(path), _kind(path)
-    if not path.exists():
+    if not is_there(path):
         raise InputError(f"There is no file {name}.")
     if path.is_dir():
         raise InputError(f"{name} is a folder; name one of its files.")
@@ -97,6 +105,8 @@ def read_columns(path: Path, wanted: Collection[str], form: FileFormat = PLAIN, 
     text = decoded(data, name, form.encoding)
     if not text.strip():
         raise InputError(f"{name} is empty; it needs rows with {' and '.join(map(repr, wanted))}.")
+    if (n_cells := sum(map(text.count, "\n\r,;\t|" if kind in _SEPARATORS else ",{["))) > MAX_CELLS:
+        raise InputError(f"{name} has about {n_cells:,} cells; at most {MAX_CELLS:,} are read: divide it.")
     if kind in _SEPARATORS:
         separator, guess = form.delimiter or _SEPARATORS[kind], form.delimiter is None
         cells = delimited_columns(text, name, wanted, separator, guess=guess, no_header=form.no_header)
@@ -128,14 +138,14 @@ def _read(path: Path, name: str) -> bytes:
     try:
         if path.suffix.lower() != ".gz":
             if path.stat().st_size > MAX_BYTES:
-                raise InputError(f"{name} is larger than {MAX_BYTES / 2**30:.0f} GiB; divide it.")
+                raise InputError(f"{name} is larger than {MAX_BYTES // 2**20} MiB; divide it.")
             return path.read_bytes()
         with gzip.open(path) as file:
-            data = file.read(MAX_BYTES + 1)
+            data = file.read(MAX_UNPACKED + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{name} cannot be read ({first_line(error)}).") from error
-    if len(data) > MAX_BYTES:
-        raise InputError(f"{name} unpacks to more than {MAX_BYTES / 2**30:.0f} GiB; divide it.")
+    if len(data) > MAX_UNPACKED:
+        raise InputError(f"{name} unpacks to more than {MAX_UNPACKED // 2**20} MiB; unpack it yourself, or divide it.")
     return data
 
 
@@ -146,7 +156,7 @@ def decoded(data: bytes, name: str, encoding: str | None) -> str:
     """
     mark = next((codec for start, codec in _MARKS.items() if data.startswith(start)), None)
     begin = data[:1000]
-    if not encoding and not mark and 3 * begin.count(0) > len(begin) > 0:
+    if not encoding and not mark and _share_of_controls(begin) > 1 / 5:
         raise InputError(f"{name} seems to be UTF-16 text without a mark; name its encoding, such as 'utf-16-le'.")
     try:
         text = data.decode(encoding or mark or "utf-8")
@@ -157,3 +167,8 @@ def decoded(data: bytes, name: str, encoding: str | None) -> str:
         advice = "save it again as UTF-8, or name its encoding, such as encoding='cp1252' for files of older Windows"
         raise InputError(f"{name} is not UTF-8 text (line {line}); {advice}.") from None
     return text.removeprefix("\ufeff")
+
+
+def _share_of_controls(data: bytes) -> float:
+    """The share of bytes that no text in UTF-8 has: control characters other than tabs and line ends."""
+    return sum(byte < 32 and byte not in b"\t\n\r\f\v\x1b" for byte in data) / max(len(data), 1)

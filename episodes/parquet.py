@@ -15,8 +15,8 @@ from episodes.errors import InputError, first_line, listing
 MAX_ROWS = 10**7
 """Largest number of rows."""
 
-MAX_BYTES = 2**30
-"""Largest size in bytes of all columns when they are unpacked."""
+MAX_BYTES = 2**28
+"""Largest size in bytes of the columns that are read, when they are unpacked."""
 
 
 def parquet_columns(data: bytes, name: str, wanted: Collection[str]) -> Columns:
@@ -30,13 +30,14 @@ def parquet_columns(data: bytes, name: str, wanted: Collection[str]) -> Columns:
     try:
         file = pyarrow.parquet.ParquetFile(io.BytesIO(data))
         schema, groups = file.schema_arrow, range(file.metadata.num_row_groups)
-        n_bytes = sum(file.metadata.row_group(group).total_byte_size for group in groups)
-        if file.metadata.num_rows > MAX_ROWS or n_bytes > MAX_BYTES:
-            size = f"{file.metadata.num_rows:,} rows and {n_bytes:,} bytes when it is unpacked"
-            limits = f"at most {MAX_ROWS:,} rows and {MAX_BYTES:,} bytes are read"
-            raise InputError(f"{name} has {size}, but {limits}; divide it.")
+        _require_size(name, file.metadata.num_rows, sum(file.metadata.row_group(i).total_byte_size for i in groups))
         names = tuple(schema.names)
-        table = file.read([column for column in names if column in wanted])
+        own = [column for column in names if column in wanted]
+        _require_flat(name, schema, own)
+        # Dictionaries stay as they are: a text that is repeated in a million rows is stored, and read, once.
+        texts = [column for column in own if _is_text(schema.field(column).type)]
+        table = pyarrow.parquet.ParquetFile(io.BytesIO(data), read_dictionary=texts).read(own)
+        _require_size(name, table.num_rows, sum(map(_unpacked_size, table.columns)))
     except InputError:
         raise
     except (pyarrow.ArrowException, OSError, ValueError) as error:
@@ -46,6 +47,39 @@ def parquet_columns(data: bytes, name: str, wanted: Collection[str]) -> Columns:
     for column, own in class_names.items():
         cells[column] = [_named(label, own, name, column) for label in cells[column]]
     return Columns(name, names, cells, class_names)
+
+
+def _require_flat(name: str, schema: Any, columns: Collection[str]) -> None:
+    from pyarrow import types
+
+    for column in columns:
+        if types.is_nested(kind := schema.field(column).type):
+            raise InputError(f"{name}: the column {column!r} has values of type {kind}; write them as text.")
+
+
+def _require_size(name: str, n_rows: int, n_bytes: int) -> None:
+    if n_rows > MAX_ROWS or n_bytes > MAX_BYTES:
+        limits = f"at most {MAX_ROWS:,} rows and {MAX_BYTES:,} bytes are read"
+        raise InputError(
+            f"{name} has {n_rows:,} rows and {n_bytes:,} bytes when it is unpacked, but {limits}; divide it."
+        )
+
+
+def _unpacked_size(column: Any) -> int:
+    """Number of bytes of a column whose dictionaries are written out; that of the dictionary for values of no text."""
+    import pyarrow.compute as compute
+    from pyarrow import types
+
+    if not types.is_dictionary(column.type) or not _is_text(column.type.value_type):
+        return column.nbytes
+    lengths = (compute.take(compute.binary_length(chunk.dictionary), chunk.indices) for chunk in column.chunks)
+    return sum(compute.sum(length).as_py() or 0 for length in lengths)
+
+
+def _is_text(kind: Any) -> bool:
+    from pyarrow import types
+
+    return types.is_string(kind) or types.is_binary(kind) or types.is_large_string(kind) or types.is_large_binary(kind)
 
 
 def _values(table: Any, column: str, name: str) -> list[Any]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from episodes.errors import InputError, listing, quoted
 from episodes.files import KINDS, PLAIN, FileFormat, is_file_name, read_columns
 from episodes.hub import load_hub_dataset
+from episodes.paths import is_there, user_path
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -78,11 +79,11 @@ def read_table(
             return _file_table(path, columns | {"domain_column": "domain"}, PLAIN, str(source))
     if form.no_header:
         columns = {argument: NUMBERED.get(name, name) for argument, name in columns.items()}
-    return _file_table(Path(source).expanduser(), columns, form, None)
+    return _file_table(user_path(source), columns, form, None)
 
 
 def _is_hub_id(source: str) -> bool:
-    if source in BUNDLED or Path(source).expanduser().exists() or is_file_name(source):
+    if source in BUNDLED or is_there(user_path(source)) or is_file_name(source):
         return False
     return not source.startswith((".", "/", "~")) and source.count("/") <= 1 and "\\" not in source
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from episodes.errors import InputError, first_line, listing, quoted, repeated
+from episodes.paths import user_path
 from episodes.reading import BUNDLED
 from episodes.schemas import Strict, parsed
 
@@ -75,7 +76,7 @@ def _drawn_parts(
 
 
 def _read_json(source: str | Path) -> Any:
-    path = files("episodes") / f"data/{source}.splits.json" if source in BUNDLED else Path(source).expanduser()
+    path = files("episodes") / f"data/{source}.splits.json" if source in BUNDLED else user_path(source)
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:

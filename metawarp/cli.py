@@ -15,6 +15,9 @@ from metawarp.commands.config_file import check_config_file, config_files
 from metawarp.commands.parser import Parser, fail, option_types, with_flags
 from metawarp.errors import INTERRUPTED, DivergenceError, MemoryLimitError
 
+PATHS = ("output", "data", "task", "init", "inits", "corpus", "splits", "start", "backbone", "cache_folder")
+"""Options whose value names a file, a folder or a model: an empty one would be the current folder."""
+
 COMMANDS = training.COMMANDS | tasks.COMMANDS | predicting.COMMANDS | listings.COMMANDS
 
 
@@ -60,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _check_config_files(arguments)
     parsed = parser.instantiate(parser.parse_args(arguments))
     options = parsed[parsed.subcommand]
+    if empty := [name for name in PATHS if options.get(name) == ""]:
+        fail(f"--{empty[0].replace('_', '-')} is empty; give a name, or leave the option out.")
     try:
         COMMANDS[parsed.subcommand][1](options)
     except InputError as error:

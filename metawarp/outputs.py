@@ -21,7 +21,7 @@ def write_bytes(file: Path, data: bytes) -> None:
 
     Tensors are passed serialized: safetensors' `save_file` raises no OSError, and makes files private to their owner.
     """
-    part = file.with_name(f"{file.name}.{os.getpid()}-{get_ident()}.part")
+    part = file.with_name(f"{file.name}.{os.getpid()}-{_start_of(os.getpid())}-{get_ident()}.part")
     file.parent.mkdir(parents=True, exist_ok=True)
     for rest in file.parent.glob(f"{glob.escape(file.name)}.*-*.part"):
         if not _is_running(rest):  # the process that began it was killed
@@ -39,16 +39,27 @@ def write_bytes(file: Path, data: bytes) -> None:
 
 
 def _is_running(part: Path) -> bool:
-    """Whether the process whose number is in the name of an unfinished file is still there."""
+    """Whether the process whose number and start are in the name of an unfinished file is still there."""
+    numbers = part.name.rsplit(".", 2)[1].split("-")
+    if not all(number.isdigit() for number in numbers) or len(numbers) != 3:
+        return True  # a file of somebody else
+    return _start_of(int(numbers[0])) == int(numbers[1])
+
+
+def _start_of(process: int) -> int:
+    """The time at which a process started, in hundredths of a second; 0 if there is none of this number."""
     import psutil  # a saved task predicts without it
 
-    number = part.name.rsplit(".", 2)[1].partition("-")[0]
-    return not number.isdigit() or psutil.pid_exists(int(number))
+    try:
+        return int(100 * psutil.Process(process).create_time())
+    except psutil.Error:
+        return 0
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write a text file in UTF-8, whole or not at all."""
-    write_bytes(file, text.encode())
+    """Write a text file in UTF-8, whole or not at all. Characters that UTF-8 lacks, as in names of files that are in
+    another encoding, are written as JSON escapes."""
+    write_bytes(file, text.encode(errors="backslashreplace"))
 
 
 def claim_folder(

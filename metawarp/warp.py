@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from episodes import InputError
+from episodes.paths import user_path
 from metawarp.adapters.adapter import AdapterContext
 from metawarp.adapters.table import create_adapter
 from metawarp.backbones.backbone import Backbone
@@ -90,7 +91,7 @@ class Warp:
         if self.lower is None:
             raise InputError("cache_folder keeps the layers below adapter_layer, but adapter_layer=0; leave it out.")
         windows, _ = self.encoder.windows(self.encoder(list(dict.fromkeys(texts))))
-        return Warp(self.backbone, self.config, self.cache, self.lower.open_file(windows, Path(folder).expanduser()))
+        return Warp(self.backbone, self.config, self.cache, self.lower.open_file(windows, user_path(folder)))
 
     def warn_about_truncation(self, texts: Sequence[str]) -> None:
         """Log how many texts are longer than an input, unless they are read in windows."""

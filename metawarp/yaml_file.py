@@ -11,13 +11,13 @@ import yaml
 
 from episodes.errors import InputError, first_line
 
-MAX_BYTES = 2**20
+MAX_BYTES = 2**18
 """Largest size of a file in bytes."""
 
 MAX_DEPTH = 20
 """Largest number of lists and mappings inside each other."""
 
-MAX_VALUES = 10**5
+MAX_VALUES = 10**4
 """Largest number of values, each as often as aliases repeat it."""
 
 
@@ -51,7 +51,9 @@ def read_yaml(path: Path, *, aliases: bool = False) -> Any:
 
 def _require_flat(text: str, name: str, aliases: bool) -> None:
     depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+    for number, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
+        if number > 2 * MAX_VALUES:  # each value is an event or two; aliases are counted later
+            raise InputError(f"{name!r} has more than {MAX_VALUES:,} values; divide it.")
         if isinstance(event, yaml.AliasEvent) and not aliases:
             problem = f"{name!r} has an alias (*{event.anchor}) at line {event.start_mark.line + 1}"
             raise InputError(f"{problem}, and aliases are not read; write the value again.")
@@ -75,8 +77,8 @@ def _n_values(node: yaml.Node, known: dict[int, int], above: tuple[int, ...]) ->
 
 
 class _Loader(yaml.SafeLoader):
-    """A loader that refuses a key that is there twice, of which YAML would keep the last, and for which 1e-3 is a
-    number, as in YAML 1.2, and not a string."""
+    """A loader that refuses a key that is there twice, of which YAML would keep the last. Numbers are those of YAML
+    1.2: 1e-3 is one, and 017 (octal in YAML 1.1) and 1:30 (base 60) are none."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = set()
@@ -88,6 +90,13 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+_INTEGER = r"[-+]?(0|[1-9]\d*)"
+_FLOAT = r"[-+]?((\d+\.\d*|\.\d+)([eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.(inf|Inf|INF))|\.(nan|NaN|NAN)"
+_NUMBERS = {"tag:yaml.org,2002:int": _INTEGER, "tag:yaml.org,2002:float": _FLOAT}
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if tag not in _NUMBERS]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, _pattern in _NUMBERS.items():
+    _Loader.add_implicit_resolver(_tag, re.compile(f"({_pattern})$"), list("-+.0123456789"))

@@ -54,3 +54,17 @@ def test_threads_that_need_a_backbone_at_the_same_time_share_it(tmp_path, loaded
     with ThreadPoolExecutor(8) as threads:
         found = list(threads.map(store.get, [folder] * 16))
     assert len(set(map(id, found))) == len(loaded()) == 1
+
+
+def test_a_folder_with_other_weights_than_before_is_loaded_again(tmp_path):
+    store = BackboneStore()
+    first = store.get(tiny_folder(tmp_path))
+    assert store.get(tmp_path) is first
+    again = store.get(tiny_folder(tmp_path, seed=1))
+    assert again.fingerprint != first.fingerprint
+
+
+def test_a_backbone_that_was_named_by_a_relative_path_is_found_from_everywhere(tmp_path, monkeypatch):
+    tiny_folder(tmp_path / "one")
+    monkeypatch.chdir(tmp_path)
+    assert BackboneStore().get("one").name == str(tmp_path / "one")

@@ -212,3 +212,15 @@ def test_an_init_of_another_backbone_is_refused(capsys, folder):
 def test_a_task_is_not_an_init(capsys, folder, task):
     refusal(capsys, evaluate(folder, init=task), task, "no init.safetensors")
     refusal(capsys, ["predict", f"--task={folder}/init", "--text=a"], f"{folder}/init", "no task.safetensors")
+
+
+@pytest.mark.parametrize("option", ["output", "data", "backbone"])
+def test_an_empty_name_is_not_the_current_folder(capsys, tmp_path, monkeypatch, option):
+    monkeypatch.chdir(tmp_path)
+    message = failure(capsys, "fit", "--class-name=a", "--class-name=b", "--output=x", f"--{option}=")
+    assert message.startswith(f"--{option} is empty") and not list(tmp_path.iterdir())
+
+
+def test_options_of_files_do_not_go_with_standard_input(capsys, task):
+    refusal(capsys, ["predict", f"--task={task}", "--data=-", "--delimiter=;"], "delimiter", "standard input")
+    refusal(capsys, ["predict", f"--task={task}", "--data=-", "--no-header"], "no_header", "standard input")

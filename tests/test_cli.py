@@ -142,6 +142,7 @@ def test_ids_get_names_on_the_command_line(capsys, made, tmp_path):
     main([*fit, "--ignore-names", f"--output={tmp_path}/unnamed"])
     capsys.readouterr()
     refusal(capsys, [*fit, "--class-name=18=music", f"--output={tmp_path}/x"], "'18'", "does not occur", "'17', '3'")
+    refusal(capsys, [*fit, *names, "--class-name=17=rain", f"--output={tmp_path}/x"], "'17' twice")
     refusal(capsys, ["fit", f"--output={tmp_path}/x", "--class-name=one"], "data=FILE", "at least two classes")
     refusal(capsys, [*fit, *names, "--ignore-names", f"--output={tmp_path}/x"], "class_name", "--ignore-names")
 

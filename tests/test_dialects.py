@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from running import refused
 
-from episodes import Corpus
+from episodes import Corpus, files
 from episodes.files import FileFormat
 from episodes.reading import read_table
 
@@ -114,3 +114,53 @@ def test_impossible_formats_are_refused(tmp_path, options, name, facts):
     path = write(tmp_path, name, CONTENTS.get(name, "x"))
     with refused(*facts):
         Corpus.load(path, **options)
+
+
+def test_the_separator_that_excel_writes_down_is_used(tmp_path):
+    for end in ("\n", "\r\n", "\r"):
+        content = end.join(["sep=;", "text;label", "one, two;a", "three;b"])
+        assert Corpus.load(write(tmp_path, "a.csv", content)).texts == ("one, two", "three")
+    assert Corpus.load(write(tmp_path, "a.csv", "text;label\rone;a\rtwo;b\r")).texts == ("one", "two")
+
+
+def test_utf_16_without_a_mark_is_named_whatever_its_letters(tmp_path):
+    rows = "text,label\n" + "привет всем,a\nпока всем,b\n" * 3
+    (tmp_path / "a.csv").write_bytes(rows.encode("utf-16-le"))
+    with refused("UTF-16", "utf-16-le"):
+        Corpus.load(tmp_path / "a.csv")
+
+
+def test_labels_that_differ_in_white_space_are_one_label_with_a_warning(tmp_path, caplog):
+    corpus = Corpus.load(write(tmp_path, "a.csv", "text,label\none,refund\ntwo, refund\nthree,delivery\n"))
+    assert (
+        corpus.class_names == ("delivery", "refund")
+        and "white space around labels is ignored, as in ' refund'" in caplog.text
+    )
+
+
+def test_columns_that_nobody_asked_for_are_reported_without_a_header(tmp_path, caplog):
+    read_table(write(tmp_path, "a.csv", "hello, you\nbye, all\n"), "1", None, form=FileFormat(no_header=True))
+    assert "1 columns are not used; name the separator" in caplog.text
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.csv", b"a,b\n" * 60), ("a.json", b"{}," * 60)])
+def test_files_with_too_many_cells_are_refused(tmp_path, monkeypatch, name, content):
+    monkeypatch.setattr(files, "MAX_CELLS", 100)
+    monkeypatch.setattr(files, "MAX_UNPACKED", 1000)
+    (tmp_path / name).write_bytes(content)
+    with refused(name, "about 120 cells", "at most 100"):
+        Corpus.load(tmp_path / name)
+    (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content * 100))
+    with refused(f"{name}.gz", "unpacks to more than", "unpack it yourself"):
+        Corpus.load(tmp_path / f"{name}.gz")
+
+
+def test_names_that_no_file_can_have_are_refused(tmp_path, monkeypatch):
+    for name in ("x" * 5000 + ".csv", "a\0b.csv", "~nobody-of-this-name/a.csv"):
+        with refused("no file"):
+            Corpus.load(name)
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "~a.csv", "text,label\none,a\ntwo,b\n")
+    assert len(Corpus.load("~a.csv")) == 2
+    with refused("encoding='a\\x00b'"):
+        Corpus.load("~a.csv", encoding="a\0b")

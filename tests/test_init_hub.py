@@ -90,7 +90,7 @@ def test_the_model_card_describes_the_init_and_its_results(init, tiny, hub_folde
     found = results["methods"]["metawarp"]
     assert f"| metawarp | {100 * found['accuracy']:.1f} ± {100 * found['ci95']:.1f} |" in card.text
     assert "| n_way | 2 |" in card.text and "| prototypes |" in card.text
-    assert "numbers for the frozen backbone" in card.text
+    assert "parameters for the frozen backbone" in card.text
     assert 'WarpClassifier("me/intents")' in card.text and "--init me/intents " in card.text
     (tmp_path / "results.json").write_text(json.dumps(results))
     init.push_to_hub("me/again", license="mit", results=tmp_path / "results.json")

@@ -93,6 +93,18 @@ def test_labels_of_pandas_are_labels(tiny):
         assert tiny_classifier(tiny).fit(TEXTS, labels).classes_.tolist() == sorted(set(labels))
 
 
+def test_a_column_of_names_is_read_by_its_index(tiny):
+    named = {
+        "a mapping": {1: "rain", 0: "music"},
+        "a column": pandas.Series({1: "rain", 0: "music"}),
+        "a list": ["music", "rain"],
+        "a column with its own index": pandas.Series(["music", "rain"]),
+    }
+    for kind, names in named.items():
+        model = tiny_classifier(tiny).fit(TEXTS, [1, 1, 0, 0], names)
+        assert model.task_.class_names == ("music", "rain"), kind
+
+
 def test_labels_can_be_said_to_have_no_names(tiny):
     one, two = (
         tiny_classifier(tiny).fit(TEXTS, [label] * 2 + ["music"] * 2, "none").predict_proba(TEXTS)

@@ -221,3 +221,12 @@ def test_a_full_disk_leaves_the_old_task(tiny, tmp_path):
         assert not (tmp_path / UNFINISHED).exists()
     two.save(tmp_path)
     assert Task.load(tmp_path, tiny).classes.tolist() == two.classes_.tolist()
+
+
+def test_files_of_somebody_else_in_the_folder_of_the_init_are_kept(tiny, tmp_path):
+    write(tmp_path, **{"fitted_from/README.md": "mine"})
+    with refused("fitted_from/README.md"):
+        tiny_classifier(tiny).fit(TEXTS, LABELS).save(tmp_path, overwrite=False)
+    with refused("fitted_from/README.md"):
+        tiny_classifier(tiny).fit(TEXTS, LABELS).save(tmp_path)
+    assert (tmp_path / "fitted_from/README.md").read_text() == "mine"

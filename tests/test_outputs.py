@@ -1,5 +1,8 @@
 """Output files: they are claimed before any work, written whole, and never replace files of something else."""
 
+import json
+import os
+
 import pytest
 from running import refused
 
@@ -43,3 +46,16 @@ def test_text_is_replaced_whole(tmp_path):
     outputs.write_text(file, "kürzer\n")
     assert file.read_bytes() == "kürzer\n".encode()
     assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_characters_that_utf_8_lacks_are_written_as_escapes(tmp_path):
+    outputs.write_text(tmp_path / "a.json", json.dumps({"corpus": "caf\udce9.csv"}, ensure_ascii=False))
+    assert json.loads((tmp_path / "a.json").read_text()) == {"corpus": "caf\udce9.csv"}
+
+
+def test_what_a_killed_process_left_is_removed_though_its_number_lives_again(tmp_path):
+    own = f"{os.getpid()}-{outputs._start_of(os.getpid())}-1"
+    for name in (f"a.{own}.part", f"a.{os.getpid()}-5-1.part", "a.999999999-5-1.part", "a.of-somebody.part"):
+        (tmp_path / name).touch()
+    outputs.write_text(tmp_path / "a", "text")
+    assert {file.name for file in tmp_path.iterdir()} == {"a", f"a.{own}.part", "a.of-somebody.part"}

@@ -31,8 +31,8 @@ BAD_PARQUETS: dict[str, tuple[dict[str, Any], Any, list[str]]] = {
     "broken UTF-8": ({"text": BROKEN, "label": LABELS}, None, ["column 'text' cannot be read", "as text"]),
     "decimals": ({"text": ["x", "y"], "label": [Decimal("1.0"), Decimal("2.0")]}, None, ["row 1", "Decimal"]),
     "dates": ({"text": ["x", "y"], "label": [date(2020, 1, 1), date(2020, 1, 2)]}, None, ["row 1", "date"]),
-    "nested texts": ({"text": [{"a": 1}, {"a": 2}], "label": LABELS}, None, ["row 1", "dict"]),
-    "lists": ({"text": [["x"], ["y"]], "label": LABELS}, None, ["row 1", "list"]),
+    "nested texts": ({"text": [{"a": 1}, {"a": 2}], "label": LABELS}, None, ["'text'", "struct<a: int64>"]),
+    "lists": ({"text": [["x"], ["y"]], "label": LABELS}, None, ["'text'", "list<element: string>"]),
     "an id without a name": (
         {"text": ["x", "y"], "label": [0, 2]},
         {"label": {"names": ["a", "b"], "_type": "ClassLabel"}},
@@ -41,7 +41,7 @@ BAD_PARQUETS: dict[str, tuple[dict[str, Any], Any, list[str]]] = {
     "an image": (
         {"text": [{"path": "/etc/hostname", "bytes": None}] * 2, "label": LABELS},
         {"text": {"_type": "Image"}},
-        ["row 1", "dict"],
+        ["'text'", "struct<"],
     ),
 }
 
@@ -71,3 +71,13 @@ def test_a_column_of_images_in_a_data_set_is_refused():
     dataset = Dataset.from_dict({"text": ["/etc/hostname"] * 2, "label": LABELS}).cast_column("text", Image())
     with refused("text_column='text'", "type Image"):
         Corpus.load(dataset)
+
+
+@pytest.mark.parametrize("n_bytes", [4000, 200_000])
+def test_a_small_file_that_stands_for_gigabytes_is_refused(tmp_path, n_bytes):
+    path, n_rows = tmp_path / "a.parquet", 300_000
+    rows = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * n_rows), ["x" * n_bytes])
+    pyarrow.parquet.write_table(pyarrow.table({"text": rows, "label": [0] * n_rows}), path)
+    assert path.stat().st_size < 1_000_000
+    with refused(path, "300,000 rows", "bytes when it is unpacked", "268,435,456 bytes are read"):
+        Corpus.load(path)

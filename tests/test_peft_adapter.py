@@ -55,6 +55,13 @@ def test_a_saved_adapter_is_loaded_again_and_not_overwritten(tiny, tmp_path):
         save_adapter(init, tiny, tmp_path)
 
 
+def test_an_adapter_is_not_written_through_a_link(tiny, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/adapter_config.json").symlink_to(tmp_path / "elsewhere")
+    save_adapter(fresh(tiny), tiny, tmp_path / "out")
+    assert not (tmp_path / "elsewhere").exists() and not (tmp_path / "out/adapter_config.json").is_symlink()
+
+
 def test_an_adapter_that_peft_made_becomes_an_init(tiny, tmp_path):
     config = peft.PromptTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=4)
     theirs = peft.get_peft_model(tiny.model, config)

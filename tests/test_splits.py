@@ -1,6 +1,7 @@
 """Class splits: the parts are disjoint and complete, and other splits are refused."""
 
 import json
+import os
 from typing import Any
 
 import numpy as np
@@ -110,3 +111,12 @@ def test_an_unknown_part_is_refused():
     assert split["test"] is split.test
     with refused("train, validation, test", "'dev'"):
         split["dev"]
+
+
+def test_a_split_is_not_written_through_a_link(tmp_path):
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "splits.json").symlink_to(tmp_path / "secret")
+    (tmp_path / f"splits.json.{os.getpid()}.part").symlink_to(tmp_path / "secret")
+    corpus_of().split_classes((0.6, 0.2, 0.2)).to_json(tmp_path / "splits.json")
+    assert (tmp_path / "secret").read_text() == "secret" and not (tmp_path / "splits.json").is_symlink()
+    assert {file.name for file in tmp_path.iterdir()} == {"secret", "splits.json"}

@@ -16,11 +16,12 @@ BAD: dict[str, tuple[str | bytes, list[str]]] = {
     "deep mappings": ("".join(f"{' ' * i}a:\n" for i in range(50)), ["20 levels"]),
     "a key twice": ("a: 1\nb: 2\na: 3\n", ["line 3", "'a' is there twice"]),
     "a tag": ("a: !!python/object/apply:os.system ['true']\n", ["line 1"]),
+    "many values": ("a: [" + "x, " * 50_000 + "x]", ["10,000 values"]),
     "no YAML": ("a: [1\nb: 2", ["line 2"]),
     "Latin-1": ("a: é".encode("latin-1"), ["UTF-8"]),
     "control characters": ("a: \x07", ["not YAML"]),
     "an impossible date": ("a: 2020-13-45\n", ["not YAML"]),
-    "a large file": (b"# " + b"x" * 2**20, ["1,048,576 bytes"]),
+    "a large file": (b"# " + b"x" * 2**20, ["262,144 bytes"]),
 }
 
 
@@ -38,7 +39,7 @@ def test_aliases_that_are_allowed_have_a_limit(tmp_path):
     file.write_text("a: &a {x: 1}\nb: {<<: *a, y: 2}\n")
     assert read_yaml(file, aliases=True) == {"a": {"x": 1}, "b": {"x": 1, "y": 2}}
     file.write_text(BOMB)
-    with refused(file, "100,000 values"):
+    with refused(file, "10,000 values"):
         read_yaml(file, aliases=True)
     file.write_text("a: &a [*a]\n")
     with refused(file, "contains itself"):

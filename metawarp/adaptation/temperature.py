@@ -5,7 +5,6 @@ References:
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -13,6 +12,9 @@ from torch import Tensor
 from episodes import InputError
 from episodes.schemas import Strict
 from metawarp.parameters import power_law
+
+LARGEST = 20
+"""Largest size of the coefficients; exp(20) is far beyond every temperature that has been useful."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +35,17 @@ class Temperature(Strict):
     base: float = 0.0
     by_shots: float = 0.0
     by_ways: float = 0.0
-    shots: Sequence[float] = (0.0, 0.0)
-    ways: Sequence[float] = (1.0, 1.0)
+    shots: tuple[float, float] = (0.0, 0.0)
+    ways: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
-        for name in ("shots", "ways"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has lists
-        for number in (self.base, self.by_shots, self.by_ways, *self.shots, *self.ways):
-            if not math.isfinite(number):
-                raise InputError(f"A temperature needs finite numbers, not {number}.")
+        for name in ("base", "by_shots", "by_ways"):
+            if not abs(getattr(self, name)) <= LARGEST:
+                raise InputError(f"{name}={getattr(self, name)} must be a number from -{LARGEST} to {LARGEST}.")
+        for name, least in (("shots", 0), ("ways", 1)):
+            low, high = getattr(self, name)
+            if not least <= low <= high < math.inf:
+                raise InputError(f"{name}={getattr(self, name)} must be a range from {least} or more.")
 
     def of(self, shots: Tensor, ways: Tensor) -> Tensor:
         """Temperature (T,) of tasks with mean shots K (T,) and ways N (T,)."""

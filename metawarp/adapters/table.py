@@ -27,15 +27,18 @@ ADAPTERS: dict[AdapterName, type[Adapter]] = {
 DEFAULT_SIZE = 8
 """Rank or number of prompts if the config gives no `adapter_size`."""
 
+LARGEST_SIZE = 1000
+"""Largest rank or number of prompts, so that no file asks for more memory than a machine has."""
+
 
 def create_adapter(name: AdapterName, size: int | None, context: AdapterContext) -> Adapter:
     """The adapter of a name, bound to a model; `size` is the config's `adapter_size` and replaces that of the context.
 
-    InputError for a size below 1, a size for an adapter without one, or a model that the adapter does not support.
+    InputError for a size out of bounds, a size for an adapter without one, or a model that it does not support.
     """
     adapter, meaning = ADAPTERS[name], ADAPTERS[name].size_meaning
     if size is not None and meaning is None:
         raise InputError(f"adapter_size={size} has no meaning for adapter={name!r}; leave it out.")
-    if size is not None and size < 1:
-        raise InputError(f"adapter_size={size} must be at least 1: it is the {meaning}.")
+    if size is not None and not 1 <= size <= LARGEST_SIZE:
+        raise InputError(f"adapter_size={size} must be from 1 to {LARGEST_SIZE}: it is the {meaning}.")
     return adapter(replace(context, size=None if meaning is None else size or DEFAULT_SIZE))

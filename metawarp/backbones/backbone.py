@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from episodes.errors import InputError, first_line, listing
+from episodes.paths import user_path
 from metawarp.backbones.checkpoint import Checkpoint, load_checkpoint, mask_token_id
 from metawarp.backbones.content_attention import ContentAttention
 from metawarp.backbones.family import LayerWrapper, Observer, at_positions, first_position
@@ -77,7 +78,7 @@ class Backbone(Checkpoint):
             ImportError: "minilm" without its package; the message has the command that installs it.
         """
         if str(name).startswith("~"):
-            name = Path(name).expanduser()
+            name = user_path(name)
         if max_tokens < 1:
             raise InputError(f"max_tokens={max_tokens} must be at least 1.")
         if dtype == "auto":
@@ -295,6 +296,6 @@ def _device(device: str | torch.device) -> torch.device:
     try:
         if torch.empty(0, device=device).is_meta:
             raise RuntimeError("it holds no numbers")
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise InputError(f"device={str(device)!r} cannot be used here ({first_line(error)}); use cpu.") from error
     return torch.device(device)

@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Any
 
 from episodes import InputError
+from episodes.paths import user_path
 from metawarp.backbones.backbone import Backbone
 
 
@@ -28,21 +29,29 @@ class BackboneStore:
     ) -> Backbone:
         """A backbone, loaded if it is not in the store; a loaded backbone keeps its prompt if none is given.
 
-        The arguments and errors are those of `Backbone.load`. Different spellings of one folder are the same backbone.
+        The arguments and errors are those of `Backbone.load`. Different spellings of one folder are the same backbone,
+        which is loaded again after its files have changed.
         """
         if isinstance(name, Backbone):
             return name.with_prompt(prompt)
-        folder = Path(name).expanduser()
+        folder = user_path(name)
         source = str(folder.resolve()) if folder.is_dir() else str(name)
-        key = (source, str(device), str(dtype).removeprefix("torch."))
+        key = (source, _version(folder), str(device), str(dtype).removeprefix("torch."))
         with self._lock:
             if key not in self._loaded:
-                self._loaded[key] = Backbone.load(name, device=device, dtype=dtype)
+                self._loaded[key] = Backbone.load(source, device=device, dtype=dtype)
             self._loaded.move_to_end(key)
             while len(self._loaded) > self.capacity:
                 self._loaded.popitem(last=False)
             loaded = self._loaded[key]
         return loaded.with_prompt(prompt)
+
+
+def _version(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Something that changes with the files of a folder; empty if there is none."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else ()
+    facts = ((str(file.relative_to(folder)), file.stat()) for file in files)
+    return tuple((name, one.st_mtime_ns, one.st_size) for name, one in facts)
 
 
 BACKBONES = BackboneStore()
@@ -51,7 +60,7 @@ BACKBONES = BackboneStore()
 
 def _pickled(backbone: Backbone) -> tuple[Callable[..., Backbone], tuple[Any, ...]]:
     """A backbone as a pickle holds it: where it is, and its settings, without its weights."""
-    folder = Path(backbone.name).expanduser()
+    folder = user_path(backbone.name)
     name = str(folder.resolve()) if folder.is_dir() else backbone.name
     settings = str(backbone.device), str(backbone.dtype).removeprefix("torch."), backbone.prompt, backbone.max_tokens
     return _found_again, (name, backbone.fingerprint, *settings)

@@ -5,10 +5,10 @@ The parser would follow a file to further ones, run out of stack on deep nesting
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, make_dataclass
-from pathlib import Path
 from typing import Any
 
 from episodes.errors import InputError
+from episodes.paths import is_there, user_path
 from episodes.schemas import Strict, parsed
 from metawarp.yaml_file import read_yaml
 
@@ -34,8 +34,8 @@ def check_config_file(file: str, options: Mapping[str, Any]) -> None:
     InputError if the file cannot be read, is no mapping, has keys that are not options, or values of other types; it
     names all of them.
     """
-    path = Path(file).expanduser()
-    if path.exists() and not path.is_file():
+    path = user_path(file)
+    if is_there(path) and not path.is_file():
         raise InputError(f"config={file!r} is not a file that can be read twice; write it into one.")
     content = read_yaml(path)
     if content is None:

@@ -15,12 +15,13 @@ from jsonargparse import Namespace
 from episodes.cleaning import is_blank, require_texts
 from episodes.errors import InputError
 from episodes.files import FileFormat, decoded
+from episodes.paths import user_path
 from metawarp import outputs
 from metawarp.commands.options import MODEL, MODEL_TYPES, OVERWRITE_HELP, add_columns, model_of, table_of
 from metawarp.commands.parser import Parser, add_options, command_parser
 from metawarp.tasks.task import Task
 
-_CONTROL = re.compile("[\x7f-\x9f\u2028\u2029]")
+_CONTROL = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 """Characters that a terminal could obey, or an editor take for the end of a line; JSON escapes all other ones."""
 
 STANDARD_INPUT = "-"
@@ -47,7 +48,7 @@ def predict_parser() -> Parser:
 def run_predict(options: Namespace) -> None:
     """Print the predictions, or write them into a file, whole or not at all."""
     if options.output is not None:
-        outputs.claim_file(Path(options.output).expanduser(), overwrite=options.overwrite)
+        outputs.claim_file(user_path(options.output), overwrite=options.overwrite)
     if options.top is not None and options.top < 1:
         raise InputError(f"top={options.top} must be at least 1.")
     texts = [*options.text, *_texts_of_file(options)]
@@ -62,7 +63,7 @@ def run_predict(options: Namespace) -> None:
     if options.output is None:
         print(predictions, end="")
     else:
-        outputs.write_text(Path(options.output).expanduser(), predictions)
+        outputs.write_text(user_path(options.output), predictions)
 
 
 def _texts_of_file(options: Namespace) -> list[str]:
@@ -70,6 +71,10 @@ def _texts_of_file(options: Namespace) -> list[str]:
     if options.data is None:
         return []
     if options.data == STANDARD_INPUT:
+        if options.delimiter is not None or options.no_header:
+            raise InputError("delimiter and no_header are for files; each line of standard input is a text.")
+        if sys.stdin is None:
+            raise InputError("data='-' reads standard input, but there is none.")
         encoding = FileFormat(encoding=options.encoding).encoding
         text = decoded(sys.stdin.buffer.read(), "Standard input", encoding)
         lines = text.removesuffix("\n").split("\n")

@@ -1,12 +1,12 @@
 """The commands for tasks of one's own: fit, similar and export."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from jsonargparse import Namespace
 
 from episodes.cleaning import usable_rows
 from episodes.errors import InputError, printable, quoted
+from episodes.paths import user_path
 from metawarp import outputs
 from metawarp.commands.options import MODEL_TYPES, OVERWRITE_HELP, START, add_columns, model_of, table_of
 from metawarp.commands.parser import Parser, add_options, command_parser
@@ -40,7 +40,7 @@ def run_fit(options: Namespace) -> None:
     """Adapt, save, name the classes, and say how far the encoder was adapted."""
     if options.data is None and len(options.class_name) < 2:
         raise InputError("A task needs data=FILE, or the names of at least two classes, each as class_name=NAME.")
-    folder = Path(options.output).expanduser()
+    folder = user_path(options.output)
     outputs.claim_folder(folder, TASK_FILES, kind="task", overwrite=options.overwrite)
     require_own(folder, "task")
     texts, labels = ([], []) if options.data is None else _labelled_texts(options, options.class_name)
@@ -69,7 +69,7 @@ def run_similar(options: Namespace) -> None:
     """Print the ranking, best first."""
     inits = [options.init] if isinstance(options.init, str) else list(options.init or ())
     if options.inits is not None:
-        inits += sorted(str(file.parent) for file in Path(options.inits).expanduser().glob("*/init.safetensors"))
+        inits += sorted(str(file.parent) for file in user_path(options.inits).glob("*/init.safetensors"))
     if len(inits) < 2:
         advice = 'name them with init="[A,B]", or the folder that they are in with inits=FOLDER'
         raise InputError(f"A ranking needs at least two inits, but there are {len(inits)}; {advice}.")
@@ -94,7 +94,7 @@ def export_parser() -> Parser:
 
 def run_export(options: Namespace) -> None:
     """Write the graph, and name the classes."""
-    outputs.claim_file(Path(options.output).expanduser(), overwrite=options.overwrite)
+    outputs.claim_file(user_path(options.output), overwrite=options.overwrite)
     task = Task.load(options.task, options.backbone, any_backbone=options.any_backbone)
     task.save_onnx(options.output, quantize=options.quantize)
     print(f"{options.output}: probabilities of {', '.join(printable(str(label)) for label in task.classes)}")
@@ -111,13 +111,16 @@ def _class_names(given: Sequence[str], labels: Sequence[str], ignore_names: bool
         if given:
             raise InputError("class_name gives names, and ignore_names=True ignores them; leave one of them out.")
         return NO_NAMES
-    names = {label: label for label in labels}
+    names, given_names = {label: label for label in labels}, set[str]()
     for one in given:
         label, is_pair, name = one.partition("=")
         if not is_pair or one in names:
             names[one] = one
+        elif label in given_names:
+            raise InputError(f"class_name names the label {label!r} twice; give it one name.")
         elif label in labels:
             names[label] = name
+            given_names.add(label)
         else:
             problem = f"class_name={one!r} names the label {label!r}, which does not occur"
             raise InputError(f"{problem}; the labels are: {quoted(sorted(set(labels))) or 'none'}.")

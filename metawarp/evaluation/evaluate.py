@@ -12,6 +12,7 @@ from typing import Any
 
 from episodes import Corpus, EpisodeSampler, InputError
 from episodes.errors import quoted
+from episodes.paths import user_path
 from episodes.protocol import Part, tested_classes, validation_sampler
 from episodes.sampler import Range, bounds
 from metawarp import outputs
@@ -95,7 +96,7 @@ def evaluate(
     """
     require_interval(episodes)
     if output is not None:
-        processes.by_main(lambda: outputs.claim_file(Path(output).expanduser(), overwrite=overwrite))
+        processes.by_main(lambda: outputs.claim_file(user_path(output), overwrite=overwrite))
     loaded = corpus if isinstance(corpus, Corpus) else Corpus.load(corpus)
     parts, tested = tested_classes(loaded, splits, split)
     sampler = EpisodeSampler(tested, n_way, k_shot, n_query, seed)
@@ -130,7 +131,7 @@ def evaluate(
     protocol |= {"chosen_on_validation_classes": chosen, "versions": versions()}
     results = {"protocol": protocol, **compare({"metawarp": own, **others}, sampler, episodes, processes)}
     if output is not None and processes.is_main:
-        outputs.write_text(Path(output).expanduser(), json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+        outputs.write_text(user_path(output), json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     return results
 
 

@@ -6,6 +6,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from episodes.paths import user_path
 from metawarp.outputs import write_bytes
 
 DPI = 120
@@ -62,7 +63,7 @@ def dot_panels(panels: Any, settings: Mapping[str, Mapping[str, Any]], highlight
 
 def save_figure(figure: Any, file: str | Path) -> Path:
     """Write a figure into a PNG file, whole or not at all; returns its path."""
-    path, image = Path(file).expanduser(), BytesIO()
+    path, image = user_path(file), BytesIO()
     figure.savefig(image, format="png", dpi=DPI)
     write_bytes(path, image.getvalue())
     return path

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from sklearn.linear_model import LogisticRegression
 
 from episodes import Episode
 from episodes.errors import first_line
@@ -26,7 +27,11 @@ def setfit(backbone: Backbone, seed: int, episodes: Sequence[Episode]) -> Iterat
 def fitted_setfit(backbone: Backbone, seed: int, episode: Episode) -> Any:
     """A SetFit model that was trained on the support texts of an episode; its labels are their indices."""
     library = require_setfit()
-    model = library.SetFitModel.from_pretrained(backbone.source)
+    from sentence_transformers import SentenceTransformer  # SetFit needs it
+
+    # SetFit's own loading function would unpickle a classifier from the folder of the backbone.
+    body = SentenceTransformer(str(backbone.source), device="cpu", trust_remote_code=False)
+    model = library.SetFitModel(model_body=body, model_head=LogisticRegression())
     rows = {"text": list(episode.support_texts), "label": episode.support_labels.tolist()}
     with tempfile.TemporaryDirectory() as folder:
         quiet = {"save_strategy": "no", "report_to": "none", "show_progress_bar": False}

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from episodes.schemas import Strict
+from episodes.schemas import Strict, parsed
 from metawarp.adaptation.temperature import Temperature
 from metawarp.backbones.backbone import Backbone
-from metawarp.config import InnerLoop, WarpConfig
+from metawarp.config import InnerLearningRates, InnerLoop, WarpConfig
 from metawarp.inits.storage import Header
 
 INIT_FILES = ("init.safetensors", "config.json", "README.md")
@@ -45,3 +45,7 @@ class InitFile(Header):
     method: str
     training: dict[str, Any]
     temperature: Temperature
+
+    def __post_init__(self) -> None:
+        parsed(dict[str, list[str]], self.training.get("class_names", {}), "class_names in training")
+        parsed(InnerLearningRates, self.training.get("inner_lr", {}), "inner_lr in training")

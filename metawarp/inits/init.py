@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 
 from episodes import InputError
+from episodes.paths import is_there, user_path
 from episodes.schemas import parsed
 from metawarp.adaptation.temperature import Temperature
 from metawarp.adapters.adapter import adapter_shape
@@ -160,7 +161,7 @@ class Init:
     def save(self, folder: str | Path) -> str:
         """Write init.safetensors, config.json and a model card; returns the sha256 of the tensors. Errors are those of
         `storage.save`."""
-        folder = Path(folder).expanduser()
+        folder = user_path(folder)
         with new_version(folder, "init", INIT_FILES) as part:
             return self.write(part)
 
@@ -206,13 +207,13 @@ class Init:
                 problem = f"init={str(name)!r} ships with metawarp and is a folder here"
                 raise InputError(f"{problem}; write './{name}' for the folder.")
             return cls.load(own)
-        local = Path(name).expanduser().exists() or not is_hub_id(str(name))
+        local = is_there(user_path(name)) or not is_hub_id(str(name))
         return cls.load(name if local else download_init(str(name), revision))
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
         """An init from its folder; InputError if files are missing, damaged or of an unknown format version."""
-        path = Path(folder).expanduser()
+        path = user_path(folder)
         tensors, config = read_whole(path, lambda: storage.load(path, "init"))
         file = parsed(InitFile, config, f"config.json in {str(folder)!r}")
         scalars = VERBALIZERS[file.model.verbalizer].scalars

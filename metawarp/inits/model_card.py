@@ -2,14 +2,34 @@
 
 import html
 import json
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from episodes.errors import InputError, first_line
+from episodes.paths import user_path
+from episodes.schemas import parsed
 
 _LONG = ("class_names",)
 """Entries of config.json that are too long for a card."""
+
+
+@dataclass(frozen=True)
+class _Accuracy:
+    """What a card shows of the results of a method, which have further entries."""
+
+    accuracy: float
+    ci95: float
+
+
+@dataclass(frozen=True)
+class ResultsFile:
+    """What a card shows of a results.json, which has further entries."""
+
+    protocol: dict[str, Any]
+    methods: dict[str, _Accuracy]
 
 
 def model_card(
@@ -58,11 +78,10 @@ classifier = WarpClassifier("{init}").fit(texts, labels){"" if name else "  # th
 def read_results(file: str | Path) -> dict[str, Any]:
     """The results.json of `metawarp evaluate`; InputError if the file is missing or something else."""
     try:
-        results = json.loads(Path(file).expanduser().read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        results = json.loads(user_path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"results={str(file)!r} cannot be read: {first_line(error)}") from error
-    if not isinstance(results, dict) or not {"protocol", "methods"} <= set(results):
-        raise InputError(f"results={str(file)!r} is not a file that `metawarp evaluate` wrote; name such a file.")
+    parsed(ResultsFile, results, f"results={str(file)!r}, which should be a file of `metawarp evaluate`,")
     return results
 
 
@@ -89,7 +108,7 @@ def _code(text: object) -> str:
 def markdown_cell(text: object) -> str:
     """A text for a cell of a table in Markdown, in which it is shown and not obeyed."""
     escaped = html.escape(" ".join(str(text).split()), quote=False)
-    return escaped.replace("|", "\\|").replace("`", "&#96;")
+    return re.sub(r"[\\|\[\]*]", r"\\\g<0>", escaped).replace("`", "&#96;")
 
 
 def _rows(facts: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ PEFT puts its virtual tokens before a model's first token, which a template expr
 import json
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from safetensors import SafetensorError
@@ -14,6 +15,7 @@ from safetensors.torch import load_file, save as serialized
 from torch import Tensor
 
 from episodes.errors import InputError, first_line, listing
+from episodes.paths import user_path
 from metawarp.adapters.adapter import adapter_shape
 from metawarp.backbones.backbone import Backbone
 from metawarp.config import InnerLoop, WarpConfig
@@ -30,7 +32,7 @@ def save_adapter(init: Init, backbone: Backbone, folder: str | Path) -> None:
 
     InputError if PEFT cannot express this adapter or template, or the backbone or folder cannot be used.
     """
-    config, folder = init.bind(backbone).config, Path(folder).expanduser()
+    config, folder = init.bind(backbone).config, user_path(folder)
     kinds = [kind for kind, _ in Template(config.template).parts]
     first = kinds.index("start") if "start" in kinds else 0
     soft = [kind.startswith("soft") for kind in kinds]
@@ -43,8 +45,11 @@ def save_adapter(init: Init, backbone: Backbone, folder: str | Path) -> None:
     sizes = {"num_virtual_tokens": len(prompt), "token_dim": prompt.shape[1]}
     sizes |= {"num_layers": backbone.n_layers, "num_attention_heads": backbone.n_heads}
     model = {"task_type": "FEATURE_EXTRACTION", "base_model_name_or_path": backbone.source, "inference_mode": True}
-    peft.PromptTuningConfig(**model, **sizes).save_pretrained(str(folder))
+    with TemporaryDirectory() as temporary:
+        peft.PromptTuningConfig(**model, **sizes).save_pretrained(temporary)
+        config_file = (Path(temporary) / CONFIG).read_bytes()
     write_bytes(folder / WEIGHTS, serialized({"prompt_embeddings": prompt.contiguous()}))
+    write_bytes(folder / CONFIG, config_file)
 
 
 def load_adapter(folder: str | Path, backbone: Backbone, *, template: str = "{text} {mask}", **settings: Any) -> Init:
@@ -55,7 +60,7 @@ def load_adapter(folder: str | Path, backbone: Backbone, *, template: str = "{te
     """
     if unusable := sorted(name for name in settings if name.startswith("adapter")):
         raise InputError(f"A PROMPT_TUNING adapter is soft tokens at the input; leave out {listing(unusable)}.")
-    prompt = _read_prompt(Path(folder).expanduser()) / _factor(backbone)
+    prompt = _read_prompt(user_path(folder)) / _factor(backbone)
     if any(kind.startswith(("soft", "start")) for kind, _ in Template(template).parts):
         raise InputError(f"template={template!r} must not contain soft tokens or {{start}}: the adapter adds its own.")
     warp = Warp(backbone, WarpConfig(template=f"{{prompt:{len(prompt)}}} {{start}} {template}", **settings))
@@ -75,11 +80,14 @@ def _read_prompt(folder: Path) -> Tensor:
     try:
         kind = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["peft_type"]
         prompt = load_file(folder / WEIGHTS)["prompt_embeddings"] if kind == "PROMPT_TUNING" else None
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         needed = f"a complete PEFT adapter, {CONFIG} and {WEIGHTS}"
         raise InputError(f"{str(folder)!r} does not hold {needed} ({first_line(error)}).") from error
     if prompt is None:
         raise InputError(f"The adapter in {str(folder)!r} is of type {kind!r}, but PROMPT_TUNING is needed.")
+    if prompt.ndim != 2 or not prompt.is_floating_point() or not prompt.isfinite().all():
+        problem = "is not a matrix of finite floating-point numbers"
+        raise InputError(f"The tensor prompt_embeddings in {str(folder / WEIGHTS)!r} {problem}; save it again.")
     return prompt
 
 

@@ -50,7 +50,7 @@ def save(
         header = {"format": f"metawarp-{kind}", "format_version": FORMAT_VERSION}
         header |= {"metawarp_version": version("metawarp"), "sha256": digest}
         settings = json.loads(json.dumps({**header, **config}))
-        settings[CHECKSUM] = _checksum(settings)
+        settings[CHECKSUM] = checksum(settings)
         write_text(folder / "config.json", json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
         if card is not None:
             write_text(folder / "README.md", card)
@@ -67,6 +67,7 @@ def load(folder: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(f"{problem}; a saved {kind} is a folder with {config_file.name} and {file.name}.")
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
+        found = checksum(config) if isinstance(config, dict) else ""
     except (ValueError, RecursionError) as error:
         raise InputError(f"{str(config_file)!r} is damaged: it is not JSON in UTF-8.") from error
     given = config.get("format") if isinstance(config, dict) else type(config).__name__
@@ -75,7 +76,7 @@ def load(folder: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if (given := config.get("format_version")) != FORMAT_VERSION:
         problem = f"has format version {given!r}, but this metawarp reads version {FORMAT_VERSION}"
         raise InputError(f"{str(config_file)!r} {problem}; use the metawarp that wrote it, or make it again.")
-    if config.pop(CHECKSUM, checksum := _checksum(config)) != checksum:
+    if config.pop(CHECKSUM, found) != found:
         problem = f"{str(config_file)!r} is damaged or was edited: its {CHECKSUM} is not that of its content"
         raise InputError(f"{problem}; make it again.")
     data = file.read_bytes()  # once: another process may replace the file
@@ -90,7 +91,8 @@ def load(folder: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, config
 
 
-def _checksum(config: Mapping[str, Any]) -> str:
+def checksum(config: Mapping[str, Any]) -> str:
+    """The hash of all entries of a config but `CHECKSUM`."""
     content = {name: value for name, value in config.items() if name != CHECKSUM}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -1,7 +1,7 @@
 """The texts and labels that a user passes to an estimator, as a checked support set."""
 
 import logging
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Hashable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -68,13 +68,8 @@ def classes_and_names(labels: list[Any], class_names: Any) -> tuple[list[Any], l
 
     InputError for fewer than 2 classes, a label that is not in `class_names`, or `class_names` without an order.
     """
-    if isinstance(class_names, Set):
-        advice = "because its order changes between processes; give a list or a mapping"
-        raise InputError(f"class_names must not be a {type(class_names).__name__}, {advice}.")
-    if isinstance(class_names, str) and class_names != NO_NAMES:
-        problem = f"class_names must be a list of names, a mapping or {NO_NAMES!r}, not the string {class_names!r}"
-        raise InputError(f"{problem}.")
-    if class_names is None or isinstance(class_names, str):
+    class_names = _given_names(class_names)
+    if class_names is None or class_names == NO_NAMES:
         classes = sorted(set(labels))
         own = [name for label in classes if (name := name_of(label)) is not None]
         names = own if class_names is None and own else None
@@ -82,10 +77,10 @@ def classes_and_names(labels: list[Any], class_names: Any) -> tuple[list[Any], l
         classes = sorted(list_of_labels(class_names))
         names = [class_names[label] for label in classes]
     elif labels and name_of(labels[0]) is None:
-        names = list(class_names)
+        names = class_names
         classes = list(range(len(names)))
     else:
-        names = list(class_names)
+        names = class_names
         classes = names = sorted(names) if all(isinstance(name, str) for name in names) else names
     if unknown := sorted(set(labels) - set(classes)):
         raise InputError(f"The labels {unknown} are not in class_names, which names the classes {classes}.")
@@ -94,3 +89,31 @@ def classes_and_names(labels: list[Any], class_names: Any) -> tuple[list[Any], l
         problem = f"A classifier needs at least 2 classes; this task has {len(classes)}: {classes}"
         raise InputError(f"{problem}; add texts of another class, or the name of one.")
     return classes, names
+
+
+def _given_names(class_names: Any) -> Mapping[Any, Any] | list[Any] | str | None:
+    """The argument `class_names` as a mapping, a list, `NO_NAMES` or None; InputError for anything else."""
+    if class_names is None or isinstance(class_names, Mapping):
+        return class_names
+    if hasattr(class_names, "index") and hasattr(class_names, "items"):
+        return _of_column(class_names)
+    if isinstance(class_names, Set):
+        advice = "because its order changes between processes; give a list or a mapping"
+        raise InputError(f"class_names must not be a {type(class_names).__name__}, {advice}.")
+    if isinstance(class_names, str) and class_names == NO_NAMES:
+        return class_names
+    if isinstance(class_names, str) or not isinstance(class_names, Iterable):
+        problem = f"class_names must be a list of names, a mapping or {NO_NAMES!r}, not {class_names!r}"
+        raise InputError(f"{problem}.")
+    listed = list(class_names)
+    if other := [name for name in listed if not isinstance(name, Hashable)]:
+        raise InputError(f"class_names must hold names, and not {other[0]!r}.")
+    return listed
+
+
+def _of_column(class_names: Any) -> list[Any] | dict[Any, Any]:
+    """A pandas series as a mapping from its index, or as a list if the index is 0, 1, …"""
+    pairs = dict(class_names.items())
+    if len(pairs) < len(class_names):
+        raise InputError("class_names has several names for one label of its index; give one for each.")
+    return list(pairs.values()) if list(pairs) == list(range(len(pairs))) else pairs

@@ -8,6 +8,9 @@ import numpy as np
 
 from episodes.errors import InputError, listing
 
+_STORED_TYPES = ("str", "bool", *(f"{kind}{n}" for kind in ("int", "uint") for n in (8, 16, 32, 64)))
+_STORED_TYPES += ("float16", "float32", "float64")
+
 MISSING = ("NoneType", "NAType", "NaTType")
 """Types of what stands for a missing label, those of pandas among them."""
 
@@ -67,9 +70,7 @@ def like_labels(classes: Sequence[Any], labels: Sequence[Any]) -> list[Any]:
 def label_array(labels: Sequence[Any]) -> np.ndarray:
     """The labels as an array: of their own data type if each of them comes back as it was given, else of objects."""
     array = np.array(labels) if labels and not isinstance(labels[0], Enum) else np.array([])
-    plain = [_plain(label) for label in labels]
-    back = array.tolist()
-    if len(back) == len(plain) and all(type(a) is type(b) and a == b for a, b in zip(back, plain, strict=True)):
+    if _equal(array.tolist(), [_plain(label) for label in labels]):
         return array
     array = np.empty(len(labels), dtype=object)
     array[:] = labels
@@ -86,15 +87,21 @@ def stored_labels(classes: np.ndarray) -> dict[str, Any]:
 
 
 def loaded_labels(labels: Sequence[Any], label_type: str | None) -> np.ndarray:
-    """The labels that `stored_labels` wrote; None is the type of tasks of earlier releases."""
+    """The labels that `stored_labels` wrote; None is the type of tasks of earlier releases.
+
+    InputError if the labels are not different ones of this type.
+    """
     if label_type == "object":
         array = np.empty(len(labels), dtype=object)
         array[:] = labels
         return array
     try:
-        return np.array(labels, dtype=label_type)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"The labels of a task are not of the type {label_type!r}; fit it again.") from error
+        array = np.array(labels, dtype=label_type if label_type in _STORED_TYPES else None)
+    except (TypeError, ValueError, OverflowError):
+        array = np.array([])
+    if label_type not in (None, *_STORED_TYPES) or not _equal(array.tolist(), labels) or len(set(labels)) < len(labels):
+        raise InputError(f"The labels of the task are not different ones of type {label_type!r}; fit it again.")
+    return array
 
 
 def _is_missing(label: Any) -> bool:
@@ -107,6 +114,12 @@ def _kind(label: Any) -> object:
         return type(label) if isinstance(label, str | int) else None
     kind = next((kind for kind, types in _KINDS if isinstance(label, types)), None)
     return None if kind == "whole numbers" and not float(label).is_integer() else kind
+
+
+def _equal(labels: Sequence[Any], others: Sequence[Any]) -> bool:
+    """Whether two lists have the same labels, of the same types."""
+    pairs = list(zip(labels, others, strict=False))
+    return len(labels) == len(others) and all(type(a) is type(b) and a == b for a, b in pairs)
 
 
 def _plain(label: Any) -> Any:

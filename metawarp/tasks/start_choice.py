@@ -35,7 +35,9 @@ def choose_start(
     The arguments are those of `WarpClassifier`. InputError if there is no init, several cannot be compared, or there
     are steps for an init without an inner loop.
     """
-    requested = [init] if init is None or isinstance(init, str | Path | Init) else list(init)
+    if not isinstance(init, str | Path | Init | Sequence | None):
+        raise InputError(f"init={init!r} must be an init, its name or folder, or a list of these.")
+    requested = list(init) if isinstance(init, Sequence) and not isinstance(init, str) else [init]
     if not requested:
         raise InputError("init is an empty list; name at least one init, or leave it out.")
     names = [f"init {i}" if isinstance(one, Init) else str(one) for i, one in enumerate(requested)]

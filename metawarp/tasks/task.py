@@ -11,6 +11,7 @@ from torch import Tensor
 
 from episodes import InputError
 from episodes.cleaning import is_blank
+from episodes.paths import user_path
 from episodes.schemas import parsed
 from metawarp.adaptation.adapt import adapt as adapted_tasks
 from metawarp.adapters.adapter import adapter_shape
@@ -18,7 +19,7 @@ from metawarp.backbones.backbone import Backbone
 from metawarp.backbones.store import BACKBONES, BackboneStore
 from metawarp.config import Adapt
 from metawarp.inits import storage
-from metawarp.inits.file import BackboneIdentity
+from metawarp.inits.file import INIT_FILES, BackboneIdentity
 from metawarp.inits.init import Init
 from metawarp.output_folder import new_version, read_whole
 from metawarp.parameters import TaskParameters, mapped, task_shapes, tensors_of
@@ -34,8 +35,8 @@ from metawarp.warp import Warp
 INIT_FOLDER = "fitted_from"
 """Subfolder of a saved task with the init that it was fitted from."""
 
-TASK_FILES = ("task.safetensors", "config.json")
-"""The files of a saved task, beside that subfolder."""
+TASK_FILES = ("task.safetensors", "config.json", *(f"{INIT_FOLDER}/{name}" for name in INIT_FILES))
+"""The files of a saved task."""
 
 TEXTS_AT_ONCE = 2048
 """Number of texts that are sorted by length together; more of them leave less padding in the forward passes."""
@@ -98,6 +99,8 @@ class Task:
             warp, init.on(warp.backbone), tasks, inner, init.temperature, chooses=chooses, progress=True
         )
         parameters, record = mapped(adapted.parameters, Tensor.detach), Adaptation.of(adapted, adapt)
+        if not all(tensor.isfinite().all() for tensor in tensors_of(parameters).values()):
+            raise InputError("The fitted parameters are not finite numbers: the init is damaged; use another one.")
         classes = label_array(examples.classes)
         return cls(warp, parameters, classes, tuple(episode.class_names), init, adapt, record)
 
@@ -131,7 +134,7 @@ class Task:
 
         InputError if the folder cannot be written, or holds something else, or a task that may not be overwritten.
         """
-        folder, labels = Path(folder).expanduser(), stored_labels(self.classes)
+        folder, labels = user_path(folder), stored_labels(self.classes)
         with new_version(folder, "task", TASK_FILES, overwrite=overwrite) as part:
             storage.save(part, "task", *self._stored(labels, self.init.write(part / INIT_FOLDER)))
 
@@ -162,9 +165,7 @@ class Task:
         Inputs are "input_ids" and "attention_mask" (texts, tokens) int64, as the tokenizer gives them without special
         tokens; the output is "probabilities" (texts, classes). Errors are those of `export_onnx`.
         """
-        export_onnx(
-            self.warp, self.parameters, stored_labels(self.classes)["classes"], Path(file).expanduser(), quantize
-        )
+        export_onnx(self.warp, self.parameters, stored_labels(self.classes)["classes"], user_path(file), quantize)
 
     @classmethod
     def load(
@@ -194,10 +195,14 @@ class Task:
             InputError: files are missing, damaged or of an unknown version, or the backbone is another one.
             ImportError: "minilm" without its package.
         """
-        path = Path(folder).expanduser()
+        path = user_path(folder)
         (tensors, config), init = read_whole(path, lambda: (storage.load(path, "task"), Init.load(path / INIT_FOLDER)))
         file = parsed(TaskFile, config, f"config.json in {str(folder)!r}")
         classes, names, own = loaded_labels(file.classes, file.label_type), tuple(file.class_names), file.backbone
+        if isinstance(file.adapt, int) and file.adapt < 0:
+            raise InputError(f"The task in {str(folder)!r} has adapt={file.adapt}, which must be at least 0.")
+        if not all(name.strip() for name in names):
+            raise InputError(f"The task in {str(folder)!r} has a class without a name; fit it again.")
         if file.init_sha256 != init.fingerprint or len(classes) != len(names):
             raise InputError(f"The task in {str(folder)!r} does not belong to the init in it; fit it again.")
         loaded = store.get(backbone or own.name, device=device, dtype=dtype)

@@ -12,6 +12,9 @@ Kind = Literal["text", "mask", "start", "soft", "soft words", "words"]
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _PROMPT = re.compile(r"prompt:\s*(?:(0*[1-9]\d*)|'([^']*\S[^']*)'|\"([^\"]*\S[^\"]*)\")")
 
+MOST_TOKENS = 1000
+"""Largest number of soft tokens of one field; no supported backbone was trained on inputs that are much longer."""
+
 
 @dataclass(frozen=True)
 class Template:
@@ -76,7 +79,12 @@ class Template:
         if match is None:
             known = "{text}, {mask}, {start}, {prompt:4} and {prompt:'words'}, with at least one token"
             raise InputError(f"template={self.source!r} has the unknown field {{{field}}}; known: {known}.")
-        return ("soft", int(match[1])) if match[1] else ("soft words", match[2] or match[3])
+        if match[1] is None:
+            return "soft words", match[2] or match[3]
+        if len(match[1]) > len(str(MOST_TOKENS)) or int(match[1]) > MOST_TOKENS:
+            given = f"{match[1][:20]} soft tokens in one field"
+            raise InputError(f"The template has {given}; at most {MOST_TOKENS} are possible.")
+        return "soft", int(match[1])
 
     @property
     def has_mask(self) -> bool:

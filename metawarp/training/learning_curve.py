@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from episodes.paths import user_path
 from metawarp.evaluation.plots import GRAY, HIGHLIGHT, new_figure, plain_axes, save_figure
 from metawarp.training.run_folder import read_log
 
@@ -13,7 +14,7 @@ def draw_learning_curve(folder: str | Path) -> Path:
 
     Without matplotlib, the ImportError has the command that installs it.
     """
-    folder, figure = Path(folder).expanduser(), new_figure(7, 5)
+    folder, figure = user_path(folder), new_figure(7, 5)
     entries = read_log(folder)
     validated = [entry for entry in entries if "validation_accuracy" in entry]
     accuracy = [100 * entry["validation_accuracy"] for entry in validated]

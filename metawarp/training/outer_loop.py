@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from episodes.errors import InputError, require_choice
 from episodes.sampler import Sampler
+from episodes.schemas import Strict, parsed
 from metawarp.adaptation.memory import require_memory
 from metawarp.errors import DivergenceError
 from metawarp.evaluation.calibration import best_temperature
@@ -36,7 +37,7 @@ from metawarp.texts.task_batch import TaskBatch
 from metawarp.training.config import RECIPE, TrainingConfig
 from metawarp.training.optimizer import OuterOptimizer
 from metawarp.training.reparameterization import Reparameterization
-from metawarp.training.run_folder import RunFolder
+from metawarp.training.run_folder import CHECKPOINT, RunFolder, TensorGroups
 from metawarp.training.trackers import Report, no_report
 from metawarp.warp import Warp
 
@@ -45,9 +46,18 @@ logger = logging.getLogger(__name__)
 OUTER_COPIES = 8
 """Tensors of the adapter's size that a run holds: start, offset, sum, two moments, best, current, gradient."""
 
-PROGRESS = ("step", "best_step", "best_accuracy", "start_accuracy", "second_order")
-"""Attributes of a trainer that a checkpoint holds. How second order is computed is one of them, because a resumed run
-must not choose again: both ways agree, but not to the last bit."""
+
+@dataclass(frozen=True)
+class Progress(Strict):
+    """The attributes of a trainer that a checkpoint holds beside tensors. How second order is computed is one of them,
+    because a resumed run must not choose again: both ways agree, but not to the last bit."""
+
+    step: int
+    best_step: int
+    best_accuracy: float
+    start_accuracy: float
+    second_order: SecondOrder | None
+    settings: dict[str, Any]
 
 
 class Trainer:
@@ -197,18 +207,25 @@ class Trainer:
         return accuracy
 
     def _save(self) -> None:
-        progress = {name: getattr(self, name) for name in (*PROGRESS, "settings")}
-        self.files.save({"best": tensors_of(self.best), **self.optimizer.state()}, progress)
+        progress = Progress(**{field.name: getattr(self, field.name) for field in fields(Progress)})
+        self.files.save(self._tensors(), asdict(progress))
+
+    def _tensors(self) -> TensorGroups:
+        return {"best": tensors_of(self.best), **self.optimizer.state()}
 
     def _restore(self) -> None:
-        groups, progress = self.files.load(self.warp.backbone.device)
-        before, now = progress["settings"], json.loads(json.dumps(self.settings))
+        groups, stored = self.files.load(self.warp.backbone.device)
+        progress = parsed(Progress, stored, f"{CHECKPOINT} in {str(self.files.folder)!r}")
+        before, now = progress.settings, json.loads(json.dumps(self.settings))
         compared = (before.keys() | now.keys()) - {"corpus"}  # it may lie elsewhere now; its fingerprint is compared
         if differing := sorted(key for key in compared if before.get(key) != now.get(key)):
             folder, names = str(self.files.folder), ", ".join(differing)
             raise InputError(f"The run in output={folder!r} has other settings: {names}; resume it with its own.")
-        for name in PROGRESS:
-            setattr(self, name, progress[name])
+        if _shapes(groups) != _shapes(self._tensors()):
+            problem = f"{CHECKPOINT} in {str(self.files.folder)!r} is damaged: it has other tensors than this training"
+            raise InputError(f"{problem}; start again with overwrite=True.")
+        self.step, self.best_step, self.second_order = progress.step, progress.best_step, progress.second_order
+        self.best_accuracy, self.start_accuracy = progress.best_accuracy, progress.start_accuracy
         self.best = InitParameters(**groups["best"])
         self.optimizer.restore(groups, self.step)
         self.files.cut_log(self.step)
@@ -224,3 +241,7 @@ class Trainer:
         training |= {"validation_accuracy": best, "validation_accuracy_of_start": start}
         parameters = mapped(replace(self.best, corpus_class_embeddings=None), lambda tensor: tensor.float().cpu())
         return replace(self.init, parameters=parameters, training=training, temperature=temperature)
+
+
+def _shapes(groups: Mapping[str, Mapping[str, Tensor]]) -> dict[str, tuple[int, ...]]:
+    return {f"{group}/{name}": tuple(t.shape) for group, members in groups.items() for name, t in members.items()}

@@ -73,9 +73,12 @@ class RunFolder:
             raise InputError(f"{problem}; start again with overwrite=True.")
         groups: TensorGroups = {}
         for key, tensor in tensors.items():
-            group, name = key.split("/", 1)
+            group, _, name = key.partition("/")
             groups.setdefault(group, {})[name] = tensor
-        return groups, json.loads(metadata["progress"])
+        try:
+            return groups, json.loads(metadata["progress"])
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"The progress in {str(file)!r} is not JSON; start again with overwrite=True.") from error
 
     def cut_log(self, step: int) -> None:
         """Remove the lines of steps after the checkpoint, and a line that was being written when the run was killed.

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from episodes import Corpus
+from episodes.paths import user_path
 from episodes.protocol import SplitSource
 from episodes.sampler import Range
 from metawarp.backbones.backbone import TOKENS_PER_PASS, Backbone
@@ -96,7 +97,7 @@ def train(
         MemoryLimitError: the adapters or the graph do not fit into memory.
         ImportError: backbone "minilm" without its extra, or a tracker that is not installed.
     """
-    training, rates, folder = training or TrainingConfig(), inner_lr or InnerLearningRates(), Path(output).expanduser()
+    training, rates, folder = training or TrainingConfig(), inner_lr or InnerLearningRates(), user_path(output)
     inner = inner_loop(method, inner_steps, inner_loss)
     require_tracker(log_with)
     sources = [corpus] if isinstance(corpus, str | Path | Corpus) else corpus

@@ -1,9 +1,11 @@
 """Damaged and hostile files of every format: each is refused in one sentence, or is valid.
 
 Bytes of a good file are flipped, removed, repeated, moved or replaced by what breaks readers: quotes, brackets, zeros,
-numbers without end, aliases. The seeds are printed; a failure can be repeated with its seed.
+numbers without end, aliases. In a config.json, values are replaced by others as well, and its checksum is computed
+again; inits and tasks that are accepted are then used. The seeds are printed; a failure can be repeated with its seed.
 """
 
+import gzip
 import json
 import os
 import random
@@ -12,16 +14,21 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+import torch
 
 from benchmarks.runner.plan_file import read_plan
 from episodes import Corpus, InputError
-from metawarp import Backbone, Init, Task
+from metawarp import Backbone, Init, Task, WarpClassifier
 from metawarp.commands.config_file import check_config_file
+from metawarp.evaluation.evaluate import classes_seen_in_training
+from metawarp.inits.model_card import read_results
 from metawarp.inits.peft_adapter import load_adapter, save_adapter
-from metawarp.inits.storage import CHECKSUM
+from metawarp.inits.storage import CHECKSUM, checksum
+from metawarp.training.run_folder import RunFolder
 from metawarp.yaml_file import read_yaml
 
 pytestmark = pytest.mark.slow
@@ -35,6 +42,54 @@ MOST_BYTES = 2**30
 TOKENS = [b'"', b"'", b"\0", b"\n", b",", b"\t", b"{", b"}", b"[", b"]", b"[" * 200, b"&a *a", b": ", b"- ", b"-1"]
 TOKENS += [b"1e999", b"NaN", b"9" * 400, b"null", b"true", b"\xff\xfe", b"\xed\xa0\x80", "é\u2028".encode()]
 TOKENS += [b"!!python/name:os", b"../../etc", b"<script>"]
+
+
+VALUES = [
+    None,
+    True,
+    -1,
+    0,
+    1,
+    7,
+    10**6,
+    10**12,
+    10**400,
+    0.5,
+    -1e308,
+    "",
+    "x",
+    "\x1b[31m",
+    "é" * 2000,
+    "{text}",
+    "../..",
+    "U9",
+]
+VALUES += [
+    "mask",
+    "lora",
+    "prompt_pool",
+    "{prompt:900} {text}",
+    [],
+    [1],
+    ["a", "a"],
+    [[1, 2], [3]],
+    {},
+    {"a": 1},
+    {"train": [1]},
+]
+
+
+def other_values(data, draw):
+    """The bytes of a config.json with one to three other values, and its checksum."""
+    config = json.loads(data)
+    for _ in range(draw.randint(1, 3)):
+        inside, key = config, draw.choice(list(config))
+        while isinstance(inside[key], dict | list) and inside[key] and draw.random() < 0.9:
+            inside = inside[key]
+            key = draw.choice(list(inside) if isinstance(inside, dict) else range(len(inside)))
+        inside[key] = draw.choice(VALUES)
+    config[CHECKSUM] = checksum(config)
+    return json.dumps(config).encode()
 
 
 def mutated(data, draw):
@@ -85,12 +140,32 @@ def files(material):
     corpus = Corpus.load(folder / "tiny.jsonl")
     save_adapter(Init.load(folder / "init"), backbone, folder / "peft")
 
+    shutil.copy(folder / "init/checkpoint.safetensors", folder / "checkpoint.safetensors")
+    with gzip.open(folder / "a.csv.gz", "wb") as packed:
+        packed.write((folder / "a.csv").read_bytes())
+    (folder / "results.json").write_text('{"protocol": {"seed": 1}, "methods": {"a": {"accuracy": 0.5, "ci95": 0.1}}}')
+
+    def use_init(file):
+        init = Init.load(file.parent)
+        classes_seen_in_training(init, corpus)
+        model = WarpClassifier(init, backbone, any_backbone=True).fit(["a b", "c d", "e", "f"], ["x", "y", "x", "y"])
+        assert np.isfinite(model.predict_proba(["a text"])).all()
+
+    def use_task(file):
+        task = Task.load(file.parent, backbone)
+        assert np.isfinite(task.predict_proba(["a text"])).all() and len(task.predict(["a text"])) == 1
+
     def read_config(file):
         check_config_file(str(file), {"task": str, "text": list[str], "top": int | None, "overwrite": bool})
         return read_yaml(file)
 
     return {
-        **{f"a.{ending}": Corpus.load for ending in ("csv", "tsv", "json", "jsonl", "parquet")},
+        **{f"a.{ending}": Corpus.load for ending in ("csv", "tsv", "json", "jsonl", "parquet", "csv.gz")},
+        "results.json": read_results,
+        "checkpoint.safetensors": lambda file: RunFolder(file.parent).load(torch.device("cpu")),
+        "values of init/config.json": use_init,
+        "values of task/config.json": use_task,
+        "values of task/fitted_from/config.json": lambda file: use_task(file.parent),
         "config.yaml": read_config,
         "plan.yaml": read_plan,
         "init/splits.json": corpus.split_classes,
@@ -106,7 +181,9 @@ def files(material):
     }, folder
 
 
-NAMES = [f"a.{ending}" for ending in ("csv", "tsv", "json", "jsonl", "parquet")]
+NAMES = [f"a.{ending}" for ending in ("csv", "tsv", "json", "jsonl", "parquet", "csv.gz")]
+NAMES += ["results.json", "checkpoint.safetensors"]
+NAMES += [f"values of {place}/config.json" for place in ("init", "task", "task/fitted_from")]
 NAMES += ["config.yaml", "plan.yaml", "init/splits.json", "init/config.json", "init/init.safetensors"]
 NAMES += ["task/config.json", "task/task.safetensors", "task/fitted_from/config.json", "old-init/config.json"]
 NAMES += ["old-task/config.json", "peft/adapter_config.json", "peft/adapter_model.safetensors"]
@@ -115,13 +192,14 @@ NAMES += ["old-task/config.json", "peft/adapter_config.json", "peft/adapter_mode
 @pytest.mark.parametrize("name", NAMES)
 def test_damaged_files_are_refused_in_one_sentence(name, files):
     readers, folder = files
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path != folder / name}
+    change, file = (other_values if name.startswith("values") else mutated), folder / name.removeprefix("values of ")
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path != file}
     read, write = os.pipe()
     process = os.fork()  # a reader that crashes ends the child alone
     if not process:
         os.close(read)
         with os.fdopen(write, "w") as out:
-            for line in failures(folder / name, readers[name]):
+            for line in failures(file, readers[name], change):
                 out.write(line + "\n")
                 out.flush()
         os._exit(0)
@@ -131,16 +209,16 @@ def test_damaged_files_are_refused_in_one_sentence(name, files):
     status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     print(f"{name}: {summary}")
     assert status == 0 and not problems, (status, problems[:5], summary)
-    after = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path != folder / name}
+    after = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path != file}
     assert after == before, "reading changes no file"
 
 
-def failures(file, reader):
+def failures(file, reader, change):
     """What is wrong with the answers to mutations, and a summary in the last line."""
     good, refused, slowest = file.read_bytes(), 0, 0.0
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for seed in range(NUMBER):
-        file.write_bytes(mutated(good, random.Random(seed)))
+        file.write_bytes(change(good, random.Random(seed)))
         began = time.perf_counter()
         try:
             reader(file)
