@@ -12,6 +12,7 @@ import psutil
 import pytest
 from running import ended, refused, started, until
 
+from benchmarks.report.pages import html_report
 from benchmarks.run import main, run_plan
 from benchmarks.runner.corpora import load_corpus
 from benchmarks.runner.training import train_for
@@ -106,6 +107,16 @@ def test_the_folder_holds_the_results_and_two_reports(done, data):
     assert page.count("data:image/png;base64,") == len(results["tables"]["main"]["plots"])
     assert not re.search(r"(src|href)=\"(?!data:|#)", page), "the page needs another file"
     assert str(data) not in (folder / "results.json").read_text() + page
+
+
+def test_a_report_shows_what_names_and_titles_hold_and_does_not_run_it(done):
+    _, results = done
+    script = "<script>alert(1)</script>"
+    main = {**results["tables"]["main"], "title": script}
+    settings = next(iter(main["corpora"].values()))
+    corpora = {f'"{script}': {script: next(iter(settings.values()))}}
+    page = html_report({**results, "tables": {script: {**main, "corpora": corpora}}}, script)
+    assert "<script" not in page and page.count("&lt;script&gt;") > 4
 
 
 def test_only_missing_cells_are_measured_again(done, data):
