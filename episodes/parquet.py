@@ -67,9 +67,10 @@ def _require_size(name: str, n_rows: int, n_bytes: int) -> None:
 
 def _unpacked_size(column: Any) -> int:
     """Number of bytes of a column whose dictionaries are written out; that of the dictionary for values of no text."""
-    import pyarrow.compute as compute
+    import pyarrow.compute
     from pyarrow import types
 
+    compute: Any = pyarrow.compute  # its functions are made when it is imported
     if not types.is_dictionary(column.type) or not _is_text(column.type.value_type):
         return column.nbytes
     lengths = (compute.take(compute.binary_length(chunk.dictionary), chunk.indices) for chunk in column.chunks)
