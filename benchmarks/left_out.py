@@ -5,7 +5,7 @@
 Each of the `FOLDS` leaves out some corpora of `benchmarks.kinds`, and trains both stages (adaptive-start.yaml and
 adaptive.yaml in this folder) on the others, which takes about 15 minutes. `benchmarks.fits`, which gets all further
 options, then compares it with `general` on the corpora that were left out. The fold "shipped" leaves out nothing, and
-is not tested. Trainings that are there already are kept. With --backbone all-mpnet-base-v2, each takes 45 minutes.
+is not tested. Trainings that are there already are kept. On all-mpnet-base-v2, each takes an hour.
 """
 
 import argparse
