@@ -114,7 +114,7 @@ def test_a_saved_init_has_a_model_card_and_no_backbone(init, saved):
     assert "by the method `maml`" in card
     assert f"`{init.backbone.name}` ({init.backbone.fingerprint})" in card
     assert "| steps_run | 7 |" in card
-    assert f"{init.n_numbers:,} numbers" in card
+    assert f"{init.n_numbers:,} parameters" in card
     assert (saved / "init.safetensors").stat().st_size < 4 * init.n_numbers + 1000
 
 
@@ -214,3 +214,9 @@ def test_the_untrained_init_has_no_soft_tokens_and_no_inner_loop(tiny):
     assert init.parameters.name_weight is not None
     weights = [1 / (1 + shots * math.exp(float(init.parameters.name_weight))) for shots in (0, 1, 5)]
     assert weights == pytest.approx([1.0, 0.77, 0.40], abs=0.005)
+
+
+def test_an_init_is_not_saved_beside_the_checkpoint_of_another(init, tmp_path):
+    (tmp_path / "checkpoint.safetensors").touch()
+    with refused(str(tmp_path), "folder of a training", "another one"):
+        init.save(tmp_path)

@@ -9,6 +9,9 @@ from metawarp.backbones.backbone import Backbone
 from metawarp.config import InnerLearningRates, InnerLoop, WarpConfig
 from metawarp.inits.storage import Header
 
+CHECKPOINT, LOG = "checkpoint.safetensors", "log.jsonl"
+"""The files of a training that lie beside the init that it ended with."""
+
 INIT_FILES = ("init.safetensors", "config.json", "README.md")
 """The files of a saved init."""
 

@@ -16,7 +16,7 @@ from metawarp.adapters.adapter import adapter_shape
 from metawarp.backbones.backbone import Backbone
 from metawarp.config import Adapt, InnerLearningRates, InnerLoop, WarpConfig
 from metawarp.inits import storage
-from metawarp.inits.file import INIT_FILES, BackboneIdentity, InitFile
+from metawarp.inits.file import CHECKPOINT, INIT_FILES, BackboneIdentity, InitFile
 from metawarp.inits.fresh import fresh_parameters
 from metawarp.inits.hub import download_init, hub_header, is_hub_id, upload_init
 from metawarp.inits.model_card import model_card, read_results
@@ -159,9 +159,16 @@ class Init:
         return replace(self, parameters=replace(self.parameters, **kept))
 
     def save(self, folder: str | Path) -> str:
-        """Write init.safetensors, config.json and a model card; returns the sha256 of the tensors. Errors are those of
-        `storage.save`."""
+        """Write init.safetensors, config.json and a model card; returns the sha256 of the tensors.
+
+        InputError if the folder cannot be written, holds something else, or the checkpoint of a training, which would
+        not belong to this init.
+        """
         folder = user_path(folder)
+        if (folder / CHECKPOINT).exists():
+            raise InputError(
+                f"{str(folder)!r} is the folder of a training ({CHECKPOINT}); save the init to another one."
+            )
         with new_version(folder, "init", INIT_FILES) as part:
             return self.write(part)
 

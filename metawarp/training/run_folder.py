@@ -12,10 +12,9 @@ from safetensors.torch import save as serialized
 from torch import Tensor
 
 from episodes import InputError
+from metawarp.inits.file import CHECKPOINT, LOG
 from metawarp.outputs import write_bytes, write_text
 from metawarp.processes import SINGLE, Processes
-
-CHECKPOINT, LOG = "checkpoint.safetensors", "log.jsonl"
 
 TensorGroups = dict[str, dict[str, Tensor]]
 """Groups of tensors by name, such as "offset", "exp_avg" and "best"."""
