@@ -43,17 +43,21 @@ def _is_running(part: Path) -> bool:
     numbers = part.name.rsplit(".", 2)[1].split("-")
     if not all(number.isdigit() for number in numbers) or len(numbers) != 3:
         return True  # a file of somebody else
-    return _start_of(int(numbers[0])) == int(numbers[1])
+    start = _start_of(int(numbers[0]))
+    return start is not None and (start == int(numbers[1]) or 0 in (start, int(numbers[1])))
 
 
-def _start_of(process: int) -> int:
-    """The time at which a process started, in hundredths of a second; 0 if there is none of this number."""
-    import psutil  # a saved task predicts without it
-
+def _start_of(process: int) -> int | None:
+    """The time at which a process started, in hundredths of a second; None if there is none of this number. Without
+    psutil, which a small installation for saved tasks lacks, it is 0 for every number."""
+    try:
+        import psutil
+    except ImportError:
+        return 0
     try:
         return int(100 * psutil.Process(process).create_time())
     except psutil.Error:
-        return 0
+        return None
 
 
 def write_text(file: Path, text: str) -> None:

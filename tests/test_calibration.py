@@ -94,5 +94,5 @@ def test_a_classifier_has_the_probabilities_of_the_evaluation(tiny):
 
 
 def test_numbers_that_are_not_finite_are_refused():
-    with refused("finite", error=ValueError):
+    with refused("base=nan", "from -20 to 20", error=ValueError):
         Temperature(float("nan"))

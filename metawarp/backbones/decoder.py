@@ -61,14 +61,13 @@ def _mask(kind: str, config: Any, hidden: Tensor, attention_mask: Tensor, positi
     """The mask of one kind of layers in the form that transformers' attention takes."""
     from transformers import masking_utils
 
-    inputs = {"config": config, "inputs_embeds": hidden, "attention_mask": attention_mask.long()}
-    inputs |= {"past_key_values": None, "position_ids": positions}
-    sliding = kind == "sliding_attention"
+    sliding, further = kind == "sliding_attention", {}
     if config.model_type == GEMMA and config.use_bidirectional_attention:
         window = config.sliding_window if sliding else None
-        inputs["or_mask_function"] = partial(_sees, window)
+        further["or_mask_function"] = partial(_sees, window)
     create = masking_utils.create_sliding_window_causal_mask if sliding else masking_utils.create_causal_mask
-    return create(**inputs)
+    # By position: the fourth argument, a cache, has another name from transformers 5.24 on.
+    return create(config, hidden, attention_mask.long(), None, positions, **further)
 
 
 def _sees(window: int | None, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
