@@ -12,6 +12,7 @@ import random
 import resource
 import shutil
 import time
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,7 @@ def other_values(data, draw):
         while isinstance(inside[key], dict | list) and inside[key] and draw.random() < 0.9:
             inside = inside[key]
             key = draw.choice(list(inside) if isinstance(inside, dict) else range(len(inside)))
-        inside[key] = draw.choice(VALUES)
+        inside[key] = deepcopy(draw.choice(VALUES))
     config[CHECKSUM] = checksum(config)
     return json.dumps(config).encode()
 
@@ -197,12 +198,17 @@ def test_damaged_files_are_refused_in_one_sentence(name, files):
     read, write = os.pipe()
     process = os.fork()  # a reader that crashes ends the child alone
     if not process:
-        os.close(read)
-        with os.fdopen(write, "w") as out:
-            for line in failures(file, readers[name], change):
-                out.write(line + "\n")
-                out.flush()
-        os._exit(0)
+        code = 1
+        try:
+            os.close(read)
+            torch.set_num_threads(1)  # the threads of the parent do not exist here
+            with os.fdopen(write, "w") as out:
+                for line in failures(file, readers[name], change):
+                    out.write(line + "\n")
+                    out.flush()
+            code = 0
+        finally:
+            os._exit(code)
     os.close(write)
     with open(read, encoding="utf-8") as found:
         *problems, summary = found.read().splitlines() or ["the reader ended"]
