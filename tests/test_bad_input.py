@@ -224,3 +224,10 @@ def test_an_empty_name_is_not_the_current_folder(capsys, tmp_path, monkeypatch, 
 def test_options_of_files_do_not_go_with_standard_input(capsys, task):
     refusal(capsys, ["predict", f"--task={task}", "--data=-", "--delimiter=;"], "delimiter", "standard input")
     refusal(capsys, ["predict", f"--task={task}", "--data=-", "--no-header"], "no_header", "standard input")
+
+
+def test_predictions_do_not_replace_the_texts(capsys, task, tmp_path):
+    (tmp_path / "texts.csv").write_text("text\nplay music\n")
+    options = [f"--data={tmp_path}/texts.csv", f"--output={tmp_path}/../{tmp_path.name}/texts.csv", "--overwrite"]
+    refusal(capsys, ["predict", f"--task={task}", *options], "file of the texts")
+    assert (tmp_path / "texts.csv").read_text() == "text\nplay music\n"

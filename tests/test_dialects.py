@@ -164,3 +164,9 @@ def test_names_that_no_file_can_have_are_refused(tmp_path, monkeypatch):
     assert len(Corpus.load("~a.csv")) == 2
     with refused("encoding='a\\x00b'"):
         Corpus.load("~a.csv", encoding="a\0b")
+
+
+def test_columns_of_other_names_are_listed_with_the_separator_of_their_file(tmp_path):
+    for rows in ('"one, two";a\n"three, four";b\n', "one, two;a\nthree;b\n"):
+        with refused("its columns are: Message, Category"):
+            Corpus.load(write(tmp_path, "a.csv", f"Message;Category\n{rows}"))

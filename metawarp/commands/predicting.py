@@ -48,6 +48,8 @@ def predict_parser() -> Parser:
 def run_predict(options: Namespace) -> None:
     """Print the predictions, or write them into a file, whole or not at all."""
     if options.output is not None:
+        if options.data is not None and user_path(options.output).resolve() == user_path(options.data).resolve():
+            raise InputError(f"output={options.output!r} is the file of the texts; name another file.")
         outputs.claim_file(user_path(options.output), overwrite=options.overwrite)
     if options.top is not None and options.top < 1:
         raise InputError(f"top={options.top} must be at least 1.")

@@ -67,7 +67,8 @@ def _reason(adapted: Adapted, adapt: Adapt) -> str:
     if n_texts and steps:
         kept = f"The encoder was adapted with {steps} gradient steps, and {extent:.0%} of the change was kept"
         effect = f"this {'lowered' if gain >= 0 else 'raised'} the mean loss by {abs(gain):.3f}"
-        return f"{kept}. In cross-validation on {n_texts} examples, {effect}."
+        doubt = "" if gain >= 0 else '; if accuracy matters, compare with adapt="none" on more texts'
+        return f"{kept}. In cross-validation on {n_texts} examples, {effect}{doubt}."
     if steps:
         number = "the number that the init was trained with" if adapt == "auto" else "as requested"
         return f"The encoder was adapted with {steps} gradient steps, {number}."
