@@ -44,7 +44,8 @@ def usable_rows(
     """
     require_texts(texts, source)
     names = _names(labels, f"{source}: labels must be names or integers")
-    if padded := sorted({label for label, name in zip(labels, names, strict=True) if label != name and name in labels}):
+    given = {label for label in labels if isinstance(label, str)}
+    if padded := sorted(label for label in given if label != label.strip() and label.strip() in given):
         logger.warning("%s: white space around labels is ignored, as in %s", source, quoted(padded))
     first: dict[str, int] = {}
     conflicting: dict[str, tuple[str, str]] = {}

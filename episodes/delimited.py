@@ -71,10 +71,9 @@ def _guessed(text: str, wanted: Collection[str], usual: str, no_header: bool) ->
         cells = [cell.strip().strip('"') for cell in line.split(delimiter)]
         return len(cells) >= width > 1 if no_header else set(wanted) <= set(cells)
 
-    likely = usual if usual in line else max(DELIMITERS, key=line.count)
-    return next(
-        (delimiter for delimiter in (usual, *DELIMITERS) if fits(delimiter)), likely if likely in line else usual
-    )
+    tried = (usual, *DELIMITERS)
+    likely = usual if usual in line else max(tried, key=line.count)
+    return next((delimiter for delimiter in tried if fits(delimiter)), likely)
 
 
 def _rows(text: str, name: str, delimiter: str) -> list[list[str]]:

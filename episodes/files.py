@@ -70,11 +70,10 @@ class FileFormat:
         if self.encoding is not None:
             try:
                 bytes(4).decode(self.encoding)
-            except LookupError:
+            except UnicodeError:  # a codec that four zeros are no text of
+                return
+            except (LookupError, ValueError):
                 raise InputError(f"encoding={self.encoding!r} is not known; use one such as utf-8 or cp1252.") from None
-            except ValueError as error:  # a codec that four zeros are no text of
-                if "null character" in str(error):
-                    raise InputError(f"encoding={self.encoding!r} is not known; use utf-8 or cp1252.") from None
 
 
 PLAIN = FileFormat()

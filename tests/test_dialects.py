@@ -132,10 +132,14 @@ def test_utf_16_without_a_mark_is_named_whatever_its_letters(tmp_path):
 
 def test_labels_that_differ_in_white_space_are_one_label_with_a_warning(tmp_path, caplog):
     corpus = Corpus.load(write(tmp_path, "a.csv", "text,label\none,refund\ntwo, refund\nthree,delivery\n"))
-    assert (
-        corpus.class_names == ("delivery", "refund")
-        and "white space around labels is ignored, as in ' refund'" in caplog.text
-    )
+    assert corpus.class_names == ("delivery", "refund")
+    assert "white space around labels is ignored, as in ' refund'" in caplog.text
+
+
+def test_an_integer_and_its_digits_are_one_label(tmp_path, caplog):
+    rows = [{"text": f"text {label!r}", "label": label} for label in (1, "1", 2)]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    assert Corpus.load(tmp_path / "a.json").class_names == ("1", "2") and "white space" not in caplog.text
 
 
 def test_columns_that_nobody_asked_for_are_reported_without_a_header(tmp_path, caplog):

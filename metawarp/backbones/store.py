@@ -49,7 +49,9 @@ class BackboneStore:
 
 def _version(folder: Path) -> tuple[tuple[str, int, int], ...]:
     """Something that changes with the files of a folder; empty if there is none."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else ()
+    # The files of a backbone are in its folder or one below; another folder may be the root of a whole disk.
+    found = (*folder.glob("*"), *folder.glob("*/*")) if folder.is_dir() else ()
+    files = sorted(file for file in found if file.is_file())
     facts = ((str(file.relative_to(folder)), file.stat()) for file in files)
     return tuple((name, one.st_mtime_ns, one.st_size) for name, one in facts)
 

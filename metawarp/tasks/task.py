@@ -55,6 +55,12 @@ class TaskFile(storage.Header):
     adaptation: Adaptation | None = None
     label_type: str | None = None
 
+    def __post_init__(self) -> None:
+        if isinstance(self.adapt, int) and self.adapt < 0:
+            raise InputError(f"adapt={self.adapt} must be at least 0.")
+        if not all(name.strip() for name in self.class_names):
+            raise InputError("it has a class without a name; fit the task again.")
+
     @property
     def adapt_of_any_release(self) -> Adapt:
         """How the task was adapted."""
@@ -199,10 +205,6 @@ class Task:
         (tensors, config), init = read_whole(path, lambda: (storage.load(path, "task"), Init.load(path / INIT_FOLDER)))
         file = parsed(TaskFile, config, f"config.json in {str(folder)!r}")
         classes, names, own = loaded_labels(file.classes, file.label_type), tuple(file.class_names), file.backbone
-        if isinstance(file.adapt, int) and file.adapt < 0:
-            raise InputError(f"The task in {str(folder)!r} has adapt={file.adapt}, which must be at least 0.")
-        if not all(name.strip() for name in names):
-            raise InputError(f"The task in {str(folder)!r} has a class without a name; fit it again.")
         if file.init_sha256 != init.fingerprint or len(classes) != len(names):
             raise InputError(f"The task in {str(folder)!r} does not belong to the init in it; fit it again.")
         loaded = store.get(backbone or own.name, device=device, dtype=dtype)
