@@ -112,7 +112,8 @@ def read_columns(path: Path, wanted: Collection[str], form: FileFormat = PLAIN, 
     else:
         cells = json_columns(text, name)
     if name == str(path):  # a file of the user
-        logger.info("%s: %d rows", name, len(next(iter(cells.values()), ())))
+        number = len(next(iter(cells.values()), ()))
+        logger.info("%s: %d row%s", name, number, "s" * (number != 1))
     return Columns(name, cells, cells)
 
 

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     for package in ("episodes", "metawarp"):  # what was dropped from a corpus, how second order is computed
         logging.getLogger(package).setLevel(logging.INFO)
-    parser, arguments = create_parser(), list(sys.argv[1:] if arguments is None else arguments)
+    parser, arguments = create_parser(), list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     _check_config_files(arguments)
     parsed = parser.instantiate(parser.parse_args(arguments))
     options = parsed[parsed.subcommand]
@@ -77,8 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         advice = "lower --training.meta-batch-size, and --resume" if "resume" in options else "use --device cpu"
         fail(f"The device has not enough memory; {advice}.", code=1)
     except KeyboardInterrupt:
-        advice = "A training continues from its last checkpoint with --resume; other commands start again"
-        fail(f"Interrupted. {advice}.", code=INTERRUPTED)
+        advice = "continue from the last checkpoint with --resume" if "resume" in options else "run the command again"
+        fail(f"Interrupted; {advice}.", code=INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output has seen enough (`metawarp predict … | head`).
         sys.stderr.close()

@@ -132,7 +132,7 @@ BAD_TRAININGS = {
     "--method=mamll": ["mamll"],
     "--model.read-out=max": ["read_out='max'", "mask, debiased_mask, mean, text, text-1", "replaced_token"],
     "--model.template={text}": ["{mask}", "template='{text}'", "read_out='pooled'"],
-    "--device=cudda": ["device='cudda'", "(flags: --device)"],
+    "--device=cudda": ["device='cudda' is not a device; use cpu", "(flags: --device)"],
 }
 
 
@@ -146,7 +146,7 @@ BAD_EVALUATIONS = {
     "--k-shot=8 --n-query=5": ["k_shot=8", "n_query=5", "13 texts", "tiny.jsonl", "(flags: --k-shot, --n-query)"],
     "--n-way=7": ["n_way=7", "tiny.jsonl", "6 classes", "(flags: --n-way)"],
     "--episodes=0": ["episodes=0", "at least 2"],
-    "--split=dev": ["'train', 'validation', 'test', 'all'", "dev"],
+    "--split=dev": ["--split must be 'train', 'validation', 'test' or 'all', not 'dev'"],
     "--baselines=prototypes,svm": ["baselines=prototypes, svm", "all, none", "tuned-class-embeddings", "svm"],
     "--k-shot=0 --baselines=prototypes": ["baselines=prototypes", "support texts", "k_shot=0"],
 }
@@ -158,12 +158,14 @@ def test_impossible_settings_of_an_evaluation_are_refused(capsys, folder, option
 
 
 BAD_COMMAND_LINES = {
-    "": "subcommand",
-    "learn": "learn",
+    "learn": "There is no command 'learn'",
+    "fitt --data=a.csv": "(did you mean 'fit'?)",
+    "fit --adpt=3 --output=o": "There is no option --adpt (did you mean '--adapt'?)",
+    "fit --adapt=yes --output=o": "--adapt must be a valid integer or 'auto' or 'none', not 'yes'",
     "train": "required: --corpus, --output ",
-    "train --corpus=everyday --output=o --training.steps=many": "steps",
-    "train --corpus=everyday --output=o --seeds=3": "seeds",
-    "train --corpus=everyday --output=o --k-shot=a": "k_shot",
+    "train --corpus=everyday --output=o --training.steps=many": "--training.steps must be a valid integer, not 'many'",
+    "train --corpus=everyday --output=o --seeds=3": "--seeds (did you mean '--seed'?)",
+    "train --corpus=everyday --output=o --k-shot=a": "--k-shot must be a valid integer",
     "evaluate --corpus=everyday": "init",
     "predict": "task",
     "fit --init=untrained": "output",

@@ -64,6 +64,7 @@ def test_help_explains_the_options_with_their_defaults(capsys, command):
 
 def test_help_lists_the_commands_and_the_version_is_that_of_the_package(capsys):
     out = printed(capsys, "--help")
+    assert printed(capsys) == out
     assert [command for command in HELP if f"\n    {command} " not in out] == []
     assert printed(capsys, "--version") == f"metawarp {version('metawarp')}\n"
 
@@ -140,11 +141,26 @@ def test_ids_get_names_on_the_command_line(capsys, made, tmp_path):
     config = json.loads((tmp_path / "named/config.json").read_text())
     assert (config["classes"], config["class_names"]) == (["17", "3", "flight"], ["music", "rain", "flight"])
     main([*fit, "--ignore-names", f"--output={tmp_path}/unnamed"])
-    capsys.readouterr()
+    similar = ["similar", "--init=[general,untrained]", f"--data={tmp_path}/ids.csv", f"--backbone={made}/backbone"]
+    rankings = []
+    for more in ([], names, ["--ignore-names"]):
+        capsys.readouterr()
+        main([*similar, *more])
+        rankings.append(capsys.readouterr().out)
+    assert rankings[0] == rankings[2] != rankings[1]
     refusal(capsys, [*fit, "--class-name=18=music", f"--output={tmp_path}/x"], "'18'", "does not occur", "'17', '3'")
     refusal(capsys, [*fit, *names, "--class-name=17=rain", f"--output={tmp_path}/x"], "'17' twice")
     refusal(capsys, ["fit", f"--output={tmp_path}/x", "--class-name=one"], "data=FILE", "at least two classes")
     refusal(capsys, [*fit, *names, "--ignore-names", f"--output={tmp_path}/x"], "class_name", "--ignore-names")
+
+
+def test_the_best_of_several_inits_is_named_and_so_are_the_first_of_many_classes(capsys, made, few, tmp_path):
+    names = [f"--class-name=one{i}" for i in range(30)]
+    inits = ["--init=[general,untrained]", f"--backbone={made}/backbone"]
+    main(["fit", *inits, f"--data={few}", *names, f"--output={tmp_path}/task"])
+    classes, best = capsys.readouterr().out.splitlines()[:2]
+    assert re.search(r": 32 classes: .*, one25 and 12 more$", classes)
+    assert re.search("^The init (general|untrained) suits the task best: with it, [0-9]+% of the texts", best)
 
 
 def test_fit_says_how_far_the_encoder_was_adapted(capsys, few, tmp_path):
@@ -254,12 +270,12 @@ def test_an_interrupted_command_says_so_in_one_line(capsys, monkeypatch, few, tm
 
     monkeypatch.setattr(WarpClassifier, "fit", interrupted)
     message = failure(capsys, "fit", f"--data={few}", f"--output={tmp_path}/task", code=130)
-    assert message.startswith("Interrupted.")
+    assert message.startswith("Interrupted; run the command again")
 
 
 def test_a_program_that_is_interrupted_during_its_imports_says_so_in_one_line():
-    code = "import sys; sys.meta_path.insert(0, type('', (), {'find_spec': staticmethod(stop)}))"
-    stop = "def stop(name, *_):\n  if name == 'metawarp.cli': raise KeyboardInterrupt\n"
+    code = "import os, sys; sys.meta_path.insert(0, type('', (), {'find_spec': staticmethod(stop)}))"
+    stop = "def stop(name, *_):\n  if name == 'numpy.dtypes': os.kill(os.getpid(), 2)\n"
     ended = process(code=f"{stop}{code}\nfrom metawarp.__main__ import main\nmain()")
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "metawarp: error: Interrupted.\n")
 

@@ -121,8 +121,10 @@ def test_an_init_that_the_hub_does_not_provide_is_refused(hub_folder, monkeypatc
     monkeypatch.setattr(hub, "hub_refusal", lambda kind, name: f"the Hub has no public {kind} of this name")
     with refused("init='me/none'", "the Hub has no public model of this name"):
         Init.from_pretrained("me/none")
-    with refused("no folder", "runs/of/mine", "config.json", "init.safetensors"):  # not a Hub id
+    with refused("init='runs/of/mine' is no folder", "no init of this name ships"):  # not a Hub id
         Init.from_pretrained("runs/of/mine")
+    with refused("init='genral'", "did you mean 'general'?", "metawarp inits"):
+        Init.from_pretrained("genral")
 
 
 def test_a_failed_upload_ends_in_one_line(init, hub_folder, monkeypatch):

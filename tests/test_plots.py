@@ -2,6 +2,7 @@
 
 import json
 import sys
+from shutil import copytree
 
 import pytest
 from running import refused
@@ -18,7 +19,8 @@ def share_drawn(file):
 
 
 @pytest.mark.parametrize("validated", [True, False])
-def test_a_learning_curve_is_drawn_from_a_log_with_and_without_validation(tmp_path, validated):
+def test_a_learning_curve_is_drawn_from_a_log_with_and_without_validation(made, tmp_path, validated):
+    copytree(made / "init", tmp_path, dirs_exist_ok=True)
     entries = [{"step": i, "loss": 1 / i, "accuracy": 0.5} for i in range(1, 30)]
     for entry in entries[9::10] if validated else []:
         entry["validation_accuracy"] = 0.5 + entry["step"] / 100

@@ -38,14 +38,15 @@ def test_each_line_of_standard_input_is_a_text(capsys, task, monkeypatch):
     refusal(capsys, ["predict", f"--task={task}", "--data=-"], "no texts")
 
 
-def test_an_output_that_ends_in_csv_is_a_table(capsys, task, tmp_path):
+@pytest.mark.parametrize(("ending", "separator"), [("csv", ","), ("tsv", "\t")])
+def test_the_ending_of_the_output_makes_it_a_table(capsys, task, tmp_path, ending, separator):
     texts = ['a "song"', "rain,\nrain", "music"]
     options = [f"--text={text}" for text in texts]
     expected = predictions(capsys, task, *options)
     for top in ([], ["--top=5"]):
-        main(["predict", f"--task={task}", *options, *top, f"--output={tmp_path}/out.csv", "--overwrite"])
-        with open(tmp_path / "out.csv", newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        main(["predict", f"--task={task}", *options, *top, f"--output={tmp_path}/out.{ending}", "--overwrite"])
+        with open(tmp_path / f"out.{ending}", newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, delimiter=separator))
         assert [row["text"] for row in rows] == texts
         for row, one in zip(rows, expected, strict=True):
             assert row["label"] == one["label"]
@@ -53,6 +54,14 @@ def test_an_output_that_ends_in_csv_is_a_table(capsys, task, tmp_path):
             assert list(row) == ["text", "label", "probability", "label_2", "probability_2"][: 5 if top else 3]
             if top:
                 assert {row["label"], row["label_2"]} == {"music", "weather"}
+
+
+def test_an_ending_that_cannot_be_written_is_refused(capsys, task, tmp_path):
+    capsys.readouterr()
+    refusal(
+        capsys, ["predict", f"--task={task}", "--text=a", f"--output={tmp_path}/o.xlsx"], "o.xlsx", ".csv", "--output"
+    )
+    assert not (tmp_path / "o.xlsx").exists()
 
 
 def test_the_most_likely_classes_come_first(capsys, task):

@@ -10,19 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from episodes.errors import InputError, first_line, listing
+from episodes.errors import InputError
 from episodes.paths import user_path
 from metawarp.backbones.checkpoint import Checkpoint, load_checkpoint, mask_token_id
 from metawarp.backbones.content_attention import ContentAttention
 from metawarp.backbones.family import LayerWrapper, Observer, at_positions, first_position
 from metawarp.backbones.fastest_dtype import fastest_dtype
+from metawarp.backbones.placement import usable_device, usable_dtype
 
 TOKENS_PER_PASS = 2048
 """Default size of a forward pass, padding included; larger passes are no faster on a CPU."""
-
-
-DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-"""Data types of the weights and activations of a backbone."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -87,7 +84,7 @@ class Backbone(Checkpoint):
             if chosen == "float32":
                 return measured
             return cls.load(name, device=device, dtype=chosen, prompt=prompt, max_tokens=max_tokens)
-        checkpoint = load_checkpoint(str(name), _dtype(dtype), _device(device))
+        checkpoint = load_checkpoint(str(name), usable_dtype(dtype), usable_device(device))
         loaded = cls(**vars(checkpoint), name=str(name), max_tokens=max_tokens)
         return loaded.with_prompt(loaded.layout.default_prompt if prompt is None else prompt)
 
@@ -282,20 +279,3 @@ def twice_differentiable(needed: bool) -> AbstractContextManager:
     """Attention that can be differentiated twice, if `needed`; the fast kernel otherwise, which has no second
     derivative (torch: "derivative for aten::_scaled_dot_product_flash_attention_for_cpu_backward …")."""
     return sdpa_kernel(SDPBackend.MATH) if needed else nullcontext()
-
-
-def _dtype(dtype: str | torch.dtype) -> torch.dtype:
-    value = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype, None)
-    if value not in DTYPES:
-        names = listing(str(one).removeprefix("torch.") for one in DTYPES)
-        raise InputError(f"dtype={str(dtype)!r} is not a data type that backbones compute in; use {names} or auto.")
-    return value
-
-
-def _device(device: str | torch.device) -> torch.device:
-    try:
-        if torch.empty(0, device=device).is_meta:
-            raise RuntimeError("it holds no numbers")
-    except (RuntimeError, AssertionError, ImportError) as error:
-        raise InputError(f"device={str(device)!r} cannot be used here ({first_line(error)}); use cpu.") from error
-    return torch.device(device)

@@ -42,7 +42,12 @@ def check_config_file(file: str, options: Mapping[str, Any]) -> None:
         return
     if not isinstance(content, dict):
         raise InputError(f"{file!r} holds a {type(content).__name__}; it needs lines such as 'init: general'.")
-    parsed(_format(_nested(options)), _nested(content), repr(file))
+    check_values(content, options, repr(file))
+
+
+def check_values(values: Mapping[Any, Any], options: Mapping[str, Any], where: str) -> None:
+    """Check values by the names of options, with dots or nested; InputError names all that are wrong."""
+    parsed(_format(_nested(options)), _nested(values), where)
 
 
 def _nested(values: Mapping[Any, Any]) -> dict[str, Any]:

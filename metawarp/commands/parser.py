@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 from docstring_parser import parse
 from jsonargparse import ArgumentParser
 
-from episodes.errors import printable
+from episodes.errors import InputError, nearest, printable
+from metawarp.commands.config_file import check_values
 
 BACKBONE_HELP = 'language model: "minilm", a folder, or a Hub id (null: that of the init or task)'
 
@@ -27,7 +28,22 @@ class Parser(ArgumentParser):
         if missing := re.search(r"are required: ([a-z]+)\.", message):
             # The arguments of a subcommand are called train.corpus there, and typed --corpus.
             program, message = f"metawarp {missing[1]}", message.replace(f" {missing[1]}.", " --")
+        elif wrong := re.match(r'Parser key "([\w.]+)": .*(?:Given|Got) value: (.*)', message):
+            message = self._about_value(wrong[1], wrong[2]) or message
+        elif unknown := re.match(r"unrecognized arguments: (--[^\s=]+)", message):
+            message = f"There is no option {unknown[1]}{nearest(unknown[1], self._option_string_actions)}"
+        elif unknown := re.match(r"argument subcommand: invalid choice: '(.*?)' \(choose from (.*)\)", message):
+            commands = unknown[2].replace("'", "").split(", ")
+            message = f"There is no command {unknown[1]!r}{nearest(unknown[1], commands)}"
         fail(f"{message} (see {program} --help)")
+
+    def _about_value(self, name: str, value: str) -> str | None:
+        """What an option needs instead of a value; None if the value has the right type."""
+        try:
+            check_values({name: value}, option_types(self), "The command line")
+        except InputError as error:
+            return str(error).replace(f": {name} ", f": --{name.replace('_', '-')} ")
+        return None
 
 
 def command_parser(description: str) -> Parser:

@@ -1,4 +1,4 @@
-"""The command predict: texts from the command line, a file or standard input; predictions as JSON lines or as CSV."""
+"""The command predict: texts of the command line, a file or standard input; predictions as JSON lines or a table."""
 
 import csv
 import io
@@ -24,6 +24,12 @@ from metawarp.tasks.task import Task
 _CONTROL = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 """Characters that a terminal could obey, or an editor take for the end of a line; JSON escapes all other ones."""
 
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+"""The separators of tables, by the ending of the output."""
+
+LINES = (".jsonl", ".ndjson", ".json", ".txt", "")
+"""Endings of an output with one JSON object per line."""
+
 STANDARD_INPUT = "-"
 """The name of standard input, from which each line is a text."""
 
@@ -37,7 +43,7 @@ def predict_parser() -> Parser:
     data_help = 'file of texts: .csv, .tsv, .json, .jsonl or .parquet; "-": the lines of standard input'
     parser.add_argument("--data", type=str | None, help=data_help)
     add_columns(parser, "text")
-    output_help = "file for the predictions, a table if it ends in .csv (null: print them)"
+    output_help = "file for the predictions, a table if it ends in .csv or .tsv (null: print them)"
     parser.add_argument("--output", type=str | None, help=output_help)
     parser.add_argument("--top", type=int | None, help="number of the most likely classes that are given (null: all)")
     add_options(parser, Task.load, MODEL, types=MODEL_TYPES)
@@ -50,6 +56,9 @@ def run_predict(options: Namespace) -> None:
     if options.output is not None:
         if options.data is not None and user_path(options.output).resolve() == user_path(options.data).resolve():
             raise InputError(f"output={options.output!r} is the file of the texts; name another file.")
+        ending = Path(options.output).suffix.lower()
+        if ending not in (*SEPARATORS, *LINES):
+            raise InputError(f"output={options.output!r} must end in .csv or .tsv for a table, or in .jsonl.")
         outputs.claim_file(user_path(options.output), overwrite=options.overwrite)
     if options.top is not None and options.top < 1:
         raise InputError(f"top={options.top} must be at least 1.")
@@ -60,8 +69,11 @@ def run_predict(options: Namespace) -> None:
     task = Task.load(options.task, **model_of(options))
     task.warp.warn_about_truncation(texts)
     classes, rows = [str(label) for label in task.classes], task.predict_proba(texts)
-    as_table = options.output is not None and Path(options.output).suffix.lower() == ".csv"
-    predictions = (_table if as_table else _lines)(texts, classes, rows, options.top)
+    separator = SEPARATORS.get(Path(options.output or "").suffix.lower())
+    if separator:
+        predictions = _table(texts, classes, rows, options.top, separator)
+    else:
+        predictions = _lines(texts, classes, rows, options.top)
     if options.output is None:
         print(predictions, end="")
     else:
@@ -102,10 +114,10 @@ def _escape(match: re.Match[str]) -> str:
     return f"\\u{ord(match[0]):04x}"
 
 
-def _table(texts: Sequence[str], classes: Sequence[str], rows: np.ndarray, top: int | None) -> str:
-    """A CSV table: text, label, its probability, and the same of the next most likely classes with `top`."""
+def _table(texts: Sequence[str], classes: Sequence[str], rows: np.ndarray, top: int | None, separator: str) -> str:
+    """A table: text, label, its probability, and the same of the next most likely classes with `top`."""
     number, file = min(top or 1, len(classes)), io.StringIO(newline="")
-    writer = csv.writer(file)
+    writer = csv.writer(file, delimiter=separator)
     writer.writerow(["text", *(name for i in range(1, number + 1) for name in _columns(i))])
     for text, row in zip(texts, rows, strict=True):
         writer.writerow([text, *_best(text, row, classes, number)])

@@ -1,11 +1,11 @@
 """The commands for tasks of one's own: fit, similar and export."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from jsonargparse import Namespace
 
 from episodes.cleaning import usable_rows
-from episodes.errors import InputError, printable, quoted
+from episodes.errors import InputError, listing, printable, quoted
 from episodes.paths import user_path
 from metawarp import outputs
 from metawarp.commands.options import MODEL_TYPES, OVERWRITE_HELP, START, add_columns, model_of, table_of
@@ -18,6 +18,9 @@ from metawarp.tasks.task import TASK_FILES, Task
 
 INIT = list[str] | str | None
 INIT_HELP = 'folder of an init, name of a shipped init, Hub id, or "untrained"; "[A,B]" for several'
+MAX_SHOWN = 20
+"""Largest number of classes that a command names on one line."""
+
 DATA_HELP = "file with labelled texts: .csv, .tsv, .json, .jsonl or .parquet"
 
 
@@ -26,9 +29,7 @@ def fit_parser() -> Parser:
     parser = command_parser("Fit a classifier on a few labelled texts, and save it to a folder.")
     parser.add_argument("--init", type=INIT, help=f'{INIT_HELP}, of which the best is used (null: "adaptive")')
     parser.add_argument("--data", type=str | None, help=f"{DATA_HELP}; not needed for a task from class names alone")
-    class_name_help = "name of a class without texts, or a name for a label of the file, as in 17=refund; repeatable"
-    parser.add_argument("--class-name", action="append", default=[], help=class_name_help)
-    _add_ignore_names(parser)
+    _add_class_names(parser)
     parser.add_argument("--output", type=str, required=True, help="folder for the task")
     add_columns(parser, "text", "label")
     add_options(parser, WarpClassifier, (*START, "adapt"), types=MODEL_TYPES)
@@ -43,12 +44,15 @@ def run_fit(options: Namespace) -> None:
     folder = user_path(options.output)
     outputs.claim_folder(folder, TASK_FILES, kind="task", overwrite=options.overwrite)
     require_own(folder, "task")
-    texts, labels = ([], []) if options.data is None else _labelled_texts(options, options.class_name)
-    names = _class_names(options.class_name, labels, options.ignore_names)
+    texts, labels = ([], []) if options.data is None else _labelled_texts(options)
+    names = _class_names(options, labels)
     classifier = WarpClassifier(options.init, adapt=options.adapt, **model_of(options, START))
     classifier.fit(texts, labels, names).save(folder, overwrite=options.overwrite)
-    names = ", ".join(map(printable, classifier.task_.class_names))
-    print(f"{folder}: {len(classifier.classes_)} classes: {names}")
+    print(f"{folder}: {len(classifier.classes_)} classes: {_shown(classifier.task_.class_names)}")
+    if ranking := classifier.suitability_:
+        best, suitability = next(iter(ranking.items()))
+        accuracy = f"{suitability.accuracy:.0%} of the texts were classified correctly from the others"
+        print(f"The init {best} suits the task best: with it, {accuracy}.")
     if (record := classifier.adaptation_) is not None and record.losses:
         print(record.reason)
 
@@ -60,7 +64,7 @@ def similar_parser() -> Parser:
     parser.add_argument("--inits", type=str | None, help="folder whose subfolders are inits")
     parser.add_argument("--data", type=str, required=True, help=DATA_HELP)
     add_columns(parser, "text", "label")
-    _add_ignore_names(parser)
+    _add_class_names(parser)
     add_options(parser, WarpClassifier, START, types=MODEL_TYPES)
     return parser
 
@@ -73,7 +77,8 @@ def run_similar(options: Namespace) -> None:
     if len(inits) < 2:
         advice = 'name them with init="[A,B]", or the folder that they are in with inits=FOLDER'
         raise InputError(f"A ranking needs at least two inits, but there are {len(inits)}; {advice}.")
-    examples = Examples.of(*_labelled_texts(options), NO_NAMES if options.ignore_names else None)
+    texts, labels = _labelled_texts(options)
+    examples = Examples.of(texts, labels, _class_names(options, labels))
     _, _, ranking = choose_start(inits, examples, **model_of(options, START))
     print(f"{'score':>6} {'prompt similarity':>18} {'log-likelihood':>15} {'accuracy':>9}   init")
     for name, one in ranking.items():
@@ -97,17 +102,25 @@ def run_export(options: Namespace) -> None:
     outputs.claim_file(user_path(options.output), overwrite=options.overwrite)
     task = Task.load(options.task, options.backbone, any_backbone=options.any_backbone)
     task.save_onnx(options.output, quantize=options.quantize)
-    print(f"{options.output}: probabilities of {', '.join(printable(str(label)) for label in task.classes)}")
+    print(f"{options.output}: probabilities of {_shown(task.classes)}")
 
 
-def _add_ignore_names(parser: Parser) -> None:
+def _shown(names: Iterable[object]) -> str:
+    """Names of classes for a line in the terminal."""
+    return listing((printable(str(name)) for name in names), MAX_SHOWN)
+
+
+def _add_class_names(parser: Parser) -> None:
+    helps = "name of a class without texts, or a name for a label of the file, as in 17=refund; repeatable"
+    parser.add_argument("--class-name", action="append", default=[], help=helps)
     helps = "ignore the class names and use only the texts; for names that do not describe the texts"
     parser.add_argument("--ignore-names", action="store_true", help=helps)
 
 
-def _class_names(given: Sequence[str], labels: Sequence[str], ignore_names: bool) -> dict[str, str] | str | None:
+def _class_names(options: Namespace, labels: Sequence[str]) -> dict[str, str] | str | None:
     """The argument `class_names` of `WarpClassifier.fit`, from names such as "refund" and "17=refund"."""
-    if ignore_names:
+    given = options.class_name
+    if options.ignore_names:
         if given:
             raise InputError("class_name gives names, and ignore_names=True ignores them; leave one of them out.")
         return NO_NAMES
@@ -127,13 +140,13 @@ def _class_names(given: Sequence[str], labels: Sequence[str], ignore_names: bool
     return names if given else None
 
 
-def _labelled_texts(options: Namespace, class_names: Sequence[str] = ()) -> tuple[list[str], list[str]]:
+def _labelled_texts(options: Namespace) -> tuple[list[str], list[str]]:
     """The texts and labels of a file; not a corpus, since a class may have a name but no text."""
     table = table_of(options, options.label_column)
     # None of a handful of texts is dropped silently: its class could be left without any.
     names, kept = usable_rows(table.texts, table.labels, table.name, refuse_conflicts=True)
     texts, labels = [table.texts[row] for row in kept], [names[row] for row in kept]
-    if len(classes := {*labels, *(name for name in class_names if "=" not in name)}) < 2:
+    if len(classes := {*labels, *(name for name in options.class_name if "=" not in name)}) < 2:
         raise InputError(f"{table.name} needs at least 2 classes; its classes are: {quoted(classes)}.")
     return texts, labels
 

@@ -27,7 +27,9 @@ def download_init(name: str, revision: str | None = None) -> Path:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(INIT_FILES)))
     except Exception as error:  # whatever the client raises: its own errors, httpx's, OSError
         reason = refusal or first_line(error)
-        raise InputError(f"init={name!r} is neither a folder nor the name of a shipped init, and {reason}.") from error
+        raise InputError(
+            f"init={name!r} is no folder here, and as the name of an init on the Hub: {reason}."
+        ) from error
 
 
 def upload_init(folder: Path, name: str, *, private: bool = False, token: str | None = None) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 
 from episodes import InputError
+from episodes.errors import nearest
 from episodes.paths import is_there, user_path
 from episodes.schemas import parsed
 from metawarp.adaptation.temperature import Temperature
@@ -214,8 +215,12 @@ class Init:
                 problem = f"init={str(name)!r} ships with metawarp and is a folder here"
                 raise InputError(f"{problem}; write './{name}' for the folder.")
             return cls.load(own)
-        local = is_there(user_path(name)) or not is_hub_id(str(name))
-        return cls.load(name if local else download_init(str(name), revision))
+        if is_there(user_path(name)):
+            return cls.load(name)
+        if is_hub_id(str(name)):
+            return cls.load(download_init(str(name), revision))
+        problem = f"init={str(name)!r} is no folder here, and no init of this name ships with metawarp"
+        raise InputError(f"{problem}{nearest(str(name), shipped_inits())}; `metawarp inits` lists those that do.")
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:

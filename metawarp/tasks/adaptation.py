@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Self
 
 from episodes.schemas import Strict
 from metawarp.adaptation.adapt import Adapted
 from metawarp.config import Adapt
 from metawarp.evaluation.plots import HIGHLIGHT, new_figure, plain_axes, save_figure
+
+LINE_WIDTH = 90
+"""Largest number of characters on a line of a figure's title."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,8 @@ class Adaptation(Strict):
         figure = new_figure(7, 3)
         axes = figure.subplots()
         axes.plot(range(len(self.losses)), self.losses, color=HIGHLIGHT, marker="o", clip_on=False)
-        axes.set_title(self.reason, loc="left", fontsize=10)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_title(fill(self.reason, LINE_WIDTH), loc="left", fontsize=9)
         axes.set_xlabel("step")
         axes.set_ylabel("inner loss before the step")
         plain_axes(axes)
