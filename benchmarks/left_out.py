@@ -9,6 +9,7 @@ is not tested. Trainings that are there already are kept. On all-mpnet-base-v2, 
 """
 
 import argparse
+from collections.abc import Collection
 from pathlib import Path
 
 from benchmarks import fits, kinds
@@ -27,12 +28,14 @@ STAGES = ("adaptive-start", "adaptive")
 """The configurations of the two stages, in this folder; the second one starts from the first."""
 
 
-def trained(fold: str, data: Path, output: Path, backbone: str = "minilm") -> Path:
+def trained(
+    fold: str, data: Path, output: Path, backbone: str = "minilm", made: Collection[str] = kinds.DEFAULT_MADE
+) -> Path:
     """The folder of the init of a fold; it is trained if it is not there."""
     corpus, start = output / fold / "kinds", None
     on = [f"--backbone={backbone}", f"--model.adapter_layer={Backbone.load(backbone).n_layers // 3}"]
     if not (corpus / "data.jsonl").exists():
-        kinds.write(data, corpus, FOLDS[fold])
+        kinds.write(data, corpus, FOLDS[fold], made)
     for stage in STAGES:
         folder = output / fold / stage
         if not (folder / "init.safetensors").exists():
@@ -51,9 +54,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder for corpora and inits")
     parser.add_argument("--backbone", default="minilm", help="model that the inits are for")
     parser.add_argument("--fold", nargs="+", default=list(FOLDS), choices=FOLDS)
+    parser.add_argument(
+        "--made", nargs="*", default=kinds.DEFAULT_MADE, choices=kinds.MADE, help="see benchmarks.kinds"
+    )
     options, others = parser.parse_known_args()  # the others are options of `benchmarks.fits`
     for fold in options.fold:
-        init = trained(fold, options.data, options.output, options.backbone)
+        init = trained(fold, options.data, options.output, options.backbone, options.made)
         if FOLDS[fold]:
             own = [
                 f"--backbone={options.backbone}",

@@ -103,10 +103,13 @@ def test_the_study_of_fits_has_a_row_for_each_method(data, monkeypatch, capsys):
     assert [text.get_text() for text in axes.texts] == ["1", "4"] * 3
 
 
-def test_a_corpus_of_many_kinds_has_a_domain_for_each_task(data, monkeypatch):
+@pytest.fixture
+def of_many_kinds(data, monkeypatch):
+    """The files for a corpus of many kinds, and the split of one of its corpora."""
     monkeypatch.setattr(kinds, "OF_ALL_CLASSES", ("trec",))
     monkeypatch.setattr(kinds, "WITH_SPLIT", ("own", "left"))
     monkeypatch.setattr(kinds, "LEAST_TEXTS", 2)
+    monkeypatch.setattr(kinds, "LEAST_LEFT", 2)
     corpus = tiny_corpus(n_classes=8, n_texts=12, seed=1)
     names = [f"own {name}" for name in corpus.class_names]
     (data / "own").mkdir()
@@ -115,6 +118,12 @@ def test_a_corpus_of_many_kinds_has_a_domain_for_each_task(data, monkeypatch):
     (data / "own/splits.json").write_text(json.dumps(parts), encoding="utf-8")
     (data / "left").mkdir()
     (data / "left/splits.json").write_text(json.dumps({"test": [names[1]]}), encoding="utf-8")
+    return data, parts
+
+
+def test_a_corpus_of_many_kinds_has_a_domain_for_each_task(of_many_kinds):
+    data, parts = of_many_kinds
+    names = parts["train"]
     kinds.write(data, data / "kinds", without=("left",))
     made = Corpus.load(data / "kinds/data.jsonl", domain_column="domain")
     domains = dict(zip(made.class_names, made.domains, strict=True))
@@ -126,6 +135,22 @@ def test_a_corpus_of_many_kinds_has_a_domain_for_each_task(data, monkeypatch):
         text for text, label in zip(made.texts, made.labels, strict=True) if made.domains[label] == "masked words"
     ]
     assert masked and all("_" in text for text in masked)
+
+
+def test_further_kinds_of_tasks_are_made_of_the_texts_that_are_left(of_many_kinds, monkeypatch):
+    data, _ = of_many_kinds
+    monkeypatch.setattr(kinds, "TEXTS_PER_CLASS", 4)
+    monkeypatch.setattr(kinds, "N_CLUSTERS", 2)
+    monkeypatch.setattr(kinds, "N_FEATURES", 5)
+    shutil.copy(data / "huffpost/data.jsonl", data / "trec/train.jsonl")
+    for made, domains in {"opposed": 2, "clusters": 1}.items():
+        kinds.write(data, data / made, without=("left",), made=[made])
+        corpus = Corpus.load(data / made / "data.jsonl", domain_column="domain")
+        new = [domain for domain in dict.fromkeys(corpus.domains) if domain not in ("trec", "own")]
+        assert len(new) == domains, new
+        for domain in new:
+            assert corpus.domains.count(domain) == 2
+        assert all(len(corpus.rows_of(c)) <= 4 for c in range(corpus.n_classes))
 
 
 def test_shuffled_labels_have_the_same_texts_and_numbers_of_labels(data):
