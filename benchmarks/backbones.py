@@ -21,10 +21,10 @@ from sklearn.linear_model import LogisticRegression
 from benchmarks.record import RESULTS
 from benchmarks.report.tables import Rows
 from episodes.reading import read_table
+from episodes.writing import write_text
 from metawarp.backbones.backbone import Backbone
 from metawarp.evaluation.evaluate import evaluate
 from metawarp.evaluation.sentence_baselines import SentenceEncoder
-from metawarp.outputs import write_text
 from metawarp.tasks.classifier import WarpClassifier
 
 FILE = RESULTS / "backbones.json"

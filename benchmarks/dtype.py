@@ -17,11 +17,11 @@ from benchmarks.record import RESULTS
 from benchmarks.report.tables import Rows, percent
 from episodes import Corpus, EpisodeSampler
 from episodes.protocol import tested_classes
+from episodes.writing import write_text
 from metawarp.backbones.backbone import Backbone
 from metawarp.evaluation.predictors import metawarp_predictor
 from metawarp.evaluation.scores import Scores, interval, score
 from metawarp.inits.init import Init
-from metawarp.outputs import write_text
 from metawarp.texts.feature_cache import FeatureCache
 
 FILE = RESULTS / "dtype.json"

@@ -30,11 +30,11 @@ from benchmarks.engine_timing.results import CaseCost, EngineResults, Line, Line
 from benchmarks.record import RESULTS
 from benchmarks.runner.cost import peak_megabytes
 from episodes import Corpus, EpisodeSampler
+from episodes.writing import write_text
 from metawarp.backbones.store import BackboneStore
 from metawarp.config import GROUPS, InnerLoop, WarpConfig
 from metawarp.errors import MemoryLimitError
 from metawarp.inits.init import Init
-from metawarp.outputs import write_text
 from metawarp.parameters import mapped
 from metawarp.texts.task_batch import TaskBatch
 from metawarp.warp import Warp

@@ -16,9 +16,9 @@ import torch
 from benchmarks.record import RESULTS
 from benchmarks.report.tables import Rows
 from episodes import Corpus
+from episodes.writing import write_text
 from metawarp.backbones.backbone import Backbone
 from metawarp.inits.shipped import GENERAL
-from metawarp.outputs import write_text
 from metawarp.tasks.classifier import WarpClassifier
 
 FILE = RESULTS / "latency.json"

@@ -20,12 +20,12 @@ from benchmarks.record import RESULTS
 from benchmarks.report.tables import Rows, percent
 from benchmarks.runner.corpora import load_corpus
 from episodes import Episode, EpisodeSampler
+from episodes.writing import write_text
 from metawarp.backbones.backbone import Backbone
 from metawarp.evaluation.predictors import metawarp_predictor
 from metawarp.evaluation.scores import interval
 from metawarp.inits.init import Init
 from metawarp.inits.shipped import GENERAL
-from metawarp.outputs import write_text
 from metawarp.tasks.ranking import Suitability, rank_inits
 from metawarp.texts.feature_cache import FeatureCache
 from metawarp.warp import Warp

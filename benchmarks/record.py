@@ -14,7 +14,7 @@ from benchmarks.runner.plan_file import read_plan
 from benchmarks.runner.results import COSTS, Cost
 from benchmarks.runner.results_format import BenchmarkResults, TableResults
 from episodes import InputError
-from metawarp.outputs import write_text
+from episodes.writing import write_text
 
 FOLDER = Path(__file__).parent
 PLANS, RESULTS = FOLDER / "plans", FOLDER / "results"

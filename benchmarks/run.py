@@ -26,6 +26,7 @@ from benchmarks.runner.results_format import BenchmarkResults
 from benchmarks.runner.training import is_trained, train_for
 from benchmarks.runner.workers import WorkerDiedError, run_jobs
 from episodes.errors import InputError, listing
+from episodes.writing import write_text
 from metawarp import outputs
 
 logger = logging.getLogger(__name__)
@@ -67,9 +68,9 @@ def run_plan(
     _train(cells.values(), data, folder / "trainings", workers)
     _measure(cells, data, folder, workers)
     results = collect_results(parsed, names, data, folder)
-    outputs.write_text(folder / RESULTS, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-    outputs.write_text(folder / f"{REPORT}.md", markdown_report(results))
-    outputs.write_text(folder / f"{REPORT}.html", html_report(results, f"metawarp: {Path(plan).stem}"))
+    write_text(folder / RESULTS, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / f"{REPORT}.md", markdown_report(results))
+    write_text(folder / f"{REPORT}.html", html_report(results, f"metawarp: {Path(plan).stem}"))
     return results
 
 

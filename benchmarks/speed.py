@@ -27,8 +27,8 @@ from benchmarks.record import RESULTS
 from benchmarks.report.tables import Rows
 from episodes import Corpus
 from episodes.reading import read_table
+from episodes.writing import write_text
 from metawarp.backbones.backbone import Backbone
-from metawarp.outputs import write_text
 from metawarp.tasks.classifier import WarpClassifier
 
 if TYPE_CHECKING:

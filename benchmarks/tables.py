@@ -29,8 +29,8 @@ from benchmarks.report.tables import NOTE, Rows, accuracy_rows, calibration_rows
 from benchmarks.runner.results_format import CorpusResults, TableResults
 from benchmarks.speed import fit_rows, prediction_rows
 from episodes import InputError
+from episodes.writing import write_text
 from metawarp.backbones.architectures import describe_architectures
-from metawarp.outputs import write_text
 
 ROOT = Path(__file__).parents[1]
 MARKER = re.compile(r"(?P<start><!-- table: (?P<name>[^\n]+?) -->\n)(?P<table>.*?)(?P<end><!-- end -->)", re.DOTALL)

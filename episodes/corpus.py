@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +18,7 @@ from episodes.files import FileFormat
 from episodes.paths import user_path
 from episodes.reading import read_table
 from episodes.splits import PARTS, class_partition, require_disjoint
+from episodes.writing import write_text
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -235,12 +235,4 @@ class ClassSplit:
 
     def to_json(self, path: str | Path) -> None:
         """Write the class names as a splits.json that `Corpus.split_classes` reads, whole or not at all."""
-        file = user_path(path)
-        part = file.with_name(f"{file.name}.{os.getpid()}.part")
-        part.unlink(missing_ok=True)
-        try:
-            with open(part, "x", encoding="utf-8") as opened:  # never through a link
-                opened.write(json.dumps(self.names(), ensure_ascii=False, indent=1) + "\n")
-            os.replace(part, file)
-        finally:
-            part.unlink(missing_ok=True)
+        write_text(user_path(path), json.dumps(self.names(), ensure_ascii=False, indent=1) + "\n")

@@ -20,7 +20,8 @@ from typing import TypeVar
 from filelock import FileLock, Timeout
 
 from episodes import InputError
-from metawarp.outputs import claim_folder, mark_folder, write_bytes
+from episodes.writing import write_bytes
+from metawarp.outputs import claim_folder, mark_folder
 
 Content = TypeVar("Content")
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from episodes.writing import write_text
 from metawarp import Backbone, TrainingConfig, WarpClassifier, evaluate, train
 from metawarp.evaluation.plots import draw_accuracies
-from metawarp.outputs import write_text
 from metawarp.training.learning_curve import draw_learning_curve
 
 FOLDER = Path("runs/demo")

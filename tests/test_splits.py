@@ -2,13 +2,14 @@
 
 import json
 import os
+from threading import get_ident
 from typing import Any
 
 import numpy as np
 import pytest
 from running import refused
 
-from episodes import ClassSplit, Corpus
+from episodes import ClassSplit, Corpus, writing
 
 NAMES = tuple("abcdefghij")
 
@@ -116,7 +117,8 @@ def test_an_unknown_part_is_refused():
 def test_a_split_is_not_written_through_a_link(tmp_path):
     (tmp_path / "secret").write_text("secret")
     (tmp_path / "splits.json").symlink_to(tmp_path / "secret")
-    (tmp_path / f"splits.json.{os.getpid()}.part").symlink_to(tmp_path / "secret")
+    part = f"splits.json.{os.getpid()}-{writing._start_of(os.getpid())}-{get_ident()}.part"
+    (tmp_path / part).symlink_to(tmp_path / "secret")
     corpus_of().split_classes((0.6, 0.2, 0.2)).to_json(tmp_path / "splits.json")
     assert (tmp_path / "secret").read_text() == "secret" and not (tmp_path / "splits.json").is_symlink()
     assert {file.name for file in tmp_path.iterdir()} == {"secret", "splits.json"}

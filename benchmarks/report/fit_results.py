@@ -10,8 +10,8 @@ from scipy.stats import sem, t as student
 
 from benchmarks.record import RESULTS
 from benchmarks.report.tables import Rows
+from episodes.writing import write_text
 from metawarp.evaluation.plots import new_figure, plain_axes
-from metawarp.outputs import write_text
 
 FILE = RESULTS / "fits.json"
 

@@ -17,6 +17,7 @@ from benchmarks.runner.task_size import numbers_per_baseline_task, numbers_per_t
 from episodes import ClassSplit, Episode
 from episodes.protocol import validation_sampler
 from episodes.sampler import bounds
+from episodes.writing import write_text
 from metawarp.backbones.backbone import Backbone
 from metawarp.backbones.store import BACKBONES
 from metawarp.evaluation.baselines import BaselineContext, create_baselines
@@ -27,7 +28,6 @@ from metawarp.evaluation.scores import score
 from metawarp.evaluation.sentence_baselines import SentenceEncoder
 from metawarp.inits.init import Init
 from metawarp.meta_learning.table import inner_loop
-from metawarp.outputs import write_text
 from metawarp.training.run_folder import read_log
 from metawarp.warp import Warp
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
+from episodes.writing import write_text
 from metawarp.backbones.checkpoint import Checkpoint
-from metawarp.outputs import write_text
 
 logger = logging.getLogger(__name__)
 

@@ -16,6 +16,7 @@ from episodes.cleaning import is_blank, require_texts
 from episodes.errors import InputError
 from episodes.files import FileFormat, decoded
 from episodes.paths import user_path
+from episodes.writing import write_text
 from metawarp import outputs
 from metawarp.commands.options import MODEL, MODEL_TYPES, OVERWRITE_HELP, add_columns, model_of, table_of
 from metawarp.commands.parser import Parser, add_options, command_parser
@@ -77,7 +78,7 @@ def run_predict(options: Namespace) -> None:
     if options.output is None:
         print(predictions, end="")
     else:
-        outputs.write_text(user_path(options.output), predictions)
+        write_text(user_path(options.output), predictions)
 
 
 def _texts_of_file(options: Namespace) -> list[str]:

@@ -15,6 +15,7 @@ from episodes.errors import quoted
 from episodes.paths import user_path
 from episodes.protocol import Part, tested_classes, validation_sampler
 from episodes.sampler import Range, bounds
+from episodes.writing import write_text
 from metawarp import outputs
 from metawarp.backbones.backbone import TOKENS_PER_PASS, Backbone
 from metawarp.config import Adapt
@@ -131,7 +132,7 @@ def evaluate(
     protocol |= {"chosen_on_validation_classes": chosen, "versions": versions()}
     results = {"protocol": protocol, **compare({"metawarp": own, **others}, sampler, episodes, processes)}
     if output is not None and processes.is_main:
-        outputs.write_text(user_path(output), json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+        write_text(user_path(output), json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     return results
 
 

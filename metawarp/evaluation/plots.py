@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from episodes.paths import user_path
-from metawarp.outputs import write_bytes
+from episodes.writing import write_bytes
 
 DPI = 120
 """Resolution of figures that are files of their own."""

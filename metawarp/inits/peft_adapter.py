@@ -16,11 +16,12 @@ from torch import Tensor
 
 from episodes.errors import InputError, first_line, listing
 from episodes.paths import user_path
+from episodes.writing import write_bytes
 from metawarp.adapters.adapter import adapter_shape
 from metawarp.backbones.backbone import Backbone
 from metawarp.config import InnerLoop, WarpConfig
 from metawarp.inits.init import Init
-from metawarp.outputs import claim_folder, write_bytes
+from metawarp.outputs import claim_folder
 from metawarp.texts.template import Template
 from metawarp.warp import Warp
 

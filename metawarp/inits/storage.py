@@ -15,7 +15,8 @@ from torch import Tensor
 
 from episodes import InputError
 from episodes.schemas import Strict
-from metawarp.outputs import FORMAT_VERSION, refuse_foreign_files, write_bytes, write_text
+from episodes.writing import write_bytes, write_text
+from metawarp.outputs import FORMAT_VERSION, refuse_foreign_files
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from episodes.errors import InputError, first_line
+from episodes.writing import write_bytes
 from metawarp.adapters.adapter import visible
 from metawarp.adapters.table import create_adapter
-from metawarp.outputs import write_bytes
 from metawarp.parameters import TaskParameters
 from metawarp.read_outs.concatenation import Concatenation
 from metawarp.read_outs.prompted_features import PromptedFeatures

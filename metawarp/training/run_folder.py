@@ -12,8 +12,8 @@ from safetensors.torch import save as serialized
 from torch import Tensor
 
 from episodes import InputError
+from episodes.writing import write_bytes, write_text
 from metawarp.inits.file import CHECKPOINT, LOG
-from metawarp.outputs import write_bytes, write_text
 from metawarp.processes import SINGLE, Processes
 
 TensorGroups = dict[str, dict[str, Tensor]]

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from episodes import InputError
+from episodes.writing import write_bytes
 from metawarp import outputs
 from metawarp.inits.file import INIT_FILES
 from metawarp.inits.init import Init
@@ -54,7 +55,7 @@ def continue_run(lock: ExitStack, folder: Path) -> None:
         files = [*_splits(folder), folder / LOG, folder / CHECKPOINT]
         for file in files:  # the checkpoint comes last: with it, the run counts as one that can be continued
             if file.exists():
-                outputs.write_bytes(part / file.name, file.read_bytes())
+                write_bytes(part / file.name, file.read_bytes())
         lock.push(lambda error, *_: error is not None and discard(folder))
 
 
