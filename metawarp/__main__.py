@@ -14,7 +14,8 @@ def main() -> None:
     """Run the command line."""
     try:
         # A KeyboardInterrupt in the middle of an import can become another error, as in numpy's.
-        usual = signal.signal(signal.SIGINT, _end_at_once)
+        if (usual := signal.getsignal(signal.SIGINT)) is signal.default_int_handler:  # it is ignored in the background
+            signal.signal(signal.SIGINT, _end_at_once)
         from metawarp.cli import main as run
 
         signal.signal(signal.SIGINT, usual)

@@ -13,6 +13,7 @@ from running import SMALL, ended, process, refused, started, until
 from safetensors.torch import load_file
 
 from metawarp import processes
+from metawarp.output_folder import UNFINISHED
 from metawarp.processes import SINGLE, Processes
 from metawarp.training.run_folder import read_log
 
@@ -90,7 +91,7 @@ def test_a_process_that_dies_ends_the_run_and_a_single_process_continues_it(trai
     folder = tmp_path / "killed"
     running = launched(*train, f"--output={folder}")
     try:
-        log = folder / "log.jsonl"
+        log = folder / UNFINISHED / "log.jsonl"
         assert until(lambda: log.exists() and log.read_text(), running), ended(running)
         workers = [p for p in psutil.Process(running.pid).children(recursive=True) if p.environ().get("RANK") == "1"]
         workers[0].send_signal(signal.SIGKILL)
@@ -100,7 +101,7 @@ def test_a_process_that_dies_ends_the_run_and_a_single_process_continues_it(trai
             os.killpg(running.pid, signal.SIGKILL)
     assert code != 0
     assert "Signal 9 (SIGKILL)" in err
-    assert 1 <= len((folder / "log.jsonl").read_text().splitlines()) < 30, "it was over before it could be killed"
+    assert 1 <= len(log.read_text().splitlines()) < 30, "it was over before it could be killed"
     resumed = process(*train, f"--output={folder}", "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert_same_init(alone, folder)
