@@ -1,7 +1,8 @@
 """An episode: one N-way K-shot task, as row indices into its corpus."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Self
 
 import numpy as np
@@ -22,6 +23,8 @@ class Episode:
         support_labels: (n_support,) int64 in 0 … N-1, positions in `class_indices`.
         query: (n_query,) int64, rows of the corpus, none of them in `support` (InputError otherwise).
         query_labels: (n_query,) int64 in 0 … N-1.
+        unlabelled: (n_unlabelled,) int64, rows of the corpus that are neither support nor query, of classes that a
+            method must not look at.
     """
 
     corpus: Corpus
@@ -30,10 +33,14 @@ class Episode:
     support_labels: np.ndarray
     query: np.ndarray
     query_labels: np.ndarray
+    unlabelled: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     def __post_init__(self) -> None:
-        if len(both := np.intersect1d(self.support, self.query)):
-            raise InputError(f"These rows are both support and query: {listing(both)}; a row can only be one of them.")
+        parts = {"support": self.support, "query": self.query, "unlabelled": self.unlabelled}
+        for (name, rows), (other, other_rows) in combinations(parts.items(), 2):
+            if len(both := np.intersect1d(rows, other_rows)):
+                problem = f"These rows are both {name} and {other}: {listing(both)}"
+                raise InputError(f"{problem}; a row can only be one of them.")
 
     @classmethod
     def from_texts(
@@ -44,6 +51,7 @@ class Episode:
         query_texts: Sequence[str] = (),
         query_labels: Sequence[int] = (),
         *,
+        unlabelled_texts: Sequence[str] = (),
         named: bool = True,
     ) -> Self:
         """A task from class names and texts; nothing is dropped or reordered.
@@ -54,6 +62,7 @@ class Episode:
             support_labels: index of each support text's class name.
             query_texts: texts to classify.
             query_labels: index of each query text's class name.
+            unlabelled_texts: texts without labels; in the episode's corpus, they have the label 0.
             named: whether class names may carry meaning; otherwise no model reads them.
 
         Raises:
@@ -68,10 +77,13 @@ class Episode:
             if outside := [label for label in labels if label not in range(n_way)]:
                 allowed = f"integers from 0 to {n_way - 1}, one for each name"
                 raise InputError(f"The {kind} labels must be {allowed}; these are not: {listing(outside, 5)}.")
-        labels = np.array([*support_labels, *query_labels], dtype=np.int64)
-        corpus = Corpus((*support_texts, *query_texts), labels, tuple(class_names), "The task", named=named)
-        support, query = np.split(np.arange(len(labels)), [len(support_texts)])
-        return cls(corpus, np.arange(n_way), support, labels[support], query, labels[query])
+        require_texts(unlabelled_texts, "The unlabelled texts")
+        labels = np.array([*support_labels, *query_labels, *(0 for _ in unlabelled_texts)], dtype=np.int64)
+        texts = (*support_texts, *query_texts, *unlabelled_texts)
+        corpus = Corpus(texts, labels, tuple(class_names), "The task", named=named)
+        ends = len(support_texts), len(support_texts) + len(query_texts)
+        support, query, unlabelled = np.split(np.arange(len(labels)), ends)
+        return cls(corpus, np.arange(n_way), support, labels[support], query, labels[query], unlabelled)
 
     @property
     def n_way(self) -> int:
@@ -108,3 +120,8 @@ class Episode:
     def query_texts(self) -> tuple[str, ...]:
         """The query texts, in the order of `query_labels`."""
         return tuple(self.corpus.texts[row] for row in self.query)
+
+    @property
+    def unlabelled_texts(self) -> tuple[str, ...]:
+        """The unlabelled texts."""
+        return tuple(self.corpus.texts[row] for row in self.unlabelled)

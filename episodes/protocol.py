@@ -55,7 +55,16 @@ def tested_classes(corpus: Corpus, splits: str | Path | None, part: Part) -> tup
 
 
 def validation_sampler(
-    split: ClassSplit, n_way: Range, k_shot: Range, n_query: int, seed: int, *, within_domains: float = 0.0
+    split: ClassSplit,
+    n_way: Range,
+    k_shot: Range,
+    n_query: int,
+    seed: int,
+    *,
+    within_domains: float = 0.0,
+    n_unlabelled: Range = 0,
+    distractors: float = 0.0,
+    skew: float = 1.0,
 ) -> EpisodeSampler:
     """Episodes over the validation classes, drawn with `seed` + 1.
 
@@ -73,7 +82,9 @@ def validation_sampler(
     elif within_domains and 2 * sum(size for size in sizes if size >= ways[0]) < available:
         logger.warning("validation episodes mix domains: too few domains have %d validation classes", ways[0])
         within_domains = 0.0
-    return EpisodeSampler(split.validation, ways, k_shot, n_query, seed + 1, within_domains=within_domains)
+    unlabelled = {"n_unlabelled": n_unlabelled, "distractors": distractors, "skew": skew}
+    sizes = ways, k_shot, n_query
+    return EpisodeSampler(split.validation, *sizes, seed + 1, within_domains=within_domains, **unlabelled)
 
 
 def _is_bundled(corpus: Corpus) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 from episodes.corpus import Corpus
 from episodes.episode import Episode
 from episodes.errors import InputError, listing
+from episodes.unlabelled import UnlabelledSet
 
 Range = int | tuple[int, int]
 """A number, or the smallest and the largest number of a range that each episode draws from."""
@@ -46,10 +47,15 @@ class EpisodeSampler:
             number from the range `k_shot`.
         within_domains: share of the episodes (0 to 1) whose classes are all from one domain, like those of a user's
             task. Every domain with enough classes is equally likely.
+        n_unlabelled: number of unlabelled texts, or a range. They are neither support nor query, the same for every
+            `k_shot` as far as possible, and fewer if the corpus has no more. Without them, an episode is the same.
+        distractors: share of the unlabelled texts that belong to no class of the episode.
+        skew: how many times as many unlabelled texts the most frequent class has as the rarest one.
 
     Raises:
         InputError: an argument is out of its range; or the corpus contains duplicates, or has too few classes, too few
-            texts in a class (the upper end of `k_shot` plus `n_query` are needed), or no domain with enough classes.
+            texts in a class (the upper end of `k_shot` plus `n_query` are needed), no domain with enough classes, or
+            no further classes for distractors.
     """
 
     def __init__(
@@ -62,6 +68,9 @@ class EpisodeSampler:
         *,
         balanced: bool = True,
         within_domains: float = 0.0,
+        n_unlabelled: Range = 0,
+        distractors: float = 0.0,
+        skew: float = 1.0,
     ) -> None:
         self.corpus = corpus
         self.n_way = _inclusive_range("n_way", n_way, least=2)
@@ -74,6 +83,11 @@ class EpisodeSampler:
         self._require_enough_texts()
         self.within_domains = within_domains
         self._domains = self._domains_with_enough_classes() if within_domains else []
+        self.n_unlabelled = _inclusive_range("n_unlabelled", n_unlabelled, least=0)
+        self._unlabelled = UnlabelledSet(distractors, skew)
+        if distractors and corpus.n_classes <= self.n_way[1]:
+            problem = f"distractors={distractors} needs more classes than the {self.n_way[1]} of an episode"
+            raise InputError(f"{problem}, but {corpus.name} has {corpus.n_classes}; lower n_way.")
 
     def _require_enough_texts(self) -> None:
         corpus, most_ways, most_shots = self.corpus, self.n_way[1], self.k_shot[1]
@@ -118,10 +132,20 @@ class EpisodeSampler:
             corpus=self.corpus,
             class_indices=classes,
             support=np.concatenate([rows[self.n_query :][:k] for rows, k in zip(orders, shots, strict=True)]),
+            unlabelled=self._unlabelled_rows(rng, classes, orders, shots),
             support_labels=np.repeat(np.arange(len(classes)), shots),
             query=np.concatenate([rows[: self.n_query] for rows in orders]),
             query_labels=np.repeat(np.arange(len(classes)), self.n_query),
         )
+
+    def _unlabelled_rows(
+        self, rng: np.random.Generator, classes: np.ndarray, orders: Sequence[np.ndarray], shots: Sequence[int]
+    ) -> np.ndarray:
+        """Rows of the unlabelled texts, from the end of the order (n,) of the rows of each class."""
+        number = _draw(rng, self.n_unlabelled)
+        own = [rows[self.n_query + k :][::-1] for rows, k in zip(orders, shots, strict=True)]
+        others = np.flatnonzero(~np.isin(self.corpus.labels, classes))
+        return self._unlabelled.draw(rng, number, own, others)
 
 
 class MixtureSampler:

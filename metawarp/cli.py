@@ -15,7 +15,19 @@ from metawarp.commands.config_file import check_config_file, config_files
 from metawarp.commands.parser import Parser, fail, option_types, with_flags
 from metawarp.errors import INTERRUPTED, DivergenceError, MemoryLimitError
 
-PATHS = ("output", "data", "task", "init", "inits", "corpus", "splits", "start", "backbone", "cache_folder")
+PATHS = (
+    "output",
+    "data",
+    "unlabelled",
+    "task",
+    "init",
+    "inits",
+    "corpus",
+    "splits",
+    "start",
+    "backbone",
+    "cache_folder",
+)
 """Options whose value names a file, a folder or a model: an empty one would be the current folder."""
 
 COMMANDS = training.COMMANDS | tasks.COMMANDS | predicting.COMMANDS | listings.COMMANDS

@@ -9,13 +9,13 @@ import torch
 from running import refused
 from sklearn.linear_model import LogisticRegression
 from tiny import query_logits, tiny_episodes, tiny_model, without_names
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, one_hot
 from torch.testing import assert_close
 
 from episodes import Episode
 from metawarp.adaptation.start import start
 from metawarp.texts.task_batch import TaskBatch
-from metawarp.verbalizers.logistic_regression import fit_logistic_regression
+from metawarp.verbalizers.logistic_regression import Examples, fit_logistic_regression
 
 TASK = torch.tensor([0] * 12 + [1] * 9 + [2] * 4)
 LABEL = torch.tensor([0, 1, 2, 3] * 3 + [0, 1, 2] * 3 + [0, 1, 0, 1])
@@ -31,7 +31,11 @@ def problem(dtype=torch.float64):
 
 
 def fit(features, counts, strength):
-    return fit_logistic_regression(features, TASK, LABEL, counts, CLASSES, strength)
+    return fit_logistic_regression(examples(features, counts), CLASSES, strength)
+
+
+def examples(features, counts):
+    return Examples(features, TASK, one_hot(LABEL, CLASSES.shape[1]).to(features), counts)
 
 
 def by_scikit_learn(features, labels, counts, strength):
@@ -61,9 +65,8 @@ def test_many_similar_classes_are_fitted_to_convergence(dtype):
     label = torch.arange(classes).repeat(2)
     counts = torch.where(torch.arange(2 * classes) < classes, 3.0, 1.0)
     one_task, everyone = torch.zeros(2 * classes, dtype=torch.long), torch.ones(1, classes, dtype=torch.bool)
-    weights = fit_logistic_regression(
-        features.to(dtype), one_task, label, counts.to(dtype), everyone, torch.tensor(5.0, dtype=dtype)
-    )
+    every = Examples(features.to(dtype), one_task, one_hot(label).to(dtype), counts.to(dtype))
+    weights = fit_logistic_regression(every, everyone, torch.tensor(5.0, dtype=dtype))
     assert_close(weights[0].double(), by_scikit_learn(features, label, counts, 5.0), rtol=0, atol=2e-3)
 
 

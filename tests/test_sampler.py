@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from running import refused
 
-from episodes import Corpus, EpisodeSampler, MixtureSampler
+from episodes import Corpus, Episode, EpisodeSampler, MixtureSampler
 from episodes.sampler import bounds
 
 
@@ -105,6 +105,48 @@ def test_episodes_are_the_recorded_ones_on_every_machine():
     assert list(numbers_of(fixed).values()) == recorded
     ranged = EpisodeSampler(corpus, n_way=(2, 4), k_shot=(0, 3), n_query=1, seed=0, balanced=False)[12345]
     assert list(numbers_of(ranged).values()) == [[2, 5], [5, 17], [1, 1], [20, 35], [0, 1]]
+
+
+# Unlabelled texts ------------------------------------------------------------------------------------------
+
+
+def test_unlabelled_texts_are_of_the_classes_and_neither_support_nor_query():
+    corpus = corpus_of()
+    sampler = EpisodeSampler(corpus, n_way=4, k_shot=(0, 5), n_query=3, n_unlabelled=24)
+    for i in range(30):
+        episode = sampler[i]
+        assert len(set(episode.unlabelled.tolist())) == 24 == len(episode.unlabelled_texts)
+        assert not set(episode.unlabelled) & {*episode.support, *episode.query}
+        counts = np.bincount(corpus.labels[episode.unlabelled], minlength=8)
+        assert counts[episode.class_indices].tolist() == [6] * 4
+        assert numbers_of(episode) == numbers_of(EpisodeSampler(corpus, 4, (0, 5), 3)[i])
+        assert episode.unlabelled.tolist() == sampler[i].unlabelled.tolist()
+
+
+def test_the_number_of_unlabelled_texts_can_be_a_range_and_is_limited_by_the_corpus():
+    ranged = EpisodeSampler(corpus_of(), 3, 1, 2, n_unlabelled=(0, 9))
+    assert {len(ranged[i].unlabelled) for i in range(100)} == set(range(10))
+    assert len(EpisodeSampler(corpus_of(), 3, 1, 2, n_unlabelled=1000)[0].unlabelled) == 3 * 17
+
+
+@pytest.mark.parametrize("k_shot", [0, 1, 5])
+def test_unlabelled_texts_are_the_same_for_all_shots(k_shot):
+    one, other = (EpisodeSampler(corpus_of(), 5, k, 4, seed=3, n_unlabelled=30)[7] for k in (2, k_shot))
+    assert one.unlabelled.tolist() == other.unlabelled.tolist()
+
+
+def test_distractors_are_of_other_classes_and_a_skew_makes_classes_rare():
+    corpus = corpus_of(n_texts=100)
+    sampler = EpisodeSampler(corpus, 4, 1, 1, n_unlabelled=100, distractors=0.3, skew=20)
+    rarest = set[int]()
+    for i in range(30):
+        episode = sampler[i]
+        counts = np.bincount(corpus.labels[episode.unlabelled], minlength=8)
+        own = counts[episode.class_indices]
+        assert counts.sum() == 100 and own.sum() == 70
+        assert own.min() * 15 <= own.max() <= own.min() * 25
+        rarest.add(int(own.argmin()))
+    assert rarest == set(range(4)), "every class is the rarest one at times"
 
 
 # Episodes that cannot be sampled -------------------------------------------------------------------------------
@@ -217,3 +259,27 @@ def test_unusable_mixtures_are_refused():
 def test_the_bounds_of_a_number_are_twice_that_number():
     as_list: Any = [1, 5]  # as configuration files have it
     assert [bounds(5), bounds((1, 5)), bounds(as_list)] == [(5, 5), (1, 5), (1, 5)]
+
+
+@pytest.mark.parametrize(
+    ("options", "facts"),
+    [
+        ({"n_unlabelled": -1}, ["n_unlabelled=-1"]),
+        ({"n_unlabelled": 5, "distractors": 1.0}, ["distractors=1.0", "share"]),
+        ({"n_unlabelled": 5, "skew": 0.5}, ["skew=0.5", "at least 1"]),
+        ({"n_way": 8, "n_unlabelled": 5, "distractors": 0.5}, ["distractors=0.5", "8 of an episode", "lower n_way"]),
+    ],
+)
+def test_impossible_unlabelled_sets_are_refused(options, facts):
+    with refused(*facts):
+        EpisodeSampler(corpus_of(), **options)
+
+
+def test_a_task_of_texts_has_unlabelled_ones():
+    episode = Episode.from_texts(["a", "b"], ["one", "two"], [0, 1], ["three"], [1], unlabelled_texts=["four", "five"])
+    assert (episode.support_texts, episode.query_texts) == (("one", "two"), ("three",))
+    assert episode.unlabelled_texts == ("four", "five")
+    with refused("The unlabelled texts", "row 1"):
+        Episode.from_texts(["a", "b"], unlabelled_texts=[" "])
+    with refused("both query and unlabelled", "2"):
+        replace(episode, unlabelled=np.array([2]))

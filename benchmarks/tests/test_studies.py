@@ -9,7 +9,7 @@ import pytest
 from running import write_rows
 from tiny import tiny_corpus, tiny_folder
 
-from benchmarks import adapting, backbones, fits, kinds, speed
+from benchmarks import adapting, backbones, fits, kinds, speed, unlabelled
 from benchmarks.draws import draws
 from benchmarks.report import fit_results
 from episodes import Corpus
@@ -171,3 +171,19 @@ def test_the_study_of_adaptation_has_the_accuracy_after_each_number_of_steps(dat
     cells = [row.strip("| ").split(" | ") for row in rows]
     assert [row[:4] for row in cells] == [["trec", name, "ridge", "0.05"] for name in ("lora", "prefix")]
     assert cells[0][5] != cells[0][4], "the steps change the predictions"
+
+
+def test_the_study_of_unlabelled_texts_has_a_row_for_each_number_of_texts(data, monkeypatch, capsys):
+    monkeypatch.setattr(unlabelled, "N_TESTS", 9)
+    shutil.copy(data / "reuters/splits.json", data / "huffpost/splits.json")
+    for corpus in unlabelled.POOLS:
+        shutil.copy(data / "hwu64/published/test.jsonl", data / "hwu64/published/train.jsonl")
+        found = list(unlabelled.problems(data, corpus))
+        assert [problem.shots for problem in found] == [0, 1, 5, 10]
+        assert [len(problem.texts) for problem in found[:2]] in ([0, 2], [0, 3]) and found[0].pool
+        if corpus == "huffpost":
+            assert not set(found[0].tests) & {*found[-1].texts, *found[-1].pool}
+    command = ["unlabelled", f"--data={data}", f"--backbone={data}/backbone", "--corpus", "hwu64"]
+    monkeypatch.setattr(sys, "argv", command)
+    unlabelled.main()
+    assert capsys.readouterr().out.count("| hwu64 |") == 4

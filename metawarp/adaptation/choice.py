@@ -83,7 +83,7 @@ def choose(
 
     Of a large task, the texts that the first step reads are judged. MemoryLimitError if memory is too small.
     """
-    halves = Halves.of(read_by_step(tasks, 0))
+    halves = Halves.of(read_by_step(tasks.without_unlabelled(), 0))
     require_memory(warp, halves.tasks, inner)
     path = trajectory(warp, init, halves.tasks, inner, after_step=after_step)
     alternatives = list(product(EXTENTS, NAME_FACTORS if len(tasks.names) else NAME_FACTORS[:1]))

@@ -35,7 +35,10 @@ def with_class_embeddings(
     """The parameters of T tasks with the class embeddings that their verbalizer computes under their adapters, and the
     features of their support texts if they were read."""
     names, support = read_examples(warp, parameters, tasks)
-    return replace(parameters, class_embeddings=class_embeddings_of(warp, init, tasks, names, support)), support
+    uses_unlabelled = warp.verbalizer.uses_unlabelled and len(tasks.unlabelled) > 0
+    unlabelled = read_texts(warp, parameters, tasks.unlabelled) if uses_unlabelled else None
+    embeddings = class_embeddings_of(warp, init, tasks, names, support, unlabelled)
+    return replace(parameters, class_embeddings=embeddings), support
 
 
 def read_examples(warp: Warp, parameters: TaskParameters, tasks: TaskBatch) -> tuple[Tensor | None, Tensor | None]:
@@ -48,10 +51,18 @@ def read_examples(warp: Warp, parameters: TaskParameters, tasks: TaskBatch) -> t
 
 
 def class_embeddings_of(
-    warp: Warp, init: InitParameters, tasks: TaskBatch, names: Tensor | None, support: Tensor | None
+    warp: Warp,
+    init: InitParameters,
+    tasks: TaskBatch,
+    names: Tensor | None,
+    support: Tensor | None,
+    unlabelled: Tensor | None = None,
 ) -> Tensor:
-    """Class embeddings (T, C, …) of T tasks from the features of `read_examples`."""
+    """Class embeddings (T, C, …) of T tasks from the features of `read_examples`, and those (U, d) of unlabelled texts
+    if they are used."""
     embeddings = warp.verbalizer.class_embeddings(init, tasks, names, support)
+    if unlabelled is not None:
+        embeddings = warp.verbalizer.with_unlabelled(init, tasks, embeddings, names, support, unlabelled)
     # Embeddings of classes that a task lacks have no effect, but the second derivative of a norm at zero is NaN.
     return embeddings.where(tasks.class_mask[..., None], torch.ones_like(embeddings))
 

@@ -24,10 +24,10 @@ def add_columns(parser: Parser, *kinds: str) -> None:
     add_options(parser, Corpus.load, FILE_FORMAT)
 
 
-def table_of(options: Namespace, label_column: str | None = None) -> Table:
-    """The table in the file of the option `data`; errors are those of `read_table`."""
+def table_of(options: Namespace, label_column: str | None = None, source: str | None = None) -> Table:
+    """The table in a file (None: that of the option `data`); errors are those of `read_table`."""
     form = FileFormat(*(getattr(options, name) for name in FILE_FORMAT))
-    return read_table(options.data, options.text_column, label_column, form=form)
+    return read_table(source or options.data, options.text_column, label_column, form=form)
 
 
 def model_of(options: Namespace, names: Sequence[str] = MODEL) -> dict[str, Any]:

@@ -30,6 +30,7 @@ def fit_parser() -> Parser:
     parser.add_argument("--init", type=INIT, help=f'{INIT_HELP}, of which the best is used (null: "adaptive")')
     parser.add_argument("--data", type=str | None, help=f"{DATA_HELP}; not needed for a task from class names alone")
     _add_class_names(parser)
+    parser.add_argument("--unlabelled", type=str | None, help="file with further texts that have no label")
     parser.add_argument("--output", type=str, required=True, help="folder for the task")
     add_columns(parser, "text", "label")
     add_options(parser, WarpClassifier, (*START, "adapt"), types=MODEL_TYPES)
@@ -47,7 +48,7 @@ def run_fit(options: Namespace) -> None:
     texts, labels = ([], []) if options.data is None else _labelled_texts(options)
     names = _class_names(options, labels)
     classifier = WarpClassifier(options.init, adapt=options.adapt, **model_of(options, START))
-    classifier.fit(texts, labels, names).save(folder, overwrite=options.overwrite)
+    classifier.fit(texts, labels, names, _unlabelled_texts(options)).save(folder, overwrite=options.overwrite)
     print(f"{folder}: {len(classifier.classes_)} classes: {_shown(classifier.task_.class_names)}")
     if ranking := classifier.suitability_:
         best, suitability = next(iter(ranking.items()))
@@ -149,6 +150,14 @@ def _labelled_texts(options: Namespace) -> tuple[list[str], list[str]]:
     if len(classes := {*labels, *(name for name in options.class_name if "=" not in name)}) < 2:
         raise InputError(f"{table.name} needs at least 2 classes; its classes are: {quoted(classes)}.")
     return texts, labels
+
+
+def _unlabelled_texts(options: Namespace) -> list[str] | None:
+    """The texts of the file without labels; a missing one is a text without content."""
+    if options.unlabelled is None:
+        return None
+    table = table_of(options, source=options.unlabelled)
+    return ["" if text is None else text for text in table.texts]
 
 
 COMMANDS = {"fit": (fit_parser, run_fit), "similar": (similar_parser, run_similar)}

@@ -50,6 +50,9 @@ def evaluate(
     n_way: Range = 5,
     k_shot: Range = 1,
     n_query: int = 10,
+    n_unlabelled: int = 0,
+    distractors: float = 0.0,
+    skew: float = 1.0,
     episodes: int = 600,
     seed: int = 0,
     baselines: Sequence[str] = ("all",),
@@ -81,6 +84,9 @@ def evaluate(
         n_way: number of classes per episode, or a range (low, high).
         k_shot: number of support texts per class, or a range (low, high).
         n_query: number of query texts per class.
+        n_unlabelled: number of unlabelled texts per episode.
+        distractors: share of the unlabelled texts that belong to no class of the episode.
+        skew: how many times as many unlabelled texts the most frequent class has as the rarest one.
         episodes: number of episodes.
         seed: seed of the episodes and of random starts.
         baselines: "all", "none", or names of baselines.
@@ -100,7 +106,8 @@ def evaluate(
         processes.by_main(lambda: outputs.claim_file(user_path(output), overwrite=overwrite))
     loaded = corpus if isinstance(corpus, Corpus) else Corpus.load(corpus)
     parts, tested = tested_classes(loaded, splits, split)
-    sampler = EpisodeSampler(tested, n_way, k_shot, n_query, seed)
+    unlabelled = {"n_unlabelled": n_unlabelled, "distractors": distractors, "skew": skew}
+    sampler = EpisodeSampler(tested, n_way, k_shot, n_query, seed, **unlabelled)
     if bounds(k_shot)[0] == 0 and (unnamed := tested.unnamed):
         problem = f"k_shot={k_shot} needs class names that carry meaning, and these do not: {quoted(unnamed, 3)}"
         raise InputError(f"{problem}; raise k_shot.")
@@ -126,7 +133,7 @@ def evaluate(
     protocol = {"corpus": loaded.name, "corpus_fingerprint": loaded.fingerprint, "splits": split_file, "split": split}
     protocol |= {"classes": list(tested.class_names), "classes_seen_in_training": seen}
     protocol |= {"n_way": n_way, "k_shot": k_shot, "n_query": n_query, "episodes": episodes, "seed": seed}
-    protocol |= {"interval": INTERVAL, "adapt": adapt}
+    protocol |= {"interval": INTERVAL, "adapt": adapt, **unlabelled}
     protocol |= {"init_sha256": loaded_init.fingerprint, "init_method": loaded_init.method}
     protocol |= {"backbone": asdict(BackboneIdentity.of(backbone)), "dtype": str(backbone.dtype).removeprefix("torch.")}
     protocol |= {"chosen_on_validation_classes": chosen, "versions": versions()}

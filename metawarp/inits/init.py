@@ -25,6 +25,7 @@ from metawarp.inits.shipped import shipped_inits
 from metawarp.output_folder import new_version, read_whole
 from metawarp.parameters import LEARNING_RATES, InitParameters, init_shapes, mapped, tensors_of
 from metawarp.texts.feature_cache import FeatureCache
+from metawarp.verbalizers.soft_labels import SOFT_LABELS
 from metawarp.verbalizers.table import VERBALIZERS
 from metawarp.warp import Warp
 
@@ -230,7 +231,9 @@ class Init:
         file = parsed(InitFile, config, f"config.json in {str(folder)!r}")
         scalars = VERBALIZERS[file.model.verbalizer].scalars
         # Inits of earlier releases lack the exponents of shots and ways: with zero, the numbers are constants, as then.
-        tensors = {**{name: torch.zeros(()) for name in scalars if "_by_" in name}, **tensors}
+        # They also lack the scalars for unlabelled texts, which have no effect without these.
+        missing = {**{name: 0.0 for name in scalars if "_by_" in name}, **SOFT_LABELS}
+        tensors = {**{name: torch.tensor(missing[name]) for name in scalars if name in missing}, **tensors}
         rates = tensors.get(LEARNING_RATES["adapter"])
         n_parts = rates.shape[-1] if rates is not None and rates.dim() else 0
         shapes = init_shapes(file.model, file.inner, scalars, n_parts=n_parts)

@@ -73,7 +73,11 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         self.prompt = prompt
 
     def fit(
-        self, texts: Sequence[str], labels: Sequence[Any], class_names: Mapping[Any, str] | Sequence[str] | None = None
+        self,
+        texts: Sequence[str],
+        labels: Sequence[Any],
+        class_names: Mapping[Any, str] | Sequence[str] | None = None,
+        unlabelled: Sequence[str] | None = None,
     ) -> Self:
         """Learn a classifier for a task from the init.
 
@@ -85,13 +89,15 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
                 own names, and members of an int enum have theirs; other labels have no names, and the texts alone are
                 used. "none": no label has a name. Names are read as words (`playMusic` as "play music"), and those that
                 say nothing, such as `LABEL_3`, are not read.
+            unlabelled: further texts, most of which belong to one of the classes. Predictions depend on the text and
+                the fitted task alone. Copies, labelled texts and texts without content are dropped, which is logged.
 
         Raises:
             InputError: fewer than 2 classes, empty texts, missing labels or labels of several types, different numbers
                 of texts and labels, labels that are not in `class_names`, or class names that the tokenizer does not
                 know.
         """
-        examples = Examples.of(texts, labels, class_names)
+        examples = Examples.of(texts, labels, class_names, unlabelled)
         init, warp, suitability = choose_start(
             self.init,
             examples,

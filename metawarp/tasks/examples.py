@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from episodes import Episode, InputError
 from episodes.class_words import alike
-from episodes.cleaning import require_texts
+from episodes.cleaning import is_blank, require_texts
 from episodes.errors import quoted
 from metawarp.tasks.labels import like_labels, list_of_labels, name_of
 
@@ -28,7 +28,7 @@ class Examples:
     classes: list[Any]
 
     @classmethod
-    def of(cls, texts: Any, labels: Any, class_names: Any) -> Self:
+    def of(cls, texts: Any, labels: Any, class_names: Any, unlabelled: Any = None) -> Self:
         """Examples from the arguments of `WarpClassifier.fit`, with its errors."""
         if len(getattr(labels, "shape", (0,))) != 1 or isinstance(labels, Mapping | Set):
             needed = 'a list with one label for each text, or one column such as table["label"]'
@@ -41,7 +41,9 @@ class Examples:
         for group in alike(name for name in names or () if isinstance(name, str)):
             logger.warning("these classes have almost the same name: %s", quoted(group))
         labels = [index[label] for label in labels]
-        episode = Episode.from_texts(names or list(map(str, classes)), texts, labels, named=names is not None)
+        pool = [] if unlabelled is None else _usable_pool(list_of_texts(unlabelled, blanks=True), texts)
+        names, is_named = names or list(map(str, classes)), names is not None
+        episode = Episode.from_texts(names, texts, labels, unlabelled_texts=pool, named=is_named)
         known = zip(episode.class_names, episode.class_words, episode.shots, strict=True)
         if unknown := [name for name, words, shots in known if words is None and not shots]:
             problem = f"These classes have neither a text nor a name that carries meaning: {quoted(unknown)}"
@@ -61,6 +63,24 @@ def list_of_texts(texts: Any, *, blanks: bool = False) -> list[str]:
     listed = list(texts)
     require_texts(listed, "texts", blanks=blanks)
     return [str(text) for text in listed]
+
+
+def _usable_pool(unlabelled: list[str], labelled: list[str]) -> list[str]:
+    """The unlabelled texts that are used, each once. Those without content, copies of others and copies of labelled
+    texts are dropped, which is logged."""
+    known = {text.strip() for text in labelled}
+    texts = [text for text in unlabelled if not is_blank(text)]
+    unique = dict.fromkeys(text.strip() for text in texts)
+    used = [text for text in unique if text not in known]
+    dropped = {
+        "without content": len(unlabelled) - len(texts),
+        "that appear twice": len(texts) - len(unique),
+        "that are labelled": len(unique) - len(used),
+    }
+    for what, number in dropped.items():
+        if number:
+            logger.info("dropped %d of %d unlabelled texts %s", number, len(unlabelled), what)
+    return used
 
 
 def classes_and_names(labels: list[Any], class_names: Any) -> tuple[list[Any], list[str] | None]:

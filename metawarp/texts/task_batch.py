@@ -66,6 +66,7 @@ class TaskBatch:
         names: class names that carry meaning, as texts; the label of a name is its class.
         support: labelled examples to adapt on.
         query: examples to evaluate the adapted model on.
+        unlabelled: texts without labels to adapt on; their label is 0 and has no meaning.
         n_way: (T,) number of classes of each task; C is the largest.
         shots: (T, C) number of support texts of each class; 0 beyond a task's classes.
         corpus_class: (T, C) index of each class among all meta-training classes; -1 if it is not one of them.
@@ -74,6 +75,7 @@ class TaskBatch:
     names: LabelledTexts
     support: LabelledTexts
     query: LabelledTexts
+    unlabelled: LabelledTexts
     n_way: Tensor
     shots: Tensor
     corpus_class: Tensor
@@ -92,13 +94,15 @@ class TaskBatch:
         names = [episode.named_classes for episode in episodes]
         support = [(e.support_texts, e.support_labels) for e in episodes]
         query = [(e.query_texts, e.query_labels) for e in episodes]
+        unlabelled = [(texts := e.unlabelled_texts, [0] * len(texts)) for e in episodes]
         index = {name: i for i, name in enumerate(corpus_classes)}
         shots = [torch.tensor(e.shots, dtype=torch.float32) for e in episodes]
         corpus_class = [torch.tensor([index.get(name, -1) for name in e.class_names]) for e in episodes]
         padded = pad_sequence(shots, batch_first=True), pad_sequence(corpus_class, batch_first=True, padding_value=-1)
         n_way = torch.tensor([e.n_way for e in episodes], device=device)
-        name_texts, *texts = (_labelled(part, encoder, device) for part in (names, support, query))
-        return cls(name_texts, texts[0], texts[1], n_way, padded[0].to(device), padded[1].to(device))
+        parts = (_labelled(part, encoder, device) for part in (names, support, query, unlabelled))
+        own_names, examples, queries, others = parts
+        return cls(own_names, examples, queries, others, n_way, padded[0].to(device), padded[1].to(device))
 
     def __len__(self) -> int:
         return len(self.n_way)
@@ -106,15 +110,24 @@ class TaskBatch:
     def task(self, i: int) -> "TaskBatch":
         """Task i as a batch of one task."""
         at, width = slice(i, i + 1), int(self.n_way[i])
-        names, support, query = (part.of(i) for part in (self.names, self.support, self.query))
+        names, support, query, unlabelled = (part.of(i) for part in self._texts)
         shots, corpus_class = self.shots[at, :width], self.corpus_class[at, :width]
-        return TaskBatch(names, support, query, self.n_way[at], shots, corpus_class)
+        return TaskBatch(names, support, query, unlabelled, self.n_way[at], shots, corpus_class)
 
     def repeated(self, number: int) -> "TaskBatch":
         """The T tasks so many times: all of them, then all of them again."""
-        names, support, query = (part.repeated(number, len(self)) for part in (self.names, self.support, self.query))
+        names, support, query, unlabelled = (part.repeated(number, len(self)) for part in self._texts)
         numbers = (self.n_way.repeat(number), self.shots.repeat(number, 1), self.corpus_class.repeat(number, 1))
-        return TaskBatch(names, support, query, *numbers)
+        return TaskBatch(names, support, query, unlabelled, *numbers)
+
+    @property
+    def _texts(self) -> tuple[LabelledTexts, LabelledTexts, LabelledTexts, LabelledTexts]:
+        return self.names, self.support, self.query, self.unlabelled
+
+    def without_unlabelled(self) -> "TaskBatch":
+        """The same tasks without their unlabelled texts."""
+        none = self.unlabelled.task.new_empty(0)
+        return replace(self, unlabelled=LabelledTexts(None, none, none))
 
     def with_support(self, texts: LabelledTexts) -> "TaskBatch":
         """The same tasks with other support texts."""
@@ -125,7 +138,8 @@ class TaskBatch:
         return replace(self, support=texts, shots=shots)
 
     def of_classes(self, classes: Sequence[Tensor]) -> "TaskBatch":
-        """The tasks with some of their classes, whose indices are given for each task, and the texts of these."""
+        """The tasks with some of their classes, whose indices are given for each task, and the texts of these; without
+        unlabelled texts, which may be of any class."""
         n_way = self.n_way.new_tensor([len(chosen) for chosen in classes])
         new_label = torch.full_like(self.shots, -1, dtype=torch.long)
         index = new_label.new_zeros(len(self), int(n_way.max()))
@@ -135,7 +149,8 @@ class TaskBatch:
         names, support, query = (part.of_classes(new_label) for part in (self.names, self.support, self.query))
         within = torch.arange(index.shape[1], device=n_way.device) < n_way[:, None]
         shots, corpus_class = self.shots.gather(1, index), self.corpus_class.gather(1, index)
-        return TaskBatch(names, support, query, n_way, shots * within, torch.where(within, corpus_class, -1))
+        corpus_class, unlabelled = torch.where(within, corpus_class, -1), self.without_unlabelled().unlabelled
+        return TaskBatch(names, support, query, unlabelled, n_way, shots * within, corpus_class)
 
     @property
     def size(self) -> tuple[Tensor, Tensor]:

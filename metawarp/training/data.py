@@ -30,6 +30,15 @@ class EpisodeSettings:
     seed: int
     balanced: bool = True
     within_domains: float = 0.0
+    n_unlabelled: Range = 0
+    distractors: float = 0.0
+    skew: float = 1.0
+
+    def unlabelled(self, part: Corpus) -> dict[str, Any]:
+        """The settings of the unlabelled texts, without distractors if a corpus has no further classes for them."""
+        has_others = part.n_classes > bounds(self.n_way)[1]
+        distractors = self.distractors if has_others else 0.0
+        return {"n_unlabelled": self.n_unlabelled, "distractors": distractors, "skew": self.skew}
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,8 @@ class TrainingData:
                 balanced = balanced or shots[0] == shots[1]
                 within = 0.0 if not part.domains and any(other.domains for other in parts) else within
             sizes = ways, shots, settings.n_query
-            samplers.append(EpisodeSampler(part, *sizes, settings.seed, balanced=balanced, within_domains=within))
+            further = {"balanced": balanced, "within_domains": within, **settings.unlabelled(part)}
+            samplers.append(EpisodeSampler(part, *sizes, settings.seed, **further))
         return _mixture(samplers, settings.seed)
 
     def validation(self, settings: EpisodeSettings) -> Sampler:
@@ -86,7 +96,8 @@ class TrainingData:
             if len(self.splits) > 1:
                 shots = _feasible_shots(split.validation, shots, settings.n_query)
             sizes = settings.n_way, shots, settings.n_query
-            samplers.append(validation_sampler(split, *sizes, settings.seed, within_domains=within))
+            unlabelled = settings.unlabelled(split.validation)
+            samplers.append(validation_sampler(split, *sizes, settings.seed, within_domains=within, **unlabelled))
         return _mixture(samplers, settings.seed + 1)
 
     def class_names(self) -> dict[str, list[str]]:

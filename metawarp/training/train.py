@@ -43,6 +43,9 @@ def train(
     n_query: int = 10,
     balanced: bool = True,
     within_domains: float = 0.0,
+    n_unlabelled: Range = 0,
+    distractors: float = 0.0,
+    skew: float = 1.0,
     seed: int = 0,
     engine: EngineName = "metawarp",
     inner_steps: int | None = None,
@@ -77,6 +80,9 @@ def train(
         n_query: number of query texts per class.
         balanced: whether all classes of an episode have the same number of shots; otherwise each draws its own.
         within_domains: share of the episodes whose classes are all from one domain, for corpora with domains.
+        n_unlabelled: number of unlabelled texts per episode, or a range (low, high).
+        distractors: share of the unlabelled texts that belong to no class of the episode.
+        skew: how many times as many unlabelled texts the most frequent class has as the rarest one.
         seed: seed of class split, episodes and random starts.
         engine: engine of the meta-gradients: "metawarp", or "learn2learn", one task at a time with the same result.
         inner_steps: number of gradient steps on a support set; None: the method's own.
@@ -108,7 +114,8 @@ def train(
     else:
         processes.by_main(lambda: claim_run(folder, len(sources), overwrite))
     data = TrainingData.load(sources, splits, seed)
-    settings = EpisodeSettings(n_way, k_shot, n_query, seed, balanced, within_domains)
+    unlabelled = n_unlabelled, distractors, skew
+    settings = EpisodeSettings(n_way, k_shot, n_query, seed, balanced, within_domains, *unlabelled)
     sampler, validation = data.sampler(settings), data.validation(settings)
     if isinstance(backbone, Backbone):
         backbone = backbone.with_prompt(prompt)

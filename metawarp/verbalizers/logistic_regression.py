@@ -8,8 +8,9 @@ References:
     Bertinetto et al. (2019), "Meta-learning with differentiable closed-form solvers", ICLR, sec. 4.2 (Newton's method).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -30,32 +31,59 @@ HALVINGS, SUFFICIENT_DECREASE = 8, 0.25
 condition). With many similar classes, whole steps overshoot from one side to the other and never converge."""
 
 
+@dataclass(frozen=True)
+class Examples:
+    """B examples of T tasks.
+
+    Attributes:
+        features: (B, d) features.
+        task: (B,) index of each example's task.
+        targets: (B, C) probability of each class of the task.
+        count: (B,) number of examples that each one counts as.
+    """
+
+    features: Tensor
+    task: Tensor
+    targets: Tensor
+    count: Tensor
+
+    @classmethod
+    def joined(cls, parts: "Iterable[Examples]") -> Self:
+        """The examples of all parts."""
+        columns = zip(*((one.features, one.task, one.targets, one.count) for one in parts), strict=True)
+        return cls(*(torch.cat(column) for column in columns))
+
+
 def fit_logistic_regression(
-    features: Tensor, task: Tensor, label: Tensor, count: Tensor, class_mask: Tensor, strength: Tensor
+    examples: Examples,
+    class_mask: Tensor,
+    strength: Tensor,
+    start: Tensor | None = None,
+    tolerance: float | None = None,
 ) -> Tensor:
     """Weights V (T, C, d + 1), bias last, at the minimum of ½·‖V‖² + strength·Σ count·cross-entropy.
 
     A class without examples gets weights that speak against it wherever the other classes have their examples.
 
     Args:
-        features: features (B, d) of the examples of all tasks.
-        task: (B,) index of each example's task.
-        label: (B,) index of each example's class within its task.
-        count: (B,) number of examples that each one counts as.
+        examples: examples of T tasks.
         class_mask: (T, C), true where a task has that class; the weights of other classes are zero.
         strength: scikit-learn's C of each task (T,), or of all tasks (). The bias is penalized like any other weight.
+        start: weights near the minimum, where the search begins; None: zero.
+        tolerance: norm of the gradient at the result, as a fraction of its norm at zero; None: as exactly as the data
+            type allows.
     """
-    place = (task, index_in_task(task))
+    place = (examples.task, index_in_task(examples.task))
     size = (len(class_mask), int(place[1].max()) + 1)
-    examples = with_bias(features)
-    x = examples.new_zeros(*size, examples.shape[-1]).index_put(place, examples)
+    features, count, targets = with_bias(examples.features), examples.count, examples.targets
+    x = features.new_zeros(*size, features.shape[-1]).index_put(place, features)
     counts = count.new_zeros(size).index_put(place, count) * strength[..., None]
-    targets = torch.zeros(*size, class_mask.shape[1], dtype=x.dtype, device=x.device)
-    targets[(*place, label)] = 1
+    targets = targets.new_zeros(*size, targets.shape[1]).index_put(place, targets)
     problem = _Problem(x, counts, targets, class_mask)
     with torch.no_grad():
         solved, basis = problem.detached().in_row_space()
-        weights = _minimum(solved) @ basis.mT
+        start = None if start is None else start.detach() @ basis
+        weights = _minimum(solved, start, tolerance or solved.tolerance) @ basis.mT
     return _ImplicitMinimum.apply(problem.gradient(weights), weights, solved, basis)
 
 
@@ -71,7 +99,7 @@ class _Problem:
     Attributes:
         x: (T, E, d + 1) examples with a one; zero where a task has fewer.
         counts: (T, E) weight of each example in the loss, strength included.
-        targets: (T, E, C) one-hot labels.
+        targets: (T, E, C) probabilities of the classes.
         class_mask: (T, C), true where a task has that class.
     """
 
@@ -81,11 +109,13 @@ class _Problem:
     class_mask: Tensor
 
     def detached(self) -> "_Problem":
-        return _Problem(self.x.detach(), self.counts.detach(), self.targets, self.class_mask)
+        return _Problem(self.x.detach(), self.counts.detach(), self.targets.detach(), self.class_mask)
 
     def in_row_space(self) -> "tuple[_Problem, Tensor]":
         """The same problem in coordinates of the space that the examples span, and an orthonormal basis (T, d + 1, m)
         of that space. The minimum is in it, and it is much smaller if there are fewer examples than dimensions."""
+        if self.x.shape[1] > 2 * self.x.shape[2]:
+            return self, torch.eye(self.x.shape[2]).to(self.x).expand(len(self.x), -1, -1)
         basis, coordinates = torch.linalg.qr(self.x.mT)
         return replace(self, x=coordinates.mT), basis
 
@@ -145,8 +175,8 @@ class _ImplicitMinimum(torch.autograd.Function):
         return -(grad_outputs[0] + (solved - inside) @ basis.mT), None, None, None
 
 
-def _minimum(problem: _Problem) -> Tensor:
-    """Newton's method; the step of each task is halved until its loss falls enough.
+def _minimum(problem: _Problem, start: Tensor | None, tolerance: float) -> Tensor:
+    """Newton's method, from zero or from a start; the step of each task is halved until its loss falls enough.
 
     Far from the minimum, a direction need not be exact: it is solved for up to a fraction of the gradient that shrinks
     with the gradient, which keeps the fast convergence (Nocedal, Wright, 2006, "Numerical Optimization", sec. 7.1).
@@ -155,13 +185,15 @@ def _minimum(problem: _Problem) -> Tensor:
     rounding = 8 * torch.finfo(weights.dtype).eps
     gradient = problem.gradient(weights)
     first_norm = gradient.flatten(1).norm(dim=1)
+    if start is not None:
+        weights, gradient = start, problem.gradient(start)
     for _ in range(NEWTON_STEPS):
         norm = gradient.flatten(1).norm(dim=1)
-        if bool((norm <= problem.tolerance * first_norm).all()):
+        if bool((norm <= tolerance * first_norm).all()):
             break
         progress = norm / first_norm.clamp(min=torch.finfo(norm.dtype).tiny)
-        tolerance = progress.sqrt().clamp(problem.tolerance, LEAST_ACCURACY)
-        direction = problem.inverse_hessian_times(gradient, weights, tolerance)
+        accuracy = progress.sqrt().clamp(problem.tolerance, LEAST_ACCURACY)
+        direction = problem.inverse_hessian_times(gradient, weights, accuracy)
         loss, length = problem.loss(weights), weights.new_ones(len(weights))
         predicted = (gradient * direction).sum((1, 2))
         for _ in range(HALVINGS):

@@ -12,11 +12,13 @@ from typing import final
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from episodes import InputError
 from metawarp.parameters import InitParameters, power_law
 from metawarp.texts.task_batch import TaskBatch
-from metawarp.verbalizers.logistic_regression import fit_logistic_regression, with_bias
+from metawarp.verbalizers.logistic_regression import Examples, fit_logistic_regression, with_bias
+from metawarp.verbalizers.soft_labels import ROUNDS, SOFT_LABELS, TOLERANCE, SoftLabels
 from metawarp.verbalizers.verbalizer import Verbalizer, dot_products
 
 
@@ -33,14 +35,40 @@ class Regression(Verbalizer):
         "log_name_count": math.log(6),
         "name_count_by_shots": 0.0,
         "name_count_by_ways": 0.0,
+        **SOFT_LABELS,
         "log_scale": math.log(2),
     }
     names_in_last_layer = True
+    uses_unlabelled = True
     has_bias = True
 
     def class_embeddings(
         self, init: InitParameters, tasks: TaskBatch, names: Tensor | None, support: Tensor | None
     ) -> Tensor:
+        return fit_logistic_regression(*self._problem(init, tasks, names, support))
+
+    def with_unlabelled(
+        self,
+        init: InitParameters,
+        tasks: TaskBatch,
+        class_embeddings: Tensor,
+        names: Tensor | None,
+        support: Tensor | None,
+        unlabelled: Tensor,
+    ) -> Tensor:
+        examples, class_mask, strength = self._problem(init, tasks, names, support)
+        labels = SoftLabels.of(init, tasks, examples, unlabelled)
+        tolerance = None if class_embeddings.requires_grad else TOLERANCE  # gradients are those of exact minima
+        for _ in range(ROUNDS):
+            logits = self.logits(unlabelled, class_embeddings[tasks.unlabelled.task], init.log_scale.exp())
+            both = Examples.joined((examples, labels.examples(logits)))
+            class_embeddings = fit_logistic_regression(both, class_mask, strength, class_embeddings, tolerance)
+        return class_embeddings
+
+    def _problem(
+        self, init: InitParameters, tasks: TaskBatch, names: Tensor | None, support: Tensor | None
+    ) -> tuple[Examples, Tensor, Tensor]:
+        """What the regression is fitted to: examples, mask of the classes, and strength."""
         shots = tasks.shots.to(init.log_scale)
         mean_shots, ways = (number.to(shots) for number in tasks.size)
         strength = power_law(mean_shots, ways, init.log_strength, init.strength_by_shots, init.strength_by_ways)
@@ -48,14 +76,15 @@ class Regression(Verbalizer):
         if support is not None:
             # Balanced: how many texts a user has of a class says nothing about how often it will be predicted.
             texts = tasks.support
-            examples.append((support, texts.task, texts.label, mean_shots[texts.task] / shots[texts.task, texts.label]))
+            count = mean_shots[texts.task] / shots[texts.task, texts.label]
+            examples.append(Examples(support, texts.task, _one_hot(texts.label, support, tasks), count))
         if names is not None:
             count = power_law(mean_shots, ways, init.log_name_count, init.name_count_by_shots, init.name_count_by_ways)
-            examples.append((names, tasks.names.task, tasks.names.label, count[tasks.names.task]))
+            texts = tasks.names
+            examples.append(Examples(names, texts.task, _one_hot(texts.label, names, tasks), count[texts.task]))
         if not examples:
             raise InputError("A regression needs class names or support texts; give texts or class_names.")
-        features, task, label, count = (torch.cat(column) for column in zip(*examples, strict=True))
-        return fit_logistic_regression(features, task, label, count, tasks.class_mask, strength)
+        return Examples.joined(examples), tasks.class_mask, strength
 
     def weighing_names(self, init: InitParameters, factors: Tensor | float) -> InitParameters:
         assert init.log_name_count is not None
@@ -64,3 +93,7 @@ class Regression(Verbalizer):
 
     def logits(self, features: Tensor, class_embeddings: Tensor, scale: Tensor) -> Tensor:
         return scale * dot_products(with_bias(features), class_embeddings)
+
+
+def _one_hot(label: Tensor, features: Tensor, tasks: TaskBatch) -> Tensor:
+    return one_hot(label, tasks.shots.shape[1]).to(features)

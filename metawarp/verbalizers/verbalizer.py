@@ -25,6 +25,8 @@ class Verbalizer(Protocol):
     """Whether only the features of the last layer are read of a class name; the others are then zero."""
     uses_support: ClassVar[bool] = True
     """Whether class embeddings depend on the features of support texts."""
+    uses_unlabelled: ClassVar[bool] = False
+    """Whether class embeddings can depend on the features of unlabelled texts."""
     has_bias: ClassVar[bool] = False
     """Whether class embeddings have one more number than features, a bias."""
 
@@ -42,6 +44,19 @@ class Verbalizer(Protocol):
         InputError if names or support texts that it needs are missing.
         """
         ...
+
+    def with_unlabelled(
+        self,
+        init: InitParameters,
+        tasks: TaskBatch,
+        class_embeddings: Tensor,
+        names: Tensor | None,
+        support: Tensor | None,
+        unlabelled: Tensor,
+    ) -> Tensor:
+        """Class embeddings after the unlabelled texts, with features (U, d), were taken into account; the same ones if
+        the verbalizer does not use them. The other arguments are those of `class_embeddings`, and its result."""
+        return class_embeddings
 
     def weighing_names(self, init: InitParameters, factors: Tensor | float) -> InitParameters:
         """The init for tasks in which class names count so many times as much, (T,) or the same for all; the same init
