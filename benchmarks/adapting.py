@@ -77,7 +77,7 @@ def accuracies(warp: Warp, parameters: InitParameters, inner: InnerLoop, draw: D
 @torch.no_grad()
 def _predicted(warp: Warp, steps: InnerSteps, current: TaskParameters, texts: list[str]) -> np.ndarray:
     """Index of the predicted class of each text, from the parameters after a step."""
-    finished, batch = steps.finish(mapped(current, torch.Tensor.detach)), warp.encoder(texts)
+    (finished, _), batch = steps.finish(mapped(current, torch.Tensor.detach)), warp.encoder(texts)
     features = warp.read(finished, batch, torch.zeros(len(batch), dtype=torch.long))
     return warp.verbalizer.logits(features, finished.class_embeddings[0], finished.scale).argmax(1).numpy()
 

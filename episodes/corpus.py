@@ -36,7 +36,8 @@ class Corpus:
         class_names: C >= 2 different non-empty names. A class may have no texts (zero-shot tasks).
         name: name of the corpus in messages.
         domains: domain of each of the C classes; empty if domains are unknown.
-        named: whether a model may use the class names; if false, it uses the texts alone.
+        named: whether a model may use the class names, for all of them or for each; it knows the other classes by their
+            texts alone.
         n_duplicates: number of texts that equal an earlier one, surrounding white space aside; 0 after `load`.
 
     Raises:
@@ -49,7 +50,7 @@ class Corpus:
     class_names: tuple[str, ...]
     name: str = "corpus"
     domains: tuple[str, ...] = ()
-    named: bool = True
+    named: bool | tuple[bool, ...] = True
     n_duplicates: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -152,7 +153,9 @@ class Corpus:
     @cached_property
     def class_words(self) -> tuple[str | None, ...]:
         """What a model reads of each class name, such as "play music" of `playMusic`; None if it carries no meaning."""
-        return class_words(self.class_names) if self.named else (None,) * self.n_classes
+        named = (self.named,) * self.n_classes if isinstance(self.named, bool) else self.named
+        words = class_words(self.class_names)
+        return tuple(word if may_mean else None for word, may_mean in zip(words, named, strict=True))
 
     @property
     def unnamed(self) -> list[str]:

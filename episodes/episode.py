@@ -25,6 +25,8 @@ class Episode:
         query_labels: (n_query,) int64 in 0 … N-1.
         unlabelled: (n_unlabelled,) int64, rows of the corpus that are neither support nor query, of classes that a
             method must not look at.
+        unknown: (n_unknown,) int64, rows of the corpus that belong to no class of the episode and are in none of its
+            other parts, to measure whether a method recognizes them.
     """
 
     corpus: Corpus
@@ -34,9 +36,11 @@ class Episode:
     query: np.ndarray
     query_labels: np.ndarray
     unlabelled: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    unknown: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     def __post_init__(self) -> None:
         parts = {"support": self.support, "query": self.query, "unlabelled": self.unlabelled}
+        parts["unknown"] = self.unknown
         for (name, rows), (other, other_rows) in combinations(parts.items(), 2):
             if len(both := np.intersect1d(rows, other_rows)):
                 problem = f"These rows are both {name} and {other}: {listing(both)}"
@@ -52,7 +56,7 @@ class Episode:
         query_labels: Sequence[int] = (),
         *,
         unlabelled_texts: Sequence[str] = (),
-        named: bool = True,
+        named: bool | Sequence[bool] = True,
     ) -> Self:
         """A task from class names and texts; nothing is dropped or reordered.
 
@@ -63,7 +67,7 @@ class Episode:
             query_texts: texts to classify.
             query_labels: index of each query text's class name.
             unlabelled_texts: texts without labels; in the episode's corpus, they have the label 0.
-            named: whether class names may carry meaning; otherwise no model reads them.
+            named: whether class names may carry meaning, for all of them or for each; no model reads the others.
 
         Raises:
             InputError: fewer than 2 names, an unusable name or text, a label that is not the index of a name, or
@@ -80,6 +84,7 @@ class Episode:
         require_texts(unlabelled_texts, "The unlabelled texts")
         labels = np.array([*support_labels, *query_labels, *(0 for _ in unlabelled_texts)], dtype=np.int64)
         texts = (*support_texts, *query_texts, *unlabelled_texts)
+        named = named if isinstance(named, bool) else tuple(named)
         corpus = Corpus(texts, labels, tuple(class_names), "The task", named=named)
         ends = len(support_texts), len(support_texts) + len(query_texts)
         support, query, unlabelled = np.split(np.arange(len(labels)), ends)
@@ -125,3 +130,28 @@ class Episode:
     def unlabelled_texts(self) -> tuple[str, ...]:
         """The unlabelled texts."""
         return tuple(self.corpus.texts[row] for row in self.unlabelled)
+
+    @property
+    def unknown_texts(self) -> tuple[str, ...]:
+        """The texts that belong to no class of the episode."""
+        return tuple(self.corpus.texts[row] for row in self.unknown)
+
+    def with_unknown(self, number: int) -> Self:
+        """The same task without its last classes, so many of them, whose query texts are its unknown texts now; without
+        unlabelled texts.
+
+        InputError if fewer than 2 classes would be left.
+        """
+        n_way = self.n_way - number
+        if number < 0 or n_way < 2:
+            raise InputError(f"Of {self.n_way} classes, {number} cannot be left out: at least 2 have to stay.")
+        support, query = self.support_labels < n_way, self.query_labels < n_way
+        return type(self)(
+            corpus=self.corpus,
+            class_indices=self.class_indices[:n_way],
+            support=self.support[support],
+            support_labels=self.support_labels[support],
+            query=self.query[query],
+            query_labels=self.query_labels[query],
+            unknown=self.query[~query],
+        )

@@ -97,12 +97,17 @@ class TaskParameters:
         scale: (T,), factor between similarity and logit, divided by the temperature of the task; (1,) before
             adaptation.
         read_out_weights: (P,), weights of the P features of the read-out, which sum to 1; None for one feature.
+        class_means: (T, C, d), directions of the class means, to recognize unknown texts by; None without recognition.
+        recognition: (T, 3), the weights of the largest logit and of the largest cosine to a class mean, and the
+            constant, in the log-odds that a text is known; None without it.
     """
 
     adapter: Tensor
     class_embeddings: Tensor
     scale: Tensor
     read_out_weights: Tensor | None = None
+    class_means: Tensor | None = None
+    recognition: Tensor | None = None
 
 
 Parameters = TypeVar("Parameters", InitParameters, TaskParameters)
@@ -133,11 +138,31 @@ def init_shapes(
 
 
 def task_shapes(
-    config: WarpConfig, adapter_shape: tuple[int, ...], n_classes: int, class_embedding_size: int
+    config: WarpConfig,
+    adapter_shape: tuple[int, ...],
+    n_classes: int,
+    sizes: tuple[int, int],
+    *,
+    has_unknown: bool,
+    recognizes: bool,
 ) -> dict[str, tuple[int, ...]]:
-    """The schema of one adapted task: name and shape of each tensor."""
-    shapes = {"adapter": (1, *adapter_shape), "class_embeddings": (1, n_classes, class_embedding_size), "scale": (1,)}
-    return shapes | ({"read_out_weights": (len(config.features),)} if len(config.features) > 1 else {})
+    """The schema of one adapted task: name and shape of each tensor.
+
+    Args:
+        config: settings of the model.
+        adapter_shape: shape of the adapter.
+        n_classes: number of classes.
+        sizes: widths of a feature and of a class embedding.
+        has_unknown: whether there is one more class embedding, of examples that belong to no class.
+        recognizes: whether the task recognizes unknown texts.
+    """
+    embeddings = (1, n_classes + has_unknown, sizes[1])
+    shapes = {"adapter": (1, *adapter_shape), "class_embeddings": embeddings, "scale": (1,)}
+    if len(config.features) > 1:
+        shapes["read_out_weights"] = (len(config.features),)
+    if recognizes:
+        shapes |= {"class_means": (1, n_classes, sizes[0]), "recognition": (1, 3)}
+    return shapes
 
 
 def power_law(

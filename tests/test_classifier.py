@@ -187,6 +187,7 @@ def test_a_classifier_predicts_what_an_episode_of_the_same_texts_would(tiny, mod
 def test_parameters_are_read_set_and_cloned(tiny, model):
     model = WarpClassifier(model.init, tiny, adapt=3, any_backbone=True)
     options = {"adapt": 3, "any_backbone": True, "device": "cpu", "dtype": "float32", "prompt": None}
+    options |= {"reject": None, "unknown": "unknown"}
     assert model.get_params() == {"init": model.init, "backbone": tiny, **options}
     copy = clone(model)
     assert isinstance(copy, WarpClassifier)

@@ -32,8 +32,8 @@ def fitted(backbone, **config):
     return WarpClassifier(init, backbone).fit(FEW, LABELS)
 
 
-def by_graph(file, tokenizer, texts):
-    """Probabilities by onnxruntime, and the metadata of the graph."""
+def by_graph(file, tokenizer, texts, output="probabilities"):
+    """An output of the graph by onnxruntime, and its metadata."""
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     facts = session.get_modelmeta().custom_metadata_map
     options = {"padding": True, "padding_side": "right", "truncation": True, "return_tensors": "np"}
@@ -41,7 +41,7 @@ def by_graph(file, tokenizer, texts):
     texts = [facts["text_prefix"] + text if text else "" for text in texts]  # without content: without tokens
     encoded = tokenizer(texts, add_special_tokens=False, max_length=int(facts["max_tokens"]), **options)
     inputs = {name: encoded[name].astype(np.int64) for name in ("input_ids", "attention_mask")}
-    return session.run(["probabilities"], inputs)[0], facts
+    return session.run([output], inputs)[0], facts
 
 
 def assert_same(model, file):
@@ -94,6 +94,14 @@ MODEL_KINDS: list[dict[str, Any]] = [
 def test_every_kind_of_model_is_exported(tmp_path, config):
     backbone = tiny_backbone(tmp_path, "roberta", head=True, dtype="float32", layers=2)
     assert_same(fitted(backbone, **config), tmp_path / "task.onnx")
+
+
+def test_a_graph_also_says_how_likely_a_text_is_known(tmp_path):
+    backbone = tiny_backbone(tmp_path, "roberta", head=True, dtype="float32", layers=2)
+    model = WarpClassifier("general", backbone).fit([*FEW, "where is my order"], [*LABELS, "unknown"])
+    assert_same(model, tmp_path / "task.onnx")
+    found, _ = by_graph(tmp_path / "task.onnx", backbone.tokenizer, [*MANY, ""], "known")
+    assert found == pytest.approx(model.known_proba([*MANY, ""]), abs=1e-4)
 
 
 @pytest.mark.slow

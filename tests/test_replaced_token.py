@@ -86,8 +86,8 @@ def test_the_inner_loop_updates_the_class_embeddings_inside_the_texts(electra):
     inner = InnerLoop(1, ("class_embeddings",))
     warp, init = model(electra, inner, rates=RATES)
     tasks = TaskBatch.encode(tiny_episodes(2), warp.encoder)
-    before, features_of_support = start(warp, init, tasks, inner.updates)
-    assert features_of_support is None
+    before, examples = start(warp, init, tasks, inner.updates)
+    assert examples.support is None
     after, _ = SupportSteps(warp, init, tasks, inner).step(before, tasks.support, 0)
 
     def loss(parameters):

@@ -199,7 +199,7 @@ def features(warp, init, texts, adapters=None):
 def query_logits(warp, init, episodes, inner=NO_STEPS):
     """Logits of the queries of adapted tasks, one (Q, C) tensor for each episode, without absent classes."""
     tasks = TaskBatch.encode(episodes, warp.encoder)
-    adapted = inner_steps(warp, init, tasks, inner).finish(trajectory(warp, init, tasks, inner).states[-1])
+    adapted, _ = inner_steps(warp, init, tasks, inner).finish(trajectory(warp, init, tasks, inner).states[-1])
     logits = logits_of(warp, adapted, read_texts(warp, adapted, tasks.query), tasks.query, tasks)
     return [logits[tasks.query.task == i, : episode.n_way].detach() for i, episode in enumerate(episodes)]
 
@@ -208,7 +208,7 @@ def query_loss(warp, init, tasks, inner, loss_weights=None):
     """Mean query loss of the tasks after adaptation, whose gradient is the meta-gradient."""
     frozen = mapped(init, torch.Tensor.detach)
     finish = inner_steps(warp, frozen, tasks, inner).finish
-    states = [finish(state) for state in trajectory(warp, frozen, tasks, inner).states]
+    states = [finish(state)[0] for state in trajectory(warp, frozen, tasks, inner).states]
     weights = loss_weights or [0.0] * inner.inner_steps + [1.0]
     losses = [losses_of(warp, state, read_texts(warp, state, tasks.query), tasks.query, tasks) for state in states]
     return sum(weight * float(loss.detach().mean()) for weight, loss in zip(weights, losses, strict=True))

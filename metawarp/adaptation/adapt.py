@@ -11,6 +11,7 @@ from tqdm import tqdm
 from metawarp.adaptation.choice import Choice, choose, interpolated, unchanged
 from metawarp.adaptation.leave_one_out_steps import TEXTS_PER_STEP
 from metawarp.adaptation.memory import require_memory
+from metawarp.adaptation.start import ExampleFeatures, read_examples
 from metawarp.adaptation.temperature import Temperature
 from metawarp.adaptation.trajectory import Trajectory, inner_steps, trajectory
 from metawarp.config import GROUPS, InnerLoop
@@ -36,12 +37,14 @@ class Adapted:
         parameters: the adapted parameters.
         choice: what was chosen for each task.
         losses: (S, T) inner losses before each step; 0 rows without steps.
+        examples: features of the examples under the adapted parameters.
         seconds: seconds that it took.
     """
 
     parameters: TaskParameters
     choice: Choice
     losses: Tensor
+    examples: ExampleFeatures
     seconds: float
 
 
@@ -93,11 +96,12 @@ def adapt(
     choice = _finite(path, choice)
     init = warp.verbalizer.weighing_names(init, choice.name_factors)
     with torch.no_grad():
-        adapted = inner_steps(warp, init, tasks, inner).finish(interpolated(path, choice.extents))
+        adapted, examples = inner_steps(warp, init, tasks, inner).finish(interpolated(path, choice.extents))
+        examples = examples or path.examples or read_examples(warp, adapted, tasks)
     divisor = temperature.of(*tasks.size) * choice.temperatures
     parameters = replace(adapted, scale=adapted.scale / divisor.to(adapted.scale))
     losses = torch.stack(path.losses) if path.losses else adapted.scale.new_zeros(0, len(tasks))
-    return Adapted(parameters, choice, losses, time.perf_counter() - began)
+    return Adapted(parameters, choice, losses, examples, time.perf_counter() - began)
 
 
 def _finite(path: Trajectory, choice: Choice) -> Choice:

@@ -13,7 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from metawarp.adaptation.start import class_embeddings_of, logits_of, read_texts, shared_parameters
+from metawarp.adaptation.start import ExampleFeatures, class_embeddings_of, logits_of, read_texts, shared_parameters
 from metawarp.adaptation.trajectory import Trajectory
 from metawarp.parameters import InitParameters, TaskParameters, mapped
 from metawarp.texts.task_batch import LabelledTexts, TaskBatch, index_in_task
@@ -66,7 +66,8 @@ def held_out_logits(
     support, query = (texts[:, chosen].flatten(0, 1) for chosen in (~halves.held_out, halves.held_out))
     tasks = halves.tasks.repeated(len(extents))
     init = warp.verbalizer.weighing_names(init, name_factors.repeat_interleave(len(halves.tasks)))
-    embeddings = class_embeddings_of(warp, init, tasks, None if names is None else names.flatten(0, 1), support)
+    examples = ExampleFeatures(None if names is None else names.flatten(0, 1), support)
+    embeddings = class_embeddings_of(warp, init, tasks, examples)
     parameters = replace(shared, class_embeddings=embeddings)
     return logits_of(warp, parameters, query, tasks.query, tasks).view(len(extents), -1, embeddings.shape[1])
 

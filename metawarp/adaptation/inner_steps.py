@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from metawarp.adaptation.start import ExampleFeatures
 from metawarp.config import InnerLoop
 from metawarp.parameters import InitParameters, TaskParameters
 from metawarp.texts.task_batch import LabelledTexts, TaskBatch
@@ -28,8 +29,8 @@ class InnerSteps(ABC):
     inner: InnerLoop
 
     @abstractmethod
-    def begin(self) -> tuple[TaskParameters, Tensor | None]:
-        """The parameters before the first step, and the features of the support texts if they were read."""
+    def begin(self) -> tuple[TaskParameters, ExampleFeatures | None]:
+        """The parameters before the first step, and the features of the examples if they were read."""
 
     @abstractmethod
     def step(
@@ -52,5 +53,6 @@ class InnerSteps(ABC):
         """
 
     @abstractmethod
-    def finish(self, current: TaskParameters) -> TaskParameters:
-        """The parameters that the tasks predict with, from those after the last step."""
+    def finish(self, current: TaskParameters) -> tuple[TaskParameters, ExampleFeatures | None]:
+        """The parameters that the tasks predict with, from those after the last step, and the features of the examples
+        if they were read."""

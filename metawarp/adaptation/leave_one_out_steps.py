@@ -14,7 +14,13 @@ from torch import Tensor
 from metawarp.adaptation.inner_steps import InnerSteps
 from metawarp.adaptation.leave_one_out import LOSSES, SupportSets
 from metawarp.adaptation.memory import FIRST_ORDER_VECTORS
-from metawarp.adaptation.start import own_adapters, read_texts, shared_parameters, with_class_embeddings
+from metawarp.adaptation.start import (
+    ExampleFeatures,
+    own_adapters,
+    read_texts,
+    shared_parameters,
+    with_class_embeddings,
+)
 from metawarp.adapters.adapter import split
 from metawarp.config import InnerLoop
 from metawarp.parameters import InitParameters, TaskParameters, power_law
@@ -40,7 +46,7 @@ MAX_GRAPH_BYTES = 3 * 10**8
 class LeaveOneOutSteps(InnerSteps):
     """The adapter moves; class embeddings are computed at the end, under the adapter that was reached."""
 
-    def begin(self) -> tuple[TaskParameters, Tensor | None]:
+    def begin(self) -> tuple[TaskParameters, ExampleFeatures | None]:
         parameters = shared_parameters(self.init)
         return own_adapters(parameters, len(self.tasks)) if self.inner.moving else parameters, None
 
@@ -72,8 +78,8 @@ class LeaveOneOutSteps(InnerSteps):
         of_size = power_law(shots, ways, 0.0, init.adapter_lr_by_shots, init.adapter_lr_by_ways)
         return of_size[:, None] * init.inner_lr("adapter", number)
 
-    def finish(self, current: TaskParameters) -> TaskParameters:
-        return with_class_embeddings(self.warp, self.init, current, self.tasks)[0]
+    def finish(self, current: TaskParameters) -> tuple[TaskParameters, ExampleFeatures | None]:
+        return with_class_embeddings(self.warp, self.init, current, self.tasks)
 
 
 def leave_one_out_losses(

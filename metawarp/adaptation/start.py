@@ -1,7 +1,7 @@
 """The one conversion from the parameters of an init to those of tasks, and the losses of tasks."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,53 +13,61 @@ from metawarp.texts.task_batch import LabelledTexts, TaskBatch
 from metawarp.warp import Warp
 
 
+@dataclass(frozen=True)
+class ExampleFeatures:
+    """Features of the examples of T tasks.
+
+    Attributes:
+        names: (N, d) features of the class names; None if the verbalizer does not use them or there are none.
+        support: (B, d) features of the support texts; None if they are not used or there are none.
+    """
+
+    names: Tensor | None
+    support: Tensor | None
+
+
 def start(
     warp: Warp, init: InitParameters, tasks: TaskBatch, updates: Sequence[Group] = ()
-) -> tuple[TaskParameters, Tensor | None]:
-    """The parameters of T tasks before any inner step, and the features of their support texts if they were read.
+) -> tuple[TaskParameters, ExampleFeatures]:
+    """The parameters of T tasks before any inner step, and the features of their examples.
 
     Gradients flow back to the init. The parameters in `updates` can be differentiated even if the init is not learned.
     """
     parameters = shared_parameters(init)
     if "adapter" in updates:
         parameters = own_adapters(parameters, len(tasks))
-    parameters, support = with_class_embeddings(warp, init, parameters, tasks)
+    parameters, examples = with_class_embeddings(warp, init, parameters, tasks)
     if "class_embeddings" in updates:
         parameters = replace(parameters, class_embeddings=_differentiable(parameters.class_embeddings))
-    return parameters, support
+    return parameters, examples
 
 
 def with_class_embeddings(
     warp: Warp, init: InitParameters, parameters: TaskParameters, tasks: TaskBatch
-) -> tuple[TaskParameters, Tensor | None]:
+) -> tuple[TaskParameters, ExampleFeatures]:
     """The parameters of T tasks with the class embeddings that their verbalizer computes under their adapters, and the
-    features of their support texts if they were read."""
-    names, support = read_examples(warp, parameters, tasks)
+    features of their examples."""
+    examples = read_examples(warp, parameters, tasks)
     uses_unlabelled = warp.verbalizer.uses_unlabelled and len(tasks.unlabelled) > 0
     unlabelled = read_texts(warp, parameters, tasks.unlabelled) if uses_unlabelled else None
-    embeddings = class_embeddings_of(warp, init, tasks, names, support, unlabelled)
-    return replace(parameters, class_embeddings=embeddings), support
+    embeddings = class_embeddings_of(warp, init, tasks, examples, unlabelled)
+    return replace(parameters, class_embeddings=embeddings), examples
 
 
-def read_examples(warp: Warp, parameters: TaskParameters, tasks: TaskBatch) -> tuple[Tensor | None, Tensor | None]:
-    """Features of the class names (N, d) and of the support texts (B, d) of T tasks; None for those that the verbalizer
-    does not use or the tasks do not have."""
+def read_examples(warp: Warp, parameters: TaskParameters, tasks: TaskBatch) -> ExampleFeatures:
+    """Features of the examples of T tasks that the verbalizer uses."""
     verbalizer = warp.verbalizer
     support = read_texts(warp, parameters, tasks.support) if verbalizer.uses_support and len(tasks.support) else None
     names = warp.read_names(parameters, tasks.names) if verbalizer.uses_names and len(tasks.names) else None
-    return names, support
+    return ExampleFeatures(names, support)
 
 
 def class_embeddings_of(
-    warp: Warp,
-    init: InitParameters,
-    tasks: TaskBatch,
-    names: Tensor | None,
-    support: Tensor | None,
-    unlabelled: Tensor | None = None,
+    warp: Warp, init: InitParameters, tasks: TaskBatch, examples: ExampleFeatures, unlabelled: Tensor | None = None
 ) -> Tensor:
-    """Class embeddings (T, C, …) of T tasks from the features of `read_examples`, and those (U, d) of unlabelled texts
+    """Class embeddings (T, C, …) of T tasks from the features of their examples, and those (U, d) of unlabelled texts
     if they are used."""
+    names, support = examples.names, examples.support
     embeddings = warp.verbalizer.class_embeddings(init, tasks, names, support)
     if unlabelled is not None:
         embeddings = warp.verbalizer.with_unlabelled(init, tasks, embeddings, names, support, unlabelled)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from metawarp.adaptation.inner_steps import InnerSteps
-from metawarp.adaptation.start import losses_of, read_texts, start
+from metawarp.adaptation.start import ExampleFeatures, losses_of, read_texts, start
 from metawarp.config import Group
 from metawarp.parameters import TaskParameters
 from metawarp.texts.task_batch import LabelledTexts
@@ -22,7 +22,7 @@ from metawarp.texts.task_batch import LabelledTexts
 class SupportSteps(InnerSteps):
     """Class embeddings are computed before the first step, and may move with the adapter."""
 
-    def begin(self) -> tuple[TaskParameters, Tensor | None]:
+    def begin(self) -> tuple[TaskParameters, ExampleFeatures | None]:
         return start(self.warp, self.init, self.tasks, self.inner.moving)
 
     def step(
@@ -57,5 +57,5 @@ class SupportSteps(InnerSteps):
             updated[group] = getattr(current, group) - self.init.inner_lr(group, number) * gradient
         return replace(current, **updated), losses.detach()
 
-    def finish(self, current: TaskParameters) -> TaskParameters:
-        return current
+    def finish(self, current: TaskParameters) -> tuple[TaskParameters, ExampleFeatures | None]:
+        return current, None

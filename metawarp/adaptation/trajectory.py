@@ -7,6 +7,7 @@ from torch import Tensor
 
 from metawarp.adaptation.inner_steps import InnerSteps
 from metawarp.adaptation.leave_one_out_steps import LeaveOneOutSteps
+from metawarp.adaptation.start import ExampleFeatures
 from metawarp.adaptation.support_steps import SupportSteps
 from metawarp.backbones.backbone import twice_differentiable
 from metawarp.config import InnerLoop
@@ -22,10 +23,12 @@ class Trajectory:
     Attributes:
         states: S + 1 parameters, before the first step and after each; to be finished by `InnerSteps.finish`.
         losses: S inner losses (T,), before each step; none for tasks without support texts.
+        examples: features of the examples under the last state; None if they were not read.
     """
 
     states: list[TaskParameters]
     losses: list[Tensor]
+    examples: ExampleFeatures | None = None
 
 
 def inner_steps(warp: Warp, init: InitParameters, tasks: TaskBatch, inner: InnerLoop) -> InnerSteps:
@@ -57,11 +60,12 @@ def trajectory(
     steps = inner_steps(warp, init, tasks, inner)
     batches = [batch for batch in batches or (tasks.support,) if len(batch)]
     with twice_differentiable(second_order and warp.reads_again(inner)):
-        current, support = steps.begin()
+        current, examples = steps.begin()
         states, losses = [current], []
         if not batches:
-            return Trajectory(states * (inner.inner_steps + 1), losses)
+            return Trajectory(states * (inner.inner_steps + 1), losses, examples)
         # The features of the support texts also serve the first step, and every step if they do not change.
+        support = examples and examples.support
         known = support if len(batches) == 1 and batches[0] is tasks.support else None
         for number in range(inner.inner_steps):
             texts = batches[number % len(batches)]
@@ -70,4 +74,5 @@ def trajectory(
             states.append(current)
             losses.append(loss)
             after_step()
-    return Trajectory(states, losses)
+        are_the_same = not losses or not warp.reads_again(inner)
+    return Trajectory(states, losses, examples if are_the_same else None)

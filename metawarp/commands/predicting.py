@@ -5,9 +5,10 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from jsonargparse import Namespace
@@ -38,7 +39,7 @@ STANDARD_INPUT = "-"
 def predict_parser() -> Parser:
     """classify texts with an adapted task"""
     about = "Classify texts; each line of the output is a JSON object: text, label, probabilities."
-    parser = command_parser(f"{about} A text without content has no label.")
+    parser = command_parser(f"{about} A text without content has no label, unless unknown texts are rejected.")
     parser.add_argument("--task", type=str, required=True, help="folder of the task, from metawarp fit")
     parser.add_argument("--text", action="append", default=[], help="text to classify; may be repeated")
     data_help = 'file of texts: .csv, .tsv, .json, .jsonl or .parquet; "-": the lines of standard input'
@@ -46,6 +47,10 @@ def predict_parser() -> Parser:
     add_columns(parser, "text")
     output_help = "file for the predictions, a table if it ends in .csv or .tsv (null: print them)"
     parser.add_argument("--output", type=str | None, help=output_help)
+    reject_help = (
+        'probability of belonging to any class below which the label is "unknown" (null: as the task was fitted)'
+    )
+    parser.add_argument("--reject", type=float | None, help=reject_help)
     parser.add_argument("--top", type=int | None, help="number of the most likely classes that are given (null: all)")
     add_options(parser, Task.load, MODEL, types=MODEL_TYPES)
     parser.add_argument("--overwrite", action="store_true", help=OVERWRITE_HELP)
@@ -69,16 +74,15 @@ def run_predict(options: Namespace) -> None:
     require_texts(texts, "texts", blanks=True)
     task = Task.load(options.task, **model_of(options))
     task.warp.warn_about_truncation(texts)
-    classes, rows = [str(label) for label in task.classes], task.predict_proba(texts)
+    if options.reject is not None:
+        task = task.rejecting(options.reject)
+    predictions = Predictions.of(task, texts)
     separator = SEPARATORS.get(Path(options.output or "").suffix.lower())
-    if separator:
-        predictions = _table(texts, classes, rows, options.top, separator)
-    else:
-        predictions = _lines(texts, classes, rows, options.top)
+    content = predictions.table(options.top, separator) if separator else predictions.lines(options.top)
     if options.output is None:
-        print(predictions, end="")
+        print(content, end="")
     else:
-        write_text(user_path(options.output), predictions)
+        write_text(user_path(options.output), content)
 
 
 def _texts_of_file(options: Namespace) -> list[str]:
@@ -100,43 +104,66 @@ def _texts_of_file(options: Namespace) -> list[str]:
     return texts
 
 
-def _lines(texts: Sequence[str], classes: Sequence[str], rows: np.ndarray, top: int | None) -> str:
-    """A JSON object for each text: text, label, and probabilities by class; the most likely ones first with `top`."""
-    lines = []
-    for text, row in zip(texts, rows, strict=True):
-        order = _most_likely(row)[:top] if top else range(len(classes))
-        probabilities = {classes[i]: round(float(row[i]), 6) for i in order}
-        prediction = {"text": text, "label": _label(text, row, classes), "probabilities": probabilities}
-        lines.append(_CONTROL.sub(_escape, json.dumps(prediction, ensure_ascii=False)) + "\n")
-    return "".join(lines)
+@dataclass(frozen=True)
+class Predictions:
+    """The predictions of a task for n texts.
+
+    Attributes:
+        texts: the texts.
+        labels: label of each text; None for a text without content, unless unknown texts are rejected.
+        classes: names of the columns of the probabilities.
+        probabilities: (n, C) probabilities.
+        known: (n,) probability of belonging to any class; None if no text is rejected.
+    """
+
+    texts: Sequence[str]
+    labels: Sequence[str | None]
+    classes: Sequence[str]
+    probabilities: np.ndarray
+    known: np.ndarray | None
+
+    @classmethod
+    def of(cls, task: Task, texts: Sequence[str]) -> Self:
+        """The predictions of a task."""
+        (probabilities, known), rejects = task.predictions(texts), task.reject is not None
+        labels = zip(texts, task.labels(probabilities, known), strict=True)
+        shown = [str(label) if rejects or not is_blank(text) else None for text, label in labels]
+        return cls(texts, shown, [str(label) for label in task.classes], probabilities, known if rejects else None)
+
+    def lines(self, top: int | None) -> str:
+        """A JSON object for each text: text, label, probabilities by class, the most likely ones first with `top`, and
+        the probability of being known if unknown texts are rejected."""
+        lines = []
+        for i, (text, label, row) in enumerate(zip(self.texts, self.labels, self.probabilities, strict=True)):
+            order = _most_likely(row)[:top] if top else range(len(self.classes))
+            probabilities = {self.classes[c]: round(float(row[c]), 6) for c in order}
+            prediction: dict[str, Any] = {"text": text, "label": label, "probabilities": probabilities}
+            if self.known is not None:
+                prediction["known"] = round(float(self.known[i]), 6)
+            lines.append(_CONTROL.sub(_escape, json.dumps(prediction, ensure_ascii=False)) + "\n")
+        return "".join(lines)
+
+    def table(self, top: int | None, separator: str) -> str:
+        """A table: text, label, probability of the likeliest class, the same of the next ones with `top`, and the
+        probability of being known if unknown texts are rejected."""
+        number, file = min(top or 1, len(self.classes)), io.StringIO(newline="")
+        writer = csv.writer(file, delimiter=separator)
+        names = [name for i in range(1, number + 1) for name in _columns(i)]
+        writer.writerow(["text", *names, *([] if self.known is None else ["known"])])
+        for i, (text, label, row) in enumerate(zip(self.texts, self.labels, self.probabilities, strict=True)):
+            cells: list[Any] = [text]
+            for rank, c in enumerate(_most_likely(row)[:number]):
+                cells += [label if rank == 0 or label is None else self.classes[c], round(float(row[c]), 6)]
+            writer.writerow([*cells, *([] if self.known is None else [round(float(self.known[i]), 6)])])
+        return file.getvalue()
 
 
 def _escape(match: re.Match[str]) -> str:
     return f"\\u{ord(match[0]):04x}"
 
 
-def _table(texts: Sequence[str], classes: Sequence[str], rows: np.ndarray, top: int | None, separator: str) -> str:
-    """A table: text, label, its probability, and the same of the next most likely classes with `top`."""
-    number, file = min(top or 1, len(classes)), io.StringIO(newline="")
-    writer = csv.writer(file, delimiter=separator)
-    writer.writerow(["text", *(name for i in range(1, number + 1) for name in _columns(i))])
-    for text, row in zip(texts, rows, strict=True):
-        writer.writerow([text, *_best(text, row, classes, number)])
-    return file.getvalue()
-
-
 def _columns(rank: int) -> tuple[str, str]:
     return ("label", "probability") if rank == 1 else (f"label_{rank}", f"probability_{rank}")
-
-
-def _best(text: str, row: np.ndarray, classes: Sequence[str], number: int) -> Iterator[Any]:
-    for i in _most_likely(row)[:number]:
-        yield "" if is_blank(text) else classes[i]
-        yield round(float(row[i]), 6)
-
-
-def _label(text: str, row: np.ndarray, classes: Sequence[str]) -> str | None:
-    return None if is_blank(text) else classes[int(row.argmax())]
 
 
 def _most_likely(row: np.ndarray) -> np.ndarray:

@@ -33,7 +33,7 @@ def fit_parser() -> Parser:
     parser.add_argument("--unlabelled", type=str | None, help="file with further texts that have no label")
     parser.add_argument("--output", type=str, required=True, help="folder for the task")
     add_columns(parser, "text", "label")
-    add_options(parser, WarpClassifier, (*START, "adapt"), types=MODEL_TYPES)
+    add_options(parser, WarpClassifier, (*START, "adapt", "reject", "unknown"), types={**MODEL_TYPES, "unknown": str})
     parser.add_argument("--overwrite", action="store_true", help=OVERWRITE_HELP)
     return parser
 
@@ -47,7 +47,7 @@ def run_fit(options: Namespace) -> None:
     require_own(folder, "task")
     texts, labels = ([], []) if options.data is None else _labelled_texts(options)
     names = _class_names(options, labels)
-    classifier = WarpClassifier(options.init, adapt=options.adapt, **model_of(options, START))
+    classifier = WarpClassifier(options.init, **model_of(options, (*START, "adapt", "reject", "unknown")))
     classifier.fit(texts, labels, names, _unlabelled_texts(options)).save(folder, overwrite=options.overwrite)
     print(f"{folder}: {len(classifier.classes_)} classes: {_shown(classifier.task_.class_names)}")
     if ranking := classifier.suitability_:

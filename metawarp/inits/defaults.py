@@ -45,7 +45,7 @@ def carried_over(learned: Init, backbone: Backbone) -> Init:
     parameters = replace(learned.parameters, adapter=start.parameters.adapter)
     if (fresh := start.parameters.log_adapter_lr) is not None and (lengths := parameters.log_adapter_lr) is not None:
         parameters = replace(parameters, log_adapter_lr=lengths.mean(1, keepdim=True).repeat(1, fresh.shape[1]))
-    return replace(start, parameters=parameters, temperature=learned.temperature)
+    return replace(start, parameters=parameters, temperature=learned.temperature, recognition=learned.recognition)
 
 
 def _of_kind(kind: str, backbone: Backbone) -> Init:

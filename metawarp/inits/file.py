@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from episodes.schemas import Strict, parsed
+from metawarp.adaptation.recognition import Recognition
 from metawarp.adaptation.temperature import Temperature
 from metawarp.backbones.backbone import Backbone
 from metawarp.config import InnerLearningRates, InnerLoop, WarpConfig
@@ -48,6 +49,7 @@ class InitFile(Header):
     method: str
     training: dict[str, Any]
     temperature: Temperature
+    recognition: Recognition | None = None
 
     def __post_init__(self) -> None:
         parsed(dict[str, list[str]], self.training.get("class_names", {}), "class_names in training")

@@ -12,6 +12,7 @@ from episodes import InputError
 from episodes.errors import nearest
 from episodes.paths import is_there, user_path
 from episodes.schemas import parsed
+from metawarp.adaptation.recognition import Recognition
 from metawarp.adaptation.temperature import Temperature
 from metawarp.adapters.adapter import adapter_shape
 from metawarp.backbones.backbone import Backbone
@@ -42,6 +43,7 @@ class Init:
         backbone: backbone that it belongs to.
         training: record of the training: corpora, settings, seeds, validation accuracy.
         temperature: divisor of the logits of an adapted task, so that probabilities are calibrated.
+        recognition: how an adapted task recognizes texts that belong to no class; None: it does not.
         fingerprint: sha256 of the stored tensors; "" before it is saved.
     """
 
@@ -52,6 +54,7 @@ class Init:
     backbone: BackboneIdentity
     training: Mapping[str, Any] = field(default_factory=dict)
     temperature: Temperature = Temperature()
+    recognition: Recognition | None = None
     fingerprint: str = ""
 
     @classmethod
@@ -240,11 +243,16 @@ class Init:
         # The shape of the adapter depends on the backbone: see `bind`.
         storage.require_shapes(tensors, {"adapter": None, **shapes}, f"init.safetensors in {str(folder)!r}")
         learned = InitParameters(**tensors), file.model, file.inner, file.method
-        return cls(*learned, file.backbone, file.training, file.temperature, file.sha256)
+        return cls(*learned, file.backbone, file.training, file.temperature, file.recognition, file.sha256)
 
     def _config(self) -> dict[str, Any]:
-        config = {"backbone": asdict(self.backbone), "model": asdict(self.config), "inner": asdict(self.inner)}
+        config: dict[str, Any] = {
+            "backbone": asdict(self.backbone),
+            "model": asdict(self.config),
+            "inner": asdict(self.inner),
+        }
         config |= {"method": self.method, "training": dict(self.training), "temperature": asdict(self.temperature)}
+        config["recognition"] = self.recognition and asdict(self.recognition)
         return config
 
     def _card(self, results: Mapping[str, Any] | None = None, name: str | None = None) -> str:

@@ -32,7 +32,7 @@ class Reptile(Method):
         texts = (batch.tasks.query, batch.tasks.support)
         states = trajectory(batch.warp, init, batch.tasks, batch.inner, batches=texts).states
         with torch.no_grad():
-            finished = inner_steps(batch.warp, init, batch.tasks, batch.inner).finish(states[-1])
+            finished, _ = inner_steps(batch.warp, init, batch.tasks, batch.inner).finish(states[-1])
             losses, correct = query_losses(batch.warp, finished, batch.tasks)
             direction = (states[0].adapter - states[-1].adapter).mean(0)
         return MetaGradient(replace(zero_gradients(init), adapter=direction), losses, correct)

@@ -46,7 +46,7 @@ def unroll(init: InitParameters, batch: MetaBatch, *, second_order: bool = True)
     total, query_accuracy = torch.zeros(()), 0.0
     for parameters, weight in zip(states, batch.loss_weights, strict=True):
         if weight:
-            finished = steps.finish(parameters)
+            finished, _ = steps.finish(parameters)
             losses, query_accuracy = query_losses(batch.warp, finished, batch.tasks)
             total = total + weight * losses
     return MetaGradient(gradients_of(total.mean(), init), total.detach(), query_accuracy)
@@ -73,12 +73,13 @@ def recompute(init: InitParameters, batch: MetaBatch) -> MetaGradient:
         first = number == 1
         with twice_differentiable(True):
             steps = inner_steps(warp, init if first else leaves, tasks, inner)
-            before, features = steps.begin() if first else (states[number - 1], None)
+            before, examples = steps.begin() if first else (states[number - 1], None)
+            features = examples and examples.support
             after, _ = steps.step(before, tasks.support, number - 1, features=features, second_order=True)
         outputs, vectors = _with_known_gradient(after, gradients)
         for parameters, weight in ((after, weights[number]), (before, weights[0] if first else 0.0)):
             if weight:
-                losses, accuracy = query_losses(warp, steps.finish(parameters), tasks)
+                losses, accuracy = query_losses(warp, steps.finish(parameters)[0], tasks)
                 total = total + weight * losses.detach()
                 query_accuracy = accuracy if number == n_steps and parameters is after else query_accuracy
                 outputs.append(weight * losses.mean())

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from metawarp.backbones.backbone import Backbone
 from metawarp.config import Adapt
 from metawarp.inits.init import Init
-from metawarp.tasks.examples import Examples
+from metawarp.tasks.examples import UNKNOWN, Examples
 from metawarp.tasks.onnx_quantization import Quantization
 from metawarp.tasks.start_choice import choose_start
 from metawarp.tasks.task import Task
@@ -38,6 +38,9 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         prompt: text that is put before every text, such as "query: ", or the name of a prompt of the backbone, such as
             "classification". "": no prompt. None: the prompt that the init was trained with; for "adaptive",
             "general" and "untrained", the default prompt of the backbone.
+        reject: probability of belonging to any of the classes below which `predict` returns `unknown`, such as 0.5;
+            None: `predict` always returns a class.
+        unknown: label of texts that belong to no class. Texts with this label may be given to `fit` as examples.
 
     Attributes:
         classes_: (C,) labels, sorted.
@@ -63,6 +66,8 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         device: str = "cpu",
         dtype: str = "float32",
         prompt: str | None = None,
+        reject: float | None = None,
+        unknown: Any = UNKNOWN,
     ) -> None:
         self.init = init
         self.backbone = backbone
@@ -71,6 +76,8 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         self.device = device
         self.dtype = dtype
         self.prompt = prompt
+        self.reject = reject
+        self.unknown = unknown
 
     def fit(
         self,
@@ -83,7 +90,8 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
 
         Args:
             texts: n texts; none for a task from class names alone (zero-shot).
-            labels: n labels: strings, integers, booleans, whole floats, or members of one str or int enum.
+            labels: n labels: strings, integers, booleans, whole floats, or members of one str or int enum. Texts with
+                the label `unknown` are examples of texts that belong to no class.
             class_names: a mapping from label to name; or a list, which holds the classes themselves for string labels,
                 and the names of 0, 1, … for integer labels. Classes without a text are allowed. None: strings are their
                 own names, and members of an int enum have theirs; other labels have no names, and the texts alone are
@@ -97,7 +105,7 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
                 of texts and labels, labels that are not in `class_names`, or class names that the tokenizer does not
                 know.
         """
-        examples = Examples.of(texts, labels, class_names, unlabelled)
+        examples = Examples.of(texts, labels, class_names, unlabelled, self.unknown)
         init, warp, suitability = choose_start(
             self.init,
             examples,
@@ -108,7 +116,8 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
             prompt=self.prompt,
             adapt=self.adapt,
         )
-        self._take(Task.adapted(init, warp, examples, self.adapt))  # interrupted, the estimator stays as it was
+        task = Task.adapted(init, warp, examples, self.adapt, self.reject)
+        self._take(task)  # interrupted, the estimator stays as it was
         self.suitability_ = suitability
         return self
 
@@ -123,8 +132,15 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         return self._fitted_task().predict_proba(texts)
 
     def predict(self, texts: Sequence[str]) -> np.ndarray:
-        """The most likely label (n,) of each of n texts."""
+        """The most likely label (n,) of each of n texts; `unknown` where `known_proba` is below `reject`."""
         return self._fitted_task().predict(texts)
+
+    def known_proba(self, texts: Sequence[str]) -> np.ndarray:
+        """Probability (n,) that each of n texts belongs to any of the classes; 0 for a text without content.
+
+        InputError if the init has not learned to recognize unknown texts, as those of earlier releases.
+        """
+        return self._fitted_task().known_proba(texts)
 
     def score(self, X: Sequence[str], y: Sequence[Any], sample_weight: Any = None) -> float:
         """Accuracy on n texts and their labels, with a weight for each of them."""
@@ -156,7 +172,8 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
         task = Task.load(folder, backbone, any_backbone=any_backbone, device=device, dtype=dtype)
         on_another = task.warp.backbone.fingerprint != task.init.backbone.fingerprint  # fitted with any_backbone=True
         name = task.warp.backbone.name if on_another and backbone is None else backbone
-        classifier = cls(task.init, name, adapt=task.adapt, device=device, dtype=dtype)
+        settings: dict[str, Any] = {"adapt": task.adapt, "reject": task.reject, "unknown": task.unknown}
+        classifier = cls(task.init, name, device=device, dtype=dtype, **settings)
         classifier.any_backbone = any_backbone or on_another
         classifier._take(task)
         return classifier

@@ -13,6 +13,12 @@ from metawarp.tasks.labels import like_labels, list_of_labels, name_of
 
 logger = logging.getLogger(__name__)
 
+UNKNOWN = "unknown"
+"""Default label of unknown texts."""
+
+NO_CLASS = "(no class)"
+"""Name of the examples of unknown texts, which no model reads."""
+
 NO_NAMES = "none"
 """What a user passes as `class_names` if the labels have no names."""
 
@@ -21,14 +27,21 @@ NO_NAMES = "none"
 class Examples:
     """The labelled examples of a new task: an episode with the support set, and C labels in the order of its classes.
 
-    The names of classes without names are their labels as text; no model reads them (`Episode.class_words`).
+    The names of classes without names are their labels as text; no model reads them (`Episode.class_words`). If some
+    texts have the label `unknown`, they are the last class of the episode, which has no label in `classes`.
     """
 
     episode: Episode
     classes: list[Any]
+    unknown: Any = UNKNOWN
+
+    @property
+    def has_unknown(self) -> bool:
+        """Whether there are examples of unknown texts."""
+        return self.episode.n_way > len(self.classes)
 
     @classmethod
-    def of(cls, texts: Any, labels: Any, class_names: Any, unlabelled: Any = None) -> Self:
+    def of(cls, texts: Any, labels: Any, class_names: Any, unlabelled: Any = None, unknown: Any = UNKNOWN) -> Self:
         """Examples from the arguments of `WarpClassifier.fit`, with its errors."""
         if len(getattr(labels, "shape", (0,))) != 1 or isinstance(labels, Mapping | Set):
             needed = 'a list with one label for each text, or one column such as table["label"]'
@@ -36,19 +49,24 @@ class Examples:
         texts, labels = list_of_texts(texts), list_of_labels(labels)
         if len(texts) != len(labels):
             raise InputError(f"There are {len(texts)} texts, but {len(labels)} labels; give one label for each text.")
-        classes, names = classes_and_names(labels, class_names)
-        index = {label: i for i, label in enumerate(classes)}
+        known = [label for label in labels if label != unknown]
+        classes, names = classes_and_names(known, _without_unknown(class_names, unknown))
+        index = {label: i for i, label in enumerate(classes)} | {unknown: len(classes)}
         for group in alike(name for name in names or () if isinstance(name, str)):
             logger.warning("these classes have almost the same name: %s", quoted(group))
         labels = [index[label] for label in labels]
         pool = [] if unlabelled is None else _usable_pool(list_of_texts(unlabelled, blanks=True), texts)
-        names, is_named = names or list(map(str, classes)), names is not None
-        episode = Episode.from_texts(names, texts, labels, unlabelled_texts=pool, named=is_named)
-        known = zip(episode.class_names, episode.class_words, episode.shots, strict=True)
-        if unknown := [name for name, words, shots in known if words is None and not shots]:
-            problem = f"These classes have neither a text nor a name that carries meaning: {quoted(unknown)}"
+        named = [names is not None] * len(classes)
+        names = names or list(map(str, classes))
+        if len(known) < len(labels):
+            logger.info("%d texts have the label %r: they belong to no class", len(labels) - len(known), unknown)
+            names, named = [*names, NO_CLASS], [*named, False]
+        episode = Episode.from_texts(names, texts, labels, unlabelled_texts=pool, named=named)
+        each = zip(episode.class_names, episode.class_words, episode.shots, strict=True)
+        if empty := [name for name, words, shots in each if words is None and not shots]:
+            problem = f"These classes have neither a text nor a name that carries meaning: {quoted(empty)}"
             raise InputError(f"{problem}; add texts of them, or give them names in class_names.")
-        return cls(episode, classes)
+        return cls(episode, classes, unknown)
 
 
 def list_of_texts(texts: Any, *, blanks: bool = False) -> list[str]:
@@ -63,6 +81,15 @@ def list_of_texts(texts: Any, *, blanks: bool = False) -> list[str]:
     listed = list(texts)
     require_texts(listed, "texts", blanks=blanks)
     return [str(text) for text in listed]
+
+
+def _without_unknown(class_names: Any, unknown: Any) -> Any:
+    """The argument `class_names` without the label of unknown texts, which is no class."""
+    if isinstance(class_names, Mapping):
+        return {label: name for label, name in class_names.items() if label != unknown}
+    if isinstance(class_names, list | tuple) and isinstance(unknown, str):
+        return [name for name in class_names if name != unknown]
+    return class_names
 
 
 def _usable_pool(unlabelled: list[str], labelled: list[str]) -> list[str]:

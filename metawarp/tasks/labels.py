@@ -77,12 +77,23 @@ def label_array(labels: Sequence[Any]) -> np.ndarray:
     return array
 
 
+def with_unknown(classes: np.ndarray, unknown: Any) -> np.ndarray:
+    """The labels (C,) of a task, and that of unknown texts at the end; of objects if their types differ."""
+    return label_array([*(classes if classes.dtype == object else classes.tolist()), unknown])
+
+
+def stored_label(label: Any) -> Any:
+    """A label as an entry of a config.json; InputError for members of an enum and other types that it cannot hold."""
+    label = _plain(label)
+    if type(label) not in (str, int, bool, float):
+        problem = f"labels of type {type(label).__name__} cannot be saved"
+        raise InputError(f"{problem}; fit the task to their values, such as {_plain_value(label)!r}.")
+    return label
+
+
 def stored_labels(classes: np.ndarray) -> dict[str, Any]:
     """The labels of a task as entries of its config.json; InputError for members of an enum, which it cannot hold."""
-    labels = classes.tolist()
-    if other := [label for label in labels if type(label) not in (str, int, bool, float)]:
-        problem = f"labels of type {type(other[0]).__name__} cannot be saved"
-        raise InputError(f"{problem}; fit the task to their values, such as {_plain_value(other[0])!r}.")
+    labels = [stored_label(label) for label in classes.tolist()]
     return {"classes": labels, "label_type": "str" if classes.dtype.kind == "U" else classes.dtype.name}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 
 def accept_no_texts(model: Any) -> None:
-    """Change a graph (an `onnx_ir.Model`) whose inputs (B, n) and output (B, C) have the texts in their rows."""
+    """Change a graph (an `onnx_ir.Model`) whose inputs (B, n) and outputs (B, …) have the texts in their rows."""
     import onnx_ir as ir
 
     graph = model.graph
@@ -32,9 +32,9 @@ def accept_no_texts(model: Any) -> None:
         rows = before("Slice", [before("Pad", [new, next_row]), start, n_rows, start])
         old.replace_all_uses_with(rows)
         rows.name, graph.inputs[i] = f"{new.name}_rows", new
-    result = graph.outputs[0]
-    cut = ir.node("Slice", [result, start, n_texts, start])
-    graph.append(cut)
-    name, result.name = result.name, f"{result.name}_rows"
-    graph.outputs[0] = cut.outputs[0]
-    graph.outputs[0].name, graph.outputs[0].shape, graph.outputs[0].type = name, result.shape, result.type
+    for i, result in enumerate(list(graph.outputs)):
+        cut = ir.node("Slice", [result, start, n_texts, start])
+        graph.append(cut)
+        output, name, result.name = cut.outputs[0], result.name, f"{result.name}_rows"
+        output.name, output.shape, output.type = name, result.shape, result.type
+        graph.outputs[i] = output

@@ -24,6 +24,8 @@ from metawarp.read_outs.concatenation import Concatenation
 from metawarp.read_outs.prompted_features import PromptedFeatures
 from metawarp.tasks.onnx_empty_batch import accept_no_texts
 from metawarp.tasks.onnx_quantization import Quantization, quantized
+from metawarp.tasks.prediction import predictions
+from metawarp.tasks.prediction import predictions
 from metawarp.texts.encoded_batch import EncodedBatch
 from metawarp.texts.text_embeddings import TextEmbeddings
 from metawarp.warp import Warp
@@ -35,10 +37,11 @@ MAX_GRAPH_BYTES = 2**31
 class TaskGraph(nn.Module):
     """The computation of a task for B texts of up to n tokens, as a function of tensors alone."""
 
-    def __init__(self, warp: Warp, parameters: TaskParameters) -> None:
+    def __init__(self, warp: Warp, parameters: TaskParameters, n_classes: int) -> None:
         super().__init__()
         assert isinstance(warp.read_out, Concatenation)
         self.warp, self.model, self.parameters_of_task = warp, warp.backbone.model, parameters
+        self.n_classes = n_classes
         self.read_out = warp.read_out
         # The readers of texts in one pass and without a cache: the whole is one function of tensors.
         sentence = TextEmbeddings(warp.backbone, [warp.backbone.n_layers], None).in_one_pass
@@ -54,8 +57,9 @@ class TaskGraph(nn.Module):
         with torch.no_grad():
             self.features_of_empty_text = self._prompted_features(self.template)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Probabilities (B, C) of ids (B, n) where the mask (B, n) is 1; all the same for a text without tokens."""
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        """Probabilities (B, C) of ids (B, n) where the mask (B, n) is 1; all the same for a text without tokens. If the
+        task recognizes unknown texts, also the probability (B,) of being known; 0 for a text without tokens."""
         task = self.parameters_of_task
         # One column more, because texts without tokens can have none, and the runtime divides by their number.
         input_ids, attention_mask = (nn.functional.pad(tensor, (0, 1)) for tensor in (input_ids, attention_mask))
@@ -67,8 +71,11 @@ class TaskGraph(nn.Module):
         index = torch.zeros_like(input_ids[:, 0])
         features = self.read_out.combined(prompted, lambda: self.features_of_empty_text, embeddings, index)
         read = self.read_out.concatenated(features, task.read_out_weights)
-        logits = self.warp.verbalizer.logits(read, task.class_embeddings[0], task.scale)
-        return logits.where(attention_mask.any(1, keepdim=True), 0.0).softmax(-1)
+        probabilities, known = predictions(self.warp, task, read, self.n_classes)
+        has_tokens = attention_mask.any(1)
+        outputs = [probabilities.where(has_tokens[:, None], 1 / self.n_classes)]
+        outputs += [] if known is None else [known.where(has_tokens, 0.0)]
+        return tuple(output.to(read) for output in outputs)
 
     def _prompted_features(self, batch: EncodedBatch) -> dict[str, Tensor]:
         if not self.prompted.sizes:
@@ -117,8 +124,9 @@ def export_onnx(
     ids = torch.ones(2, min(3, warp.encoder.room), dtype=torch.long)
     try:
         with torch.no_grad(), _quiet_exporter():
-            graph, arguments = TaskGraph(warp, parameters).eval(), (ids, torch.ones_like(ids))
-            names: Any = {"input_names": ["input_ids", "attention_mask"], "output_names": ["probabilities"]}
+            graph, arguments = TaskGraph(warp, parameters, len(classes)).eval(), (ids, torch.ones_like(ids))
+            outputs = ["probabilities"] if parameters.recognition is None else ["probabilities", "known"]
+            names: Any = {"input_names": ["input_ids", "attention_mask"], "output_names": outputs}
             how: Any = {"dynamo": True, "dynamic_shapes": [shape, shape], "verbose": False}
             program = torch.onnx.export(graph, arguments, **how, **names)
     except Exception as error:  # whatever torch's exporter raises for what it cannot trace

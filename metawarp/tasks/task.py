@@ -19,53 +19,27 @@ from metawarp.backbones.backbone import Backbone
 from metawarp.backbones.store import BACKBONES, BackboneStore
 from metawarp.config import Adapt
 from metawarp.inits import storage
-from metawarp.inits.file import INIT_FILES, BackboneIdentity
+from metawarp.inits.file import BackboneIdentity
 from metawarp.inits.init import Init
 from metawarp.output_folder import new_version, read_whole
 from metawarp.parameters import TaskParameters, mapped, task_shapes, tensors_of
 from metawarp.tasks.adaptation import Adaptation
-from metawarp.tasks.examples import Examples, list_of_texts
-from metawarp.tasks.labels import label_array, loaded_labels, stored_labels
+from metawarp.tasks.examples import UNKNOWN, Examples, list_of_texts
+from metawarp.tasks.file import INIT_FOLDER, TASK_FILES, TaskFile, require_probability
+from metawarp.tasks.labels import label_array, loaded_labels, stored_label, stored_labels, with_unknown
 from metawarp.tasks.onnx_export import export_onnx
 from metawarp.tasks.onnx_quantization import Quantization
+from metawarp.tasks.prediction import predictions
 from metawarp.texts.feature_cache import FeatureCache
 from metawarp.texts.task_batch import TaskBatch
 from metawarp.warp import Warp
-
-INIT_FOLDER = "fitted_from"
-"""Subfolder of a saved task with the init that it was fitted from."""
-
-TASK_FILES = ("task.safetensors", "config.json", *(f"{INIT_FOLDER}/{name}" for name in INIT_FILES))
-"""The files of a saved task."""
 
 TEXTS_AT_ONCE = 2048
 """Number of texts that are sorted by length together; more of them leave less padding in the forward passes."""
 
 
-@dataclass(frozen=True)
-class TaskFile(storage.Header):
-    """The config.json of a saved task; `inner_steps` is what earlier releases wrote in place of `adapt`."""
-
-    classes: list[bool | int | float | str]
-    class_names: list[str]
-    init_sha256: str
-    backbone: BackboneIdentity
-    adapt: Adapt | None = None
-    inner_steps: int | None = None
-    adaptation: Adaptation | None = None
-    label_type: str | None = None
-
-    def __post_init__(self) -> None:
-        if isinstance(self.adapt, int) and self.adapt < 0:
-            raise InputError(f"adapt={self.adapt} must be at least 0.")
-        if not all(name.strip() for name in self.class_names):
-            raise InputError("it has a class without a name; fit the task again.")
-
-    @property
-    def adapt_of_any_release(self) -> Adapt:
-        """How the task was adapted."""
-        steps: Adapt = "auto" if self.inner_steps is None else self.inner_steps
-        return steps if self.adapt is None else self.adapt
+NOT_LEARNED = "its init has not learned it; fit from an init of this release, such as 'adaptive' or 'general'"
+"""Why a task does not recognize unknown texts, and what to do."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -80,6 +54,8 @@ class Task:
         init: init that it was adapted from.
         adapt: how it was adapted; see `WarpClassifier`.
         adaptation: what the adaptation did; None for a task of an earlier release.
+        reject: probability of being known below which `predict` calls a text unknown; None: no text is.
+        unknown: label of unknown texts.
     """
 
     warp: Warp
@@ -89,13 +65,18 @@ class Task:
     init: Init
     adapt: Adapt = "auto"
     adaptation: Adaptation | None = None
+    reject: float | None = None
+    unknown: Any = UNKNOWN
 
     @classmethod
-    def adapted(cls, init: Init, warp: Warp, examples: Examples, adapt: Adapt = "auto") -> Self:
+    def adapted(
+        cls, init: Init, warp: Warp, examples: Examples, adapt: Adapt = "auto", reject: float | None = None
+    ) -> Self:
         """A task adapted from an init to examples, as `Init.inner_loop` says; `warp` is the init's model.
 
         InputError if the tokenizer does not know the class names.
         """
+        require_probability(reject)
         episode = examples.episode
         warp.encoder.require_known(episode.class_words)
         warp.warn_about_truncation(episode.support_texts)
@@ -105,35 +86,75 @@ class Task:
             warp, init.on(warp.backbone), tasks, inner, init.temperature, chooses=chooses, progress=True
         )
         parameters, record = mapped(adapted.parameters, Tensor.detach), Adaptation.of(adapted, adapt)
+        if init.recognition is not None:
+            n_classes = len(examples.classes)
+            parameters = init.recognition.of(warp, parameters, tasks, adapted.examples, n_classes)
+        if parameters.recognition is None and examples.has_unknown:
+            problem = f"The label {examples.unknown!r} needs a task that recognizes unknown texts"
+            raise InputError(f"{problem}: {NOT_LEARNED}.")
         if not all(tensor.isfinite().all() for tensor in tensors_of(parameters).values()):
             raise InputError("The fitted parameters are not finite numbers: the init is damaged; use another one.")
-        classes = label_array(examples.classes)
-        return cls(warp, parameters, classes, tuple(episode.class_names), init, adapt, record)
+        classes, names = label_array(examples.classes), tuple(episode.class_names[: len(examples.classes)])
+        task = cls(warp, parameters, classes, names, init, adapt, record, unknown=examples.unknown)
+        return task.rejecting(reject)
 
     def __repr__(self) -> str:
         return f"<Task of {len(self.classes)} classes on {self.warp.backbone!r}>"
 
-    @torch.no_grad()
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Probabilities (n, C) of n texts, columns as `classes`; each row depends on its own text alone.
 
         A text without content, such as "", has the same probability for every class.
         """
+        return self.predictions(texts)[0]
+
+    def known_proba(self, texts: Sequence[str]) -> np.ndarray:
+        """Probability (n,) that each of n texts belongs to any of the classes; 0 for a text without content.
+
+        InputError if the init of the task has not learned to recognize unknown texts.
+        """
+        if self.parameters.recognition is None:
+            raise InputError(f"This task does not recognize unknown texts: {NOT_LEARNED}.")
+        return self.predictions(texts)[1]
+
+    def rejecting(self, reject: float | None) -> Self:
+        """The same task with another probability of being known below which it calls a text unknown.
+
+        InputError if it is no probability, or the task does not recognize unknown texts.
+        """
+        require_probability(reject)
+        if reject is not None and self.parameters.recognition is None:
+            raise InputError(f"reject={reject} needs a task that recognizes unknown texts: {NOT_LEARNED}.")
+        return replace(self, reject=reject)
+
+    @torch.no_grad()
+    def predictions(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities (n, C) of the classes, and that (n,) of being known, 1 for a task that does not recognize
+        unknown texts."""
         texts = list_of_texts(texts, blanks=True)
         probabilities = np.full((len(texts), len(self.classes)), 1 / len(self.classes))
+        known = np.zeros(len(texts))
         rows = [row for row, text in enumerate(texts) if not is_blank(text)]
         for first in range(0, len(rows), TEXTS_AT_ONCE):
             chosen = rows[first : first + TEXTS_AT_ONCE]
             batch = self.warp.encoder([texts[row] for row in chosen])
             task = torch.zeros(len(batch), dtype=torch.long, device=self.parameters.scale.device)
             features = self.warp.read(self.parameters, batch, task)
-            logits = self.warp.verbalizer.logits(features, self.parameters.class_embeddings[0], self.parameters.scale)
-            probabilities[chosen] = logits.double().softmax(-1).cpu().numpy()
-        return probabilities
+            of_classes, is_known = predictions(self.warp, self.parameters, features, len(self.classes))
+            probabilities[chosen] = of_classes.cpu().numpy()
+            known[chosen] = 1.0 if is_known is None else is_known.cpu().numpy()
+        return probabilities, known
 
     def predict(self, texts: Sequence[str]) -> np.ndarray:
-        """The most likely label (n,) of each of n texts."""
-        return self.classes[self.predict_proba(texts).argmax(1)]
+        """The most likely label (n,) of each of n texts; `unknown` where `reject` says so."""
+        return self.labels(*self.predictions(texts))
+
+    def labels(self, probabilities: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """The labels (n,) of n texts, from their probabilities (n, C) and those (n,) of being known."""
+        best = probabilities.argmax(1)
+        if self.reject is None:
+            return self.classes[best]
+        return with_unknown(self.classes, self.unknown)[np.where(known < self.reject, len(self.classes), best)]
 
     def save(self, folder: str | Path, *, overwrite: bool = True) -> None:
         """Write the task and the init that it was fitted from into a folder, without the backbone.
@@ -153,6 +174,9 @@ class Task:
             "backbone": asdict(BackboneIdentity.of(self.warp.backbone)),
             "adapt": self.adapt if isinstance(self.adapt, str) else int(self.adapt),
             "adaptation": self.adaptation and asdict(self.adaptation),
+            "has_unknown": self.parameters.class_embeddings.shape[1] > len(self.classes),
+            "reject": self.reject,
+            "unknown": stored_label(self.unknown),
         }
         tensors = tensors_of(self.parameters)
         # An adapter that no inner step updated is the init's, and is written once.
@@ -169,7 +193,8 @@ class Task:
                 the backbone has them.
 
         Inputs are "input_ids" and "attention_mask" (texts, tokens) int64, as the tokenizer gives them without special
-        tokens; the output is "probabilities" (texts, classes). Errors are those of `export_onnx`.
+        tokens; the outputs are "probabilities" (texts, classes) and, for a task that recognizes unknown texts, "known"
+        (texts,). Errors are those of `export_onnx`.
         """
         export_onnx(self.warp, self.parameters, stored_labels(self.classes)["classes"], user_path(file), quantize)
 
@@ -211,7 +236,10 @@ class Task:
         loaded = loaded if isinstance(backbone, Backbone) else own.with_its_prompt(loaded)
         warp = replace(init, backbone=own).bind(loaded, any_backbone=any_backbone, cache=cache)
         tensors = {"adapter": init.on(loaded).adapter[None], **tensors}
-        shapes = task_shapes(warp.config, adapter_shape(warp.adapter), len(names), warp.class_embedding_size)
+        sizes, recognizes = (warp.read_out.feature_size, warp.class_embedding_size), "recognition" in tensors
+        of_task = {"has_unknown": file.has_unknown, "recognizes": recognizes}
+        shapes = task_shapes(warp.config, adapter_shape(warp.adapter), len(names), sizes, **of_task)
         storage.require_shapes(tensors, shapes, f"task.safetensors in {str(folder)!r}")
         parameters = mapped(TaskParameters(**tensors), lambda tensor: tensor.to(loaded.device))
-        return cls(warp, parameters, classes, names, init, file.adapt_of_any_release, file.adaptation)
+        settings = file.adapt_of_any_release, file.adaptation, file.reject, file.unknown
+        return cls(warp, parameters, classes, names, init, *settings)

@@ -1,6 +1,6 @@
 """Episodes as tensors: T tasks side by side, each text with the index of its task."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -26,6 +26,19 @@ class LabelledTexts:
     batch: EncodedBatch | None
     task: Tensor
     label: Tensor
+
+    @classmethod
+    def encode(
+        cls,
+        tasks: Sequence[tuple[Sequence[str], Iterable[int]]],
+        encoder: TextEncoder,
+        device: torch.device | str = "cpu",
+    ) -> Self:
+        """Tokenize the texts of T tasks, given with their labels."""
+        texts = [text for texts, _ in tasks for text in texts]
+        task = torch.tensor([i for i, (texts, _) in enumerate(tasks) for _ in texts], dtype=torch.long, device=device)
+        label = torch.tensor([int(y) for _, labels in tasks for y in labels], dtype=torch.long, device=device)
+        return cls(encoder(texts) if texts else None, task, label)
 
     def __len__(self) -> int:
         return len(self.task)
@@ -100,7 +113,7 @@ class TaskBatch:
         corpus_class = [torch.tensor([index.get(name, -1) for name in e.class_names]) for e in episodes]
         padded = pad_sequence(shots, batch_first=True), pad_sequence(corpus_class, batch_first=True, padding_value=-1)
         n_way = torch.tensor([e.n_way for e in episodes], device=device)
-        parts = (_labelled(part, encoder, device) for part in (names, support, query, unlabelled))
+        parts = (LabelledTexts.encode(part, encoder, device) for part in (names, support, query, unlabelled))
         own_names, examples, queries, others = parts
         return cls(own_names, examples, queries, others, n_way, padded[0].to(device), padded[1].to(device))
 
@@ -176,10 +189,3 @@ def index_in_task(task: Tensor) -> Tensor:
     order = torch.argsort(task, stable=True)
     index = torch.arange(len(task), device=task.device) - (counts.cumsum(0) - counts)[task[order]]
     return torch.empty_like(index).scatter_(0, order, index)
-
-
-def _labelled(parts: list, encoder: TextEncoder, device: torch.device | str) -> LabelledTexts:
-    texts = [text for texts, _ in parts for text in texts]
-    task = torch.tensor([i for i, (texts, _) in enumerate(parts) for _ in texts], dtype=torch.long, device=device)
-    label = torch.tensor([int(y) for _, labels in parts for y in labels], dtype=torch.long, device=device)
-    return LabelledTexts(encoder(texts) if texts else None, task, label)

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -19,7 +18,6 @@ from episodes.sampler import Sampler
 from episodes.schemas import Strict, parsed
 from metawarp.adaptation.memory import require_memory
 from metawarp.errors import DivergenceError
-from metawarp.evaluation.calibration import best_temperature
 from metawarp.evaluation.predictors import metawarp_predictor
 from metawarp.evaluation.scores import mean_accuracy
 from metawarp.inits.init import Init
@@ -34,6 +32,7 @@ from metawarp.parameters import InitParameters, mapped, tensors_of
 from metawarp.processes import SINGLE, Processes
 from metawarp.randomness import generator_for
 from metawarp.texts.task_batch import TaskBatch
+from metawarp.training.calibration import calibrated
 from metawarp.training.config import RECIPE, TrainingConfig
 from metawarp.training.optimizer import OuterOptimizer
 from metawarp.training.reparameterization import Reparameterization
@@ -231,16 +230,13 @@ class Trainer:
         self.files.cut_log(self.step)
 
     def _result(self) -> Init:
-        """The best init with its record, and with its temperature on the validation episodes."""
-        predictor = metawarp_predictor(self.warp, self.best, self.init.inner)
-        episodes = [self.validation[i] for i in range(self.config.validation_episodes)]
-        labels, shots = zip(*((e.query_labels, float(np.mean(e.shots))) for e in episodes), strict=True)
-        temperature = best_temperature(list(predictor(episodes)), labels, shots)
+        """The best init with its record, calibrated on the validation episodes."""
         best, start = round(self.best_accuracy, 6), round(self.start_accuracy, 6)
         training = {**self.settings, "steps_run": self.step, "best_step": self.best_step}
         training |= {"validation_accuracy": best, "validation_accuracy_of_start": start}
         parameters = mapped(replace(self.best, corpus_class_embeddings=None), lambda tensor: tensor.float().cpu())
-        return replace(self.init, parameters=parameters, training=training, temperature=temperature)
+        init = replace(self.init, parameters=parameters, training=training)
+        return calibrated(self.warp, init, [self.validation[i] for i in range(self.config.validation_episodes)])
 
 
 def _shapes(groups: Mapping[str, Mapping[str, Tensor]]) -> dict[str, tuple[int, ...]]:
