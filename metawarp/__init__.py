@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from metawarp.evaluation.evaluate import evaluate as evaluate
     from metawarp.inits.init import Init as Init
     from metawarp.processes import Processes as Processes
+    from metawarp.suggestions.suggest import suggest as suggest
     from metawarp.tasks.classifier import WarpClassifier as WarpClassifier
     from metawarp.tasks.task import Task as Task
     from metawarp.texts.feature_cache import FeatureCache as FeatureCache
@@ -33,6 +34,7 @@ _MODULES = {
     "WarpClassifier": "metawarp.tasks.classifier",
     "WarpConfig": "metawarp.config",
     "evaluate": "metawarp.evaluation.evaluate",
+    "suggest": "metawarp.suggestions.suggest",
     "train": "metawarp.training.train",
 }
 """Modules are imported when a name is used: prediction needs neither datasets nor scikit-learn, and starts faster."""

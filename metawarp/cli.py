@@ -1,4 +1,4 @@
-"""The command line: metawarp train | evaluate | fit | similar | predict | export | inits | backbones."""
+"""The command line: metawarp train | evaluate | fit | similar | suggest | predict | export | inits | backbones."""
 
 import io
 import logging
@@ -10,7 +10,7 @@ import torch
 
 from episodes import InputError
 from episodes.errors import printable
-from metawarp.commands import listings, predicting, tasks, training
+from metawarp.commands import listings, predicting, suggesting, tasks, training
 from metawarp.commands.config_file import check_config_file, config_files
 from metawarp.commands.parser import Parser, fail, option_types, with_flags
 from metawarp.errors import INTERRUPTED, DivergenceError, MemoryLimitError
@@ -30,7 +30,7 @@ PATHS = (
 )
 """Options whose value names a file, a folder or a model: an empty one would be the current folder."""
 
-COMMANDS = training.COMMANDS | tasks.COMMANDS | predicting.COMMANDS | listings.COMMANDS
+COMMANDS = training.COMMANDS | tasks.COMMANDS | suggesting.COMMANDS | predicting.COMMANDS | listings.COMMANDS
 
 
 def create_parser() -> Parser:

@@ -38,6 +38,7 @@ HELP = {
                  "output": "default: null", "baselines": "default: all"},
     "fit": {"init": "default: null", "data": "default: null", "output": "required", "device": "default: cpu",
             "text-column": "default: text", "label-column": "default: label"},
+    "suggest": {"data": "required", "output": "required", "labelled": "default: []", "init": "default: general"},
     "predict": {"task": "required", "text": "default: []", "text-column": "default: text", "device": "default: cpu"},
 }  # fmt: skip
 """Some options of each command, and the end of their explanations."""

@@ -31,6 +31,7 @@ ORDER = [
     "metawarp.evaluation",
     "metawarp.training",
     "metawarp.tasks",
+    "metawarp.suggestions",
     "metawarp.commands",
     "metawarp.cli",
 ]

@@ -1,6 +1,6 @@
 """The commands for tasks of one's own: fit, similar and export."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from jsonargparse import Namespace
 
@@ -8,11 +8,20 @@ from episodes.cleaning import usable_rows
 from episodes.errors import InputError, listing, printable, quoted
 from episodes.paths import user_path
 from metawarp import outputs
-from metawarp.commands.options import MODEL_TYPES, OVERWRITE_HELP, START, add_columns, model_of, table_of
+from metawarp.commands.options import (
+    MODEL_TYPES,
+    OVERWRITE_HELP,
+    START,
+    add_class_names,
+    add_columns,
+    class_names_of,
+    model_of,
+    table_of,
+)
 from metawarp.commands.parser import Parser, add_options, command_parser
 from metawarp.output_folder import require_own
 from metawarp.tasks.classifier import WarpClassifier
-from metawarp.tasks.examples import NO_NAMES, Examples
+from metawarp.tasks.examples import Examples
 from metawarp.tasks.start_choice import choose_start
 from metawarp.tasks.task import TASK_FILES, Task
 
@@ -29,7 +38,7 @@ def fit_parser() -> Parser:
     parser = command_parser("Fit a classifier on a few labelled texts, and save it to a folder.")
     parser.add_argument("--init", type=INIT, help=f'{INIT_HELP}, of which the best is used (null: "adaptive")')
     parser.add_argument("--data", type=str | None, help=f"{DATA_HELP}; not needed for a task from class names alone")
-    _add_class_names(parser)
+    add_class_names(parser)
     parser.add_argument("--unlabelled", type=str | None, help="file with further texts that have no label")
     parser.add_argument("--output", type=str, required=True, help="folder for the task")
     add_columns(parser, "text", "label")
@@ -46,7 +55,7 @@ def run_fit(options: Namespace) -> None:
     outputs.claim_folder(folder, TASK_FILES, kind="task", overwrite=options.overwrite)
     require_own(folder, "task")
     texts, labels = ([], []) if options.data is None else _labelled_texts(options)
-    names = _class_names(options, labels)
+    names = class_names_of(options, labels)
     classifier = WarpClassifier(options.init, **model_of(options, (*START, "adapt", "reject", "unknown")))
     classifier.fit(texts, labels, names, _unlabelled_texts(options)).save(folder, overwrite=options.overwrite)
     print(f"{folder}: {len(classifier.classes_)} classes: {_shown(classifier.task_.class_names)}")
@@ -65,7 +74,7 @@ def similar_parser() -> Parser:
     parser.add_argument("--inits", type=str | None, help="folder whose subfolders are inits")
     parser.add_argument("--data", type=str, required=True, help=DATA_HELP)
     add_columns(parser, "text", "label")
-    _add_class_names(parser)
+    add_class_names(parser)
     add_options(parser, WarpClassifier, START, types=MODEL_TYPES)
     return parser
 
@@ -79,7 +88,7 @@ def run_similar(options: Namespace) -> None:
         advice = 'name them with init="[A,B]", or the folder that they are in with inits=FOLDER'
         raise InputError(f"A ranking needs at least two inits, but there are {len(inits)}; {advice}.")
     texts, labels = _labelled_texts(options)
-    examples = Examples.of(texts, labels, _class_names(options, labels))
+    examples = Examples.of(texts, labels, class_names_of(options, labels))
     _, _, ranking = choose_start(inits, examples, **model_of(options, START))
     print(f"{'score':>6} {'prompt similarity':>18} {'log-likelihood':>15} {'accuracy':>9}   init")
     for name, one in ranking.items():
@@ -109,36 +118,6 @@ def run_export(options: Namespace) -> None:
 def _shown(names: Iterable[object]) -> str:
     """Names of classes for a line in the terminal."""
     return listing((printable(str(name)) for name in names), MAX_SHOWN)
-
-
-def _add_class_names(parser: Parser) -> None:
-    helps = "name of a class without texts, or a name for a label of the file, as in 17=refund; repeatable"
-    parser.add_argument("--class-name", action="append", default=[], help=helps)
-    helps = "ignore the class names and use only the texts; for names that do not describe the texts"
-    parser.add_argument("--ignore-names", action="store_true", help=helps)
-
-
-def _class_names(options: Namespace, labels: Sequence[str]) -> dict[str, str] | str | None:
-    """The argument `class_names` of `WarpClassifier.fit`, from names such as "refund" and "17=refund"."""
-    given = options.class_name
-    if options.ignore_names:
-        if given:
-            raise InputError("class_name gives names, and ignore_names=True ignores them; leave one of them out.")
-        return NO_NAMES
-    names, given_names = {label: label for label in labels}, set[str]()
-    for one in given:
-        label, is_pair, name = one.partition("=")
-        if not is_pair or one in names:
-            names[one] = one
-        elif label in given_names:
-            raise InputError(f"class_name names the label {label!r} twice; give it one name.")
-        elif label in labels:
-            names[label] = name
-            given_names.add(label)
-        else:
-            problem = f"class_name={one!r} names the label {label!r}, which does not occur"
-            raise InputError(f"{problem}; the labels are: {quoted(sorted(set(labels))) or 'none'}.")
-    return names if given else None
 
 
 def _labelled_texts(options: Namespace) -> tuple[list[str], list[str]]:

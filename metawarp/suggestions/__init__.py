@@ -1,0 +1,1 @@
+"""Which texts of a pool are most worth labelling."""
