@@ -1,0 +1,1 @@
+"""How many labels a strategy needs that chooses which texts get labelled."""
