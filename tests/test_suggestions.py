@@ -163,6 +163,12 @@ def test_an_adaptive_init_suggests_as_well(minilm):
     assert len(suggest(TEXTS, n=3, classifier=model)) == 3
 
 
+def test_one_text_alone_and_equal_points_can_be_suggested(classifier):
+    assert suggest(["where is my parcel"], n=1, classifier=classifier) == [0]
+    none = torch.zeros(0, dtype=torch.long)
+    assert sorted(Pool(torch.ones(3, 4), None, none, none).most_worth_labelling(3)) == [0, 1, 2]
+
+
 # Bad input ------------------------------------------------------------------------------------------------
 
 BAD = {
@@ -225,7 +231,7 @@ def test_the_table_of_one_round_is_the_input_of_the_next(capsys, pool, tmp_path)
     first, second = tmp_path / "first.csv", tmp_path / "second.tsv"
     names = [f"--class-name={name}" for name in NAMES]
     main(["suggest", f"--data={pool}", *names, "-n", "3", f"--output={first}"])
-    assert "3 texts to label" in capsys.readouterr().out
+    assert "number of texts to label: 3, best first; correct the labels" in capsys.readouterr().out
     header, *rows = table(first)
     assert header == ["text", "label", "probability"]
     assert len(rows) == 3 and {label for _, label, _ in rows} <= set(NAMES)
@@ -253,6 +259,7 @@ def test_wrong_commands_are_refused_in_one_line(capsys, pool, tmp_path):
     refusal(capsys, [*suggest_from, f"--output={pool}", "--overwrite"], "name another file", "--output")
     refusal(capsys, [*suggest_from, f"--output={tmp_path}/y.jsonl"], "must end in .csv or .tsv", "--output")
     refusal(capsys, [*suggest_from, "-n", "99", f"--output={tmp_path}/y.csv"], "n=99", "13 are left", "flags: --n")
+    refusal(capsys, [*suggest_from, "--labelled=", f"--output={tmp_path}/y.csv"], "labelled=''", "flags: --labelled")
     few = tmp_path / "few.csv"
     few.write_text(f"text,label\n{TEXTS[0]},bug\n{TEXTS[0]},refund\n")
     refusal(capsys, [*suggest_from, f"--labelled={few}", f"--output={tmp_path}/y.csv"], "two labels", "correct them")

@@ -52,6 +52,8 @@ def run_suggest(options: Namespace) -> None:
     separator = SEPARATORS.get(Path(options.output).suffix.lower())
     if separator is None:
         raise InputError(f"output={options.output!r} must end in .csv or .tsv.")
+    if "" in options.labelled:
+        raise InputError("labelled='' names no file; give a name, or leave the option out.")
     for source in (options.data, *options.labelled):
         if output.resolve() == user_path(source).resolve():
             raise InputError(f"output={options.output!r} is a file that texts are read from; name another file.")
@@ -69,7 +71,7 @@ def run_suggest(options: Namespace) -> None:
     chosen = suggestions(texts, names, labelled, options.n, classifier)
     write_text(output, _table(texts, chosen, separator))
     advice = "correct the labels" if chosen.labels is not None else "add the labels"
-    print(f"{output}: {len(chosen.indices)} texts to label, best first; {advice}.")
+    print(f"{output}: number of texts to label: {len(chosen.indices)}, best first; {advice}.")
 
 
 def _labels_by_text(options: Namespace) -> dict[str, str]:
