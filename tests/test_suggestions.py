@@ -115,6 +115,14 @@ def test_rounds_go_on_from_what_is_labelled(classifier):
     assert set(suggest(TEXTS, None, labelled, n=3, classifier=classifier)) == set(range(12)) - set(labelled)
 
 
+def test_texts_of_no_class_are_labelled_in_rounds_too(classifier):
+    first = suggest(TEXTS, n=2, classifier=classifier)
+    for labels in (["delivery", "unknown"], ["delivery", "refund", "unknown"]):
+        rounds = dict(zip([*first, 0 if 0 not in first else 1], labels, strict=False))
+        found = suggest(TEXTS, labelled=rounds, n=3, classifier=classifier)
+        assert len(found) == 3 and not set(found) & set(rounds)
+
+
 def test_a_class_without_a_label_comes_next(classifier):
     labelled = {0: "delivery", 1: "delivery", 4: "refund", 5: "refund"}
     assert LABELS[suggest(TEXTS, NAMES, labelled, n=1, classifier=classifier)[0]] == "bug"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.labelling.problems import Problem
-from metawarp.adaptation.start import class_embeddings_of
+from metawarp.adaptation.start import ExampleFeatures, class_embeddings_of
 from metawarp.inits.init import Init
 from metawarp.texts.task_batch import LabelledTexts, TaskBatch
 from metawarp.warp import Warp
@@ -32,7 +32,8 @@ class FeatureClassifier:
         more = None if unlabelled is None else problem.pool[unlabelled]
         parameters = init.on(warp.backbone)
         with torch.no_grad():
-            self._embeddings = class_embeddings_of(warp, parameters, tasks, problem.names, support, more)[0]
+            examples = ExampleFeatures(problem.names, support)
+            self._embeddings = class_embeddings_of(warp, parameters, tasks, examples, more)[0]
         self._verbalizer, self._scale = warp.verbalizer, parameters.log_scale.exp()
 
     @torch.no_grad()

@@ -44,7 +44,8 @@ class Pool:
         features: (N, d) features of the texts.
         probabilities: (N, C) class probabilities; None if the classes are not known.
         labelled: (L,) indices of the texts that have a label.
-        labels: (L,) index of the class of each of them; without meaning if the classes are not known.
+        labels: (L,) index of the class of each of them, C for a text of no class; without meaning if there are no
+            classes.
     """
 
     features: Tensor
@@ -63,7 +64,8 @@ class Pool:
         if self.probabilities is not None:
             roots = self.probabilities.sqrt()
             similarity *= roots @ roots[covered].T
-            known *= one_hot(self.labels, roots.shape[1]).to(roots) @ roots[covered].T
+            of_class = one_hot(self.labels, roots.shape[1] + 1)[:, :-1].to(roots) @ roots[covered].T
+            known *= of_class.masked_fill(self.labels[:, None] == roots.shape[1], 1.0)  # near texts may be of no class
             weights = self._weights(self.probabilities)[covered]
         start = known.amax(0) if len(known) else torch.zeros(len(covered))
         candidates = torch.ones(len(points), dtype=torch.bool)

@@ -54,7 +54,8 @@ def suggest(
         texts: the pool, with the texts that have a label.
         class_names: names of the classes, as in `WarpClassifier.fit`. None: the classes are those of `labelled`. If
             there are fewer than 2 of them, the texts alone decide.
-        labelled: label of each text that has one, by its index in `texts`; those of earlier rounds.
+        labelled: label of each text that has one, by its index in `texts`; those of earlier rounds. Texts that belong
+            to no class have the label `unknown` of the classifier.
         n: number of texts.
         classifier: a classifier, fitted or not, whose init, backbone and settings are used; it is not changed. None:
             `WarpClassifier("general")`.
@@ -87,17 +88,18 @@ def suggestions(
         raise InputError(f"classifier must be a WarpClassifier or None, not {type(classifier).__name__}.")
     labelled_rows = torch.arange(len(pool.labels))
     named = class_names is not None and not (isinstance(class_names, str) and class_names == NO_NAMES)
-    if not named and len(set(pool.labels)) < 2:
+    if not named and len(set(pool.labels) - {classifier.unknown}) < 2:
         features = read_features(*_start(classifier), pool.used_texts)
         chosen = Pool(features, None, labelled_rows, torch.zeros_like(labelled_rows)).most_worth_labelling(n)
         return Suggestions([pool.rows[i] for i in chosen])
     task = _fitted(classifier, pool, class_names)
     features = read_features(task.warp, task.parameters, pool.used_texts)
-    index = {label: i for i, label in enumerate(task.classes.tolist())}
+    index = {label: i for i, label in enumerate([*task.classes.tolist(), task.unknown])}
     labels = torch.tensor([index[label] for label in pool.labels], dtype=torch.long)
     with torch.no_grad():
         scale = task.parameters.scale.to(features)
-        logits = task.warp.verbalizer.logits(features, task.parameters.class_embeddings[0].to(features), scale)
+        embeddings = task.parameters.class_embeddings[0, : len(task.classes)].to(features)
+        logits = task.warp.verbalizer.logits(features, embeddings, scale)
     probabilities = logits.double().softmax(-1).to(features)
     chosen = Pool(features, probabilities, labelled_rows, labels).most_worth_labelling(n)
     best = probabilities[chosen].max(-1)

@@ -25,7 +25,6 @@ from metawarp.read_outs.prompted_features import PromptedFeatures
 from metawarp.tasks.onnx_empty_batch import accept_no_texts
 from metawarp.tasks.onnx_quantization import Quantization, quantized
 from metawarp.tasks.prediction import predictions
-from metawarp.tasks.prediction import predictions
 from metawarp.texts.encoded_batch import EncodedBatch
 from metawarp.texts.text_embeddings import TextEmbeddings
 from metawarp.warp import Warp
