@@ -15,7 +15,8 @@ from torch.testing import assert_close
 from episodes import Episode
 from metawarp.adaptation.start import start
 from metawarp.texts.task_batch import TaskBatch
-from metawarp.verbalizers.logistic_regression import Examples, fit_logistic_regression
+from metawarp.verbalizers.logistic_regression import RepeatedFit, fit_logistic_regression
+from metawarp.verbalizers.regression_problem import Examples, Problem
 
 TASK = torch.tensor([0] * 12 + [1] * 9 + [2] * 4)
 LABEL = torch.tensor([0, 1, 2, 3] * 3 + [0, 1, 2] * 3 + [0, 1, 0, 1])
@@ -90,6 +91,50 @@ def test_single_precision_is_close():
 
 
 # As a verbalizer ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_times", [1, 8], ids=["fewer examples than dimensions", "many examples"])
+def test_examples_are_read_in_coordinates_of_the_space_that_they_span(n_times):
+    features, counts, strength = problem(torch.float32)
+    many = Examples.joined([examples(features * (1 + i), counts) for i in range(n_times)])
+    whole = Problem.of(many, CLASSES, strength)
+    spread = None
+    for solved, basis in (whole.in_row_space(), whole.in_principal_axes()):
+        width = min(whole.x.shape[1:])
+        assert solved.x.shape[2] == basis.shape[2] == width
+        assert_close(solved.x @ basis.mT, whole.x, rtol=0, atol=1e-5 * n_times)
+        assert_close(basis.mT @ basis, torch.eye(width).expand(3, -1, -1), rtol=0, atol=1e-5)
+        spread = solved.spread
+    assert spread is not None
+    weighted = solved.counts.sqrt()[..., None] * solved.x
+    assert_close(weighted.mT @ weighted, torch.diag_embed(spread), rtol=0, atol=1e-4 * float(spread.max()))
+
+
+def test_a_large_fit_has_the_bits_of_earlier_releases(monkeypatch):
+    features, counts, strength = problem(torch.float32)
+    many = Examples.joined([examples(features * (1 + i), counts) for i in range(8)])  # more than twice the dimensions
+    solve, calls = torch.linalg.qr, []
+    monkeypatch.setattr(torch.linalg, "qr", lambda matrix: calls.append(matrix.shape) or solve(matrix))
+    fit_logistic_regression(many, CLASSES, strength)
+    assert calls == [(3, 8, 96)], "earlier releases solved it in the coordinates of a QR decomposition"
+
+
+@pytest.mark.parametrize("n_times", [1, 8])
+@pytest.mark.parametrize("differentiable", [True, False])
+def test_repeated_fits_are_those_of_single_ones(n_times, differentiable):
+    features, counts, strength = problem()
+    many = Examples.joined([examples(features * (1 + i), counts) for i in range(n_times)])
+    fit = RepeatedFit.of(many, CLASSES, strength, differentiable=differentiable)
+    weights = fit_logistic_regression(many, CLASSES, strength)
+    for sharpness in (1, 2):
+        targets = (sharpness * many.targets).masked_fill(~CLASSES[many.task], -torch.inf).softmax(1)
+        expected = fit_logistic_regression(replace(many, targets=targets), CLASSES, strength)
+        weights = fit.minimum(targets, weights, tolerance=1e-9)
+        assert_close(weights, expected, rtol=0, atol=1e-5)
+        logits = torch.einsum(
+            "bd,bcd->bc", torch.nn.functional.pad(many.features, (0, 1), value=1.0), weights[many.task]
+        )
+        assert_close(fit.logits(weights), logits.masked_fill(~CLASSES[many.task], -torch.inf))
 
 
 def model(tiny, **config):

@@ -13,9 +13,9 @@ from metawarp.adaptation.adapt import adapt
 from metawarp.config import InnerLoop
 from metawarp.parameters import InitParameters, mapped, tensors_of
 from metawarp.texts.task_batch import LabelledTexts, TaskBatch
-from metawarp.verbalizers.logistic_regression import Examples
 from metawarp.verbalizers.neighbours import label_propagation
 from metawarp.verbalizers.regression import Regression
+from metawarp.verbalizers.regression_problem import Examples
 from metawarp.verbalizers.soft_labels import SOFT_LABELS, SoftLabels
 
 WAYS, WIDTH = (4, 3), 12
@@ -57,9 +57,7 @@ def init(**changes):
 
 
 def refitted(parameters, batch, support, unlabelled):
-    regression = Regression()
-    embeddings = regression.class_embeddings(parameters, batch, None, support)
-    return regression.with_unlabelled(parameters, batch, embeddings, None, support, unlabelled)
+    return Regression().class_embeddings(parameters, batch, None, support, unlabelled)
 
 
 def test_tasks_are_fitted_apart():
@@ -133,7 +131,7 @@ def test_proportions_are_moved_to_equal_ones_and_absent_classes_have_no_probabil
     shares = []
     for balance in (-40.0, 0.0):
         labels = SoftLabels.of(init(log_balance=balance, log_neighbour_weight=-40.0), batch, examples, unlabelled)
-        targets = labels.examples(logits).targets
+        targets = labels.targets(logits)
         assert_close(targets.sum(1), torch.ones(46, dtype=torch.float64))
         assert not targets[40:, 3].any(), "the second task has three classes"
         shares.append(float(targets[:40, 0].mean()))

@@ -67,10 +67,7 @@ def class_embeddings_of(
 ) -> Tensor:
     """Class embeddings (T, C, …) of T tasks from the features of their examples, and those (U, d) of unlabelled texts
     if they are used."""
-    names, support = examples.names, examples.support
-    embeddings = warp.verbalizer.class_embeddings(init, tasks, names, support)
-    if unlabelled is not None:
-        embeddings = warp.verbalizer.with_unlabelled(init, tasks, embeddings, names, support, unlabelled)
+    embeddings = warp.verbalizer.class_embeddings(init, tasks, examples.names, examples.support, unlabelled)
     # Embeddings of classes that a task lacks have no effect, but the second derivative of a norm at zero is NaN.
     return embeddings.where(tasks.class_mask[..., None], torch.ones_like(embeddings))
 

@@ -21,7 +21,12 @@ class Mix(Verbalizer):
     scalars = {"log_scale": LOG_10, "name_weight": NAME_WEIGHT}
 
     def class_embeddings(
-        self, init: InitParameters, tasks: TaskBatch, names: Tensor | None, support: Tensor | None
+        self,
+        init: InitParameters,
+        tasks: TaskBatch,
+        names: Tensor | None,
+        support: Tensor | None,
+        unlabelled: Tensor | None = None,
     ) -> Tensor:
         if names is None:
             return class_means(tasks, support)

@@ -17,7 +17,12 @@ class Names(Verbalizer):
     """The feature of each name, with unit length; means of the support features for classes without names."""
 
     def class_embeddings(
-        self, init: InitParameters, tasks: TaskBatch, names: Tensor | None, support: Tensor | None
+        self,
+        init: InitParameters,
+        tasks: TaskBatch,
+        names: Tensor | None,
+        support: Tensor | None,
+        unlabelled: Tensor | None = None,
     ) -> Tensor:
         if names is None:
             return class_means(tasks, support)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from metawarp.verbalizers.logistic_regression import Examples
+from metawarp.verbalizers.regression_problem import Examples
 
 N_NEIGHBOURS, SPREAD, STEPS, POWER = 15, 0.9, 50, 4
 """Neighbours of each text; share of a label that comes from them; number of steps; power of cosines as weights."""

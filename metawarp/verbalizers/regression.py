@@ -17,7 +17,8 @@ from torch.nn.functional import one_hot
 from episodes import InputError
 from metawarp.parameters import InitParameters, power_law
 from metawarp.texts.task_batch import TaskBatch
-from metawarp.verbalizers.logistic_regression import Examples, fit_logistic_regression, with_bias
+from metawarp.verbalizers.logistic_regression import RepeatedFit, fit_logistic_regression
+from metawarp.verbalizers.regression_problem import Examples, with_bias
 from metawarp.verbalizers.soft_labels import ROUNDS, SOFT_LABELS, TOLERANCE, SoftLabels
 from metawarp.verbalizers.verbalizer import Verbalizer, dot_products
 
@@ -38,40 +39,45 @@ class Regression(Verbalizer):
         **SOFT_LABELS,
         "log_scale": math.log(2),
     }
+    # With exponents of zero, numbers are constants, as they were. Without unlabelled texts, soft labels have no effect.
+    scalars_of_older_inits = {**{name: 0.0 for name in scalars if "_by_" in name}, **SOFT_LABELS}
     names_in_last_layer = True
     uses_unlabelled = True
     has_bias = True
 
     def class_embeddings(
-        self, init: InitParameters, tasks: TaskBatch, names: Tensor | None, support: Tensor | None
-    ) -> Tensor:
-        return fit_logistic_regression(*self._problem(init, tasks, names, support))
-
-    def with_unlabelled(
         self,
         init: InitParameters,
         tasks: TaskBatch,
-        class_embeddings: Tensor,
         names: Tensor | None,
         support: Tensor | None,
-        unlabelled: Tensor,
+        unlabelled: Tensor | None = None,
     ) -> Tensor:
-        examples, class_mask, strength = self._problem(init, tasks, names, support)
+        examples, strength = self._examples(init, tasks, names, support), self._strength(init, tasks)
+        class_embeddings = fit_logistic_regression(examples, tasks.class_mask, strength)
+        if unlabelled is None:
+            return class_embeddings
         labels = SoftLabels.of(init, tasks, examples, unlabelled)
-        tolerance = None if class_embeddings.requires_grad else TOLERANCE  # gradients are those of exact minima
+        both = Examples.joined((examples, labels.unknown(unlabelled)))
+        differentiable = class_embeddings.requires_grad
+        fit = RepeatedFit.of(both, tasks.class_mask, strength, differentiable=differentiable)
         for _ in range(ROUNDS):
-            logits = self.logits(unlabelled, class_embeddings[tasks.unlabelled.task], init.log_scale.exp())
-            both = Examples.joined((examples, labels.examples(logits)))
-            class_embeddings = fit_logistic_regression(both, class_mask, strength, class_embeddings, tolerance)
+            logits = init.log_scale.exp() * fit.logits(class_embeddings)[len(examples.task) :]
+            targets = torch.cat([examples.targets, labels.targets(logits)])
+            class_embeddings = fit.minimum(targets, class_embeddings, TOLERANCE)
         return class_embeddings
 
-    def _problem(
+    def _strength(self, init: InitParameters, tasks: TaskBatch) -> Tensor:
+        """Strength of the fit (T,)."""
+        shots, ways = (number.to(init.log_scale) for number in tasks.size)
+        return power_law(shots, ways, init.log_strength, init.strength_by_shots, init.strength_by_ways)
+
+    def _examples(
         self, init: InitParameters, tasks: TaskBatch, names: Tensor | None, support: Tensor | None
-    ) -> tuple[Examples, Tensor, Tensor]:
-        """What the regression is fitted to: examples, mask of the classes, and strength."""
+    ) -> Examples:
+        """The labelled texts and class names as examples."""
         shots = tasks.shots.to(init.log_scale)
         mean_shots, ways = (number.to(shots) for number in tasks.size)
-        strength = power_law(mean_shots, ways, init.log_strength, init.strength_by_shots, init.strength_by_ways)
         examples = []
         if support is not None:
             # Balanced: how many texts a user has of a class says nothing about how often it will be predicted.
@@ -84,7 +90,7 @@ class Regression(Verbalizer):
             examples.append(Examples(names, texts.task, _one_hot(texts.label, names, tasks), count[texts.task]))
         if not examples:
             raise InputError("A regression needs class names or support texts; give texts or class_names.")
-        return Examples.joined(examples), tasks.class_mask, strength
+        return Examples.joined(examples)
 
     def weighing_names(self, init: InitParameters, factors: Tensor | float) -> InitParameters:
         assert init.log_name_count is not None

@@ -18,7 +18,12 @@ class ClassWords(Verbalizer):
     uses_support = False
 
     def class_embeddings(
-        self, init: InitParameters, tasks: TaskBatch, names: Tensor | None, support: Tensor | None
+        self,
+        init: InitParameters,
+        tasks: TaskBatch,
+        names: Tensor | None,
+        support: Tensor | None,
+        unlabelled: Tensor | None = None,
     ) -> Tensor:
         if names is None:
             raise InputError("verbalizer='replaced_token' reads the words of the classes; give class_names.")

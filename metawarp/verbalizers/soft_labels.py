@@ -20,8 +20,8 @@ from torch import Tensor
 
 from metawarp.parameters import InitParameters, power_law
 from metawarp.texts.task_batch import TaskBatch
-from metawarp.verbalizers.logistic_regression import Examples
 from metawarp.verbalizers.neighbours import label_propagation
+from metawarp.verbalizers.regression_problem import Examples
 
 ROUNDS = 4
 """Number of times that the unlabelled texts are predicted and fitted."""
@@ -52,7 +52,6 @@ class SoftLabels:
     """The unlabelled texts of T tasks, and how they are labelled.
 
     Attributes:
-        features: (U, d) features of the texts.
         task: (U,) index of each text's task.
         class_mask: (T, C), true where a task has that class.
         count: (T,) number of examples that each text counts as.
@@ -61,7 +60,6 @@ class SoftLabels:
         evidence: (U, C) what the neighbours of each text add to its logits.
     """
 
-    features: Tensor
     task: Tensor
     class_mask: Tensor
     count: Tensor
@@ -81,15 +79,18 @@ class SoftLabels:
         near = label_propagation(examples, unlabelled.detach(), task).clamp(min=LEAST).log()
         evidence = init.log_neighbour_weight.exp() * near
         # No text counts more than a labelled one, however few there are.
-        return cls(unlabelled, task, mask, (total / number).clamp(max=1), init.log_sharpness.exp(), balance, evidence)
+        return cls(task, mask, (total / number).clamp(max=1), init.log_sharpness.exp(), balance, evidence)
 
-    def examples(self, logits: Tensor) -> Examples:
-        """The texts as examples, from their logits (U, C)."""
+    def unknown(self, features: Tensor) -> Examples:
+        """The texts with features (U, d) as examples that do not have a label yet."""
+        return Examples(features, self.task, torch.zeros_like(self.evidence), self.count[self.task])
+
+    def targets(self, logits: Tensor) -> Tensor:
+        """Probabilities (U, C) that the texts are fitted with, from those that their logits (U, C) say."""
         absent = ~self.class_mask[self.task]
         probabilities = (logits + self.evidence).masked_fill(absent, float("-inf")).softmax(-1)
         sharpened = self._balanced(probabilities).clamp(min=torch.finfo(logits.dtype).tiny).log() * self.sharpness
-        targets = sharpened.masked_fill(absent, float("-inf")).softmax(-1)
-        return Examples(self.features, self.task, targets, self.count[self.task])
+        return sharpened.masked_fill(absent, float("-inf")).softmax(-1)
 
     def _balanced(self, probabilities: Tensor) -> Tensor:
         """Probabilities (U, C) whose sum over the texts of a task is nearer to the same number for all its classes."""

@@ -24,7 +24,12 @@ class SupportMeans(Verbalizer):
     uses_names = False
 
     def class_embeddings(
-        self, init: InitParameters, tasks: TaskBatch, names: Tensor | None, support: Tensor | None
+        self,
+        init: InitParameters,
+        tasks: TaskBatch,
+        names: Tensor | None,
+        support: Tensor | None,
+        unlabelled: Tensor | None = None,
     ) -> Tensor:
         return class_means(tasks, support)
 

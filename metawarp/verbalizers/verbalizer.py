@@ -19,6 +19,8 @@ class Verbalizer(Protocol):
 
     scalars: ClassVar[Mapping[str, float]] = {"log_scale": LOG_10}
     """Scalars of `InitParameters` that it learns, with the values that they start from."""
+    scalars_of_older_inits: ClassVar[Mapping[str, float]] = {}
+    """Scalars that inits of earlier releases may lack, with the values that leave such inits as they were."""
     uses_names: ClassVar[bool] = True
     """Whether class embeddings depend on the features of class names."""
     names_in_last_layer: ClassVar[bool] = False
@@ -31,7 +33,12 @@ class Verbalizer(Protocol):
     """Whether class embeddings have one more number than features, a bias."""
 
     def class_embeddings(
-        self, init: InitParameters, tasks: TaskBatch, names: Tensor | None, support: Tensor | None
+        self,
+        init: InitParameters,
+        tasks: TaskBatch,
+        names: Tensor | None,
+        support: Tensor | None,
+        unlabelled: Tensor | None = None,
     ) -> Tensor:
         """Class embeddings (T, C, d), or (T, C, d + 1) with a bias, before any inner step.
 
@@ -40,23 +47,11 @@ class Verbalizer(Protocol):
             tasks: T tasks of at most C classes; embeddings beyond the classes of a task have no meaning.
             names: features (N, d) of all class names; None if they are not used or classes have no names.
             support: features (B, d) of the support texts; None if they are not used or there are none.
+            unlabelled: features (U, d) of the unlabelled texts; None if they are not used or there are none.
 
         InputError if names or support texts that it needs are missing.
         """
         ...
-
-    def with_unlabelled(
-        self,
-        init: InitParameters,
-        tasks: TaskBatch,
-        class_embeddings: Tensor,
-        names: Tensor | None,
-        support: Tensor | None,
-        unlabelled: Tensor,
-    ) -> Tensor:
-        """Class embeddings after the unlabelled texts, with features (U, d), were taken into account; the same ones if
-        the verbalizer does not use them. The other arguments are those of `class_embeddings`, and its result."""
-        return class_embeddings
 
     def weighing_names(self, init: InitParameters, factors: Tensor | float) -> InitParameters:
         """The init for tasks in which class names count so many times as much, (T,) or the same for all; the same init
