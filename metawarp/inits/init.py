@@ -26,7 +26,6 @@ from metawarp.inits.shipped import shipped_inits
 from metawarp.output_folder import new_version, read_whole
 from metawarp.parameters import LEARNING_RATES, InitParameters, init_shapes, mapped, tensors_of
 from metawarp.texts.feature_cache import FeatureCache
-from metawarp.verbalizers.soft_labels import SOFT_LABELS
 from metawarp.verbalizers.table import VERBALIZERS
 from metawarp.warp import Warp
 
@@ -232,14 +231,12 @@ class Init:
         path = user_path(folder)
         tensors, config = read_whole(path, lambda: storage.load(path, "init"))
         file = parsed(InitFile, config, f"config.json in {str(folder)!r}")
-        scalars = VERBALIZERS[file.model.verbalizer].scalars
-        # Inits of earlier releases lack the exponents of shots and ways: with zero, the numbers are constants, as then.
-        # They also lack the scalars for unlabelled texts, which have no effect without these.
-        missing = {**{name: 0.0 for name in scalars if "_by_" in name}, **SOFT_LABELS}
-        tensors = {**{name: torch.tensor(missing[name]) for name in scalars if name in missing}, **tensors}
+        verbalizer = VERBALIZERS[file.model.verbalizer]
+        missing = {name: torch.tensor(value) for name, value in verbalizer.scalars_of_older_inits.items()}
+        tensors = {**missing, **tensors}
         rates = tensors.get(LEARNING_RATES["adapter"])
         n_parts = rates.shape[-1] if rates is not None and rates.dim() else 0
-        shapes = init_shapes(file.model, file.inner, scalars, n_parts=n_parts)
+        shapes = init_shapes(file.model, file.inner, verbalizer.scalars, n_parts=n_parts)
         # The shape of the adapter depends on the backbone: see `bind`.
         storage.require_shapes(tensors, {"adapter": None, **shapes}, f"init.safetensors in {str(folder)!r}")
         learned = InitParameters(**tensors), file.model, file.inner, file.method

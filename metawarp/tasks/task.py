@@ -189,8 +189,8 @@ class Task:
 
         Args:
             file: file of the graph.
-            quantize: "int8" for weights in 8 bits: a quarter of the size, faster, and slightly less accurate; None: as
-                the backbone has them.
+            quantize: "int8" for weights in 8 bits: less than a third of the size, faster, and slightly less accurate;
+                None: as the backbone has them.
 
         Inputs are "input_ids" and "attention_mask" (texts, tokens) int64, as the tokenizer gives them without special
         tokens; the outputs are "probabilities" (texts, classes) and, for a task that recognizes unknown texts, "known"
