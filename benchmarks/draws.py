@@ -42,8 +42,8 @@ def draws(folder: Path, corpus: str, k_shot: int, n_draws: int, n_test: int) -> 
             yield _of_all_classes(part, k_shot, n_test, seed)
         return
     where = folder / "hwu64" / "published" if published else folder / corpus
-    train, labels = _read(where / f"train{corpus.removeprefix('hwu64') * published}.jsonl")
-    test, truth = _read(where / "test.jsonl")
+    train, labels = read_labelled(where / f"train{corpus.removeprefix('hwu64') * published}.jsonl")
+    test, truth = read_labelled(where / "test.jsonl")
     chosen = _drawn(len(test), n_test, 0)
     for seed in range(1 if published else n_draws):
         rows = np.arange(len(labels)) if published else of_each_class(labels, k_shot, seed)
@@ -58,7 +58,8 @@ def _of_all_classes(part: Corpus, k_shot: int, n_test: int, seed: int) -> Draw:
     return _draw(texts[rows], labels[rows], texts[others], labels[others])
 
 
-def _read(file: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_labelled(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The texts and labels of a file with {"text", "label"} per line."""
     table = read_table(str(file), "text", "label")
     return np.array(table.texts), np.array([str(label) for label in table.labels])
 

@@ -9,7 +9,7 @@ import pytest
 from running import write_rows
 from tiny import tiny_corpus, tiny_folder
 
-from benchmarks import adapting, backbones, fits, kinds, speed, unlabelled
+from benchmarks import adapting, backbones, fits, kinds, pool_methods, pools, speed, unlabelled
 from benchmarks.draws import draws
 from benchmarks.report import fit_results
 from episodes import Corpus
@@ -173,17 +173,32 @@ def test_the_study_of_adaptation_has_the_accuracy_after_each_number_of_steps(dat
     assert cells[0][5] != cells[0][4], "the steps change the predictions"
 
 
-def test_the_study_of_unlabelled_texts_has_a_row_for_each_number_of_texts(data, monkeypatch, capsys):
-    monkeypatch.setattr(unlabelled, "N_TESTS", 9)
+@pytest.mark.parametrize("corpus", pools.SIZES)
+def test_a_pool_has_no_text_of_the_examples_or_the_tests(data, monkeypatch, corpus):
+    monkeypatch.setattr(pools, "N_TESTS", 9)
+    for_splits = {"hwu64": "hwu64/published", "tweets_emotion": "tweets_emotion"}
+    shutil.copytree(data / "trec", data / for_splits.get(corpus, "other"), dirs_exist_ok=True)
     shutil.copy(data / "reuters/splits.json", data / "huffpost/splits.json")
-    for corpus in unlabelled.POOLS:
-        shutil.copy(data / "hwu64/published/test.jsonl", data / "hwu64/published/train.jsonl")
-        found = list(unlabelled.problems(data, corpus))
-        assert [problem.shots for problem in found] == [0, 1, 5, 10]
-        assert [len(problem.texts) for problem in found[:2]] in ([0, 2], [0, 3]) and found[0].pool
-        if corpus == "huffpost":
-            assert not set(found[0].tests) & {*found[-1].texts, *found[-1].pool}
-    command = ["unlabelled", f"--data={data}", f"--backbone={data}/backbone", "--corpus", "hwu64"]
+    shutil.copytree(data / "trec", data / "hwu64/published", dirs_exist_ok=True)
+    source = pools.sources(data, corpus, 1)
+    drawn = [pools.draw(source, 1, 12, seed, distractors=0.25, skew=2) for seed in (0, 0, 1)]
+    texts = [draw.examples.episode.unlabelled_texts for draw in drawn]
+    assert texts[0] == texts[1] != texts[2] and 0 < len(texts[0]) <= 12
+    assert not set(texts[0]) & set(drawn[0].examples.episode.support_texts)
+    if corpus in ("huffpost", "reuters"):
+        assert not set(drawn[0].texts) & {*texts[0], *drawn[0].examples.episode.support_texts}
+        assert set(texts[0]) & set(source.others)
+
+
+def test_the_study_of_unlabelled_texts_has_a_row_for_each_number_of_texts(data, monkeypatch, capsys):
+    options = ["--corpus", "reuters", "--k-shot", "0", "2", "--pool=6", "--method", *pool_methods.METHODS]
+    command = ["unlabelled", f"--data={data}", f"--backbone={data}/backbone", "--draws=2", *options]
     monkeypatch.setattr(sys, "argv", command)
     unlabelled.main()
-    assert capsys.readouterr().out.count("| hwu64 |") == 4
+    *_, zero, two = (line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines())
+    assert (zero[:2], two[:2]) == (["reuters", "0"], ["reuters", "2"])
+    assert len(two) == 2 + 2 * len(pool_methods.METHODS) and all(0 <= float(cell) <= 100 for cell in two[2::2])
+    with pytest.raises(SystemExit):
+        monkeypatch.setattr(sys, "argv", [*command, "--init=adaptive"])
+        unlabelled.main()
+    assert "takes gradient steps" in capsys.readouterr().err
