@@ -5,6 +5,7 @@ import logging
 
 import numpy as np
 import pytest
+import torch
 from classifiers import LABELS, TEXTS
 from commands import refusal
 from running import refused
@@ -12,6 +13,10 @@ from running import refused
 from metawarp import WarpClassifier, evaluate
 from metawarp.cli import main
 from metawarp.tasks.examples import Examples
+from metawarp.tasks.pool_warnings import warn_about_pool
+from metawarp.tasks.start_choice import choose_start
+from metawarp.tasks.task import Task
+from metawarp.verbalizers.pool_record import PoolRecord, recorded_pools
 
 POOL = ["a bank account", "music and songs", "my order", "the order of songs", "money in the bank"]
 
@@ -45,6 +50,49 @@ def test_useless_unlabelled_texts_are_dropped_and_counted(caplog):
     for message in ("dropped 2 of 6 unlabelled texts without content", "1 of 6 unlabelled texts that appear twice"):
         assert message in caplog.text
     assert "1 of 6 unlabelled texts that are labelled" in caplog.text
+
+
+def test_a_pool_smaller_than_the_number_of_classes_is_used(regression):
+    names = ["bank", "music", "order", "weather", "travel"]
+    without = regression.fit([], [], names).predict_proba(TEXTS)
+    for number in (1, 2):
+        found = regression.fit([], [], names, unlabelled=POOL[:number]).predict_proba(TEXTS)
+        assert np.isfinite(found).all() and np.abs(found - without).max() > 1e-4
+    assert np.isfinite(regression.fit(TEXTS, LABELS, unlabelled=POOL[:1]).predict_proba(TEXTS)).all()
+
+
+@pytest.mark.parametrize(
+    ("n_texts", "n_labelled", "shares", "unlike", "message"),
+    [
+        (60, 20, [0.5, 0.49, 0.01], 0.0, "almost no unlabelled text seems to belong to these classes: 'c'"),
+        (59, 20, [0.5, 0.49, 0.01], 0.0, ""),
+        (60, 20, [0.5, 0.4, 0.1], 0.6, ""),
+        (60, 20, [0.5, 0.49, 0.01], 0.7, "70 % of the unlabelled texts are unlike every labelled text"),
+        (60, 19, [0.5, 0.4, 0.1], 0.7, ""),
+    ],
+)
+def test_a_pool_that_looks_wrong_is_warned_about(caplog, n_texts, n_labelled, shares, unlike, message):
+    warn_about_pool(PoolRecord(n_texts, n_labelled, torch.tensor(shares), unlike), ["a", "b", "c"])
+    assert message in caplog.text and len(caplog.records) == bool(message)
+
+
+def test_texts_are_unlike_if_they_are_far_from_all_labelled_ones():
+    support = torch.eye(6)[:4] + torch.eye(6)[3]
+    near, far = support + 0.1, torch.eye(6)[4:].repeat(3, 1)
+    for unlabelled, expected in ((near, 0.0), (far, 1.0), (torch.cat([near, far]), 0.6)):
+        logits = torch.zeros(len(unlabelled), 2)
+        record = PoolRecord.of(logits, unlabelled, support)
+        assert record.unlike == pytest.approx(expected) and record.shares.tolist() == [0.5, 0.5]
+    assert PoolRecord.of(torch.zeros(4, 2), near, None).unlike == 0
+
+
+def test_records_are_kept_inside_the_block_and_for_fits_with_a_pool(regression):
+    warp, init = choose_start("general", Examples.of(TEXTS, LABELS, None), regression.backbone)[1::-1]
+    for pool, number in ((POOL, 1), ([], 0)):
+        with recorded_pools() as records:
+            Task.adapted(init, warp, Examples.of(TEXTS, LABELS, None, pool))
+        assert len(records) == number
+    assert records == []
 
 
 @pytest.mark.parametrize("pool", ["one text", {"a": 1}, [["a"]], 5])

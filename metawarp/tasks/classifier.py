@@ -13,8 +13,10 @@ from metawarp.config import Adapt
 from metawarp.inits.init import Init
 from metawarp.tasks.examples import UNKNOWN, Examples
 from metawarp.tasks.onnx_quantization import Quantization
+from metawarp.tasks.pool_warnings import warn_about_pool
 from metawarp.tasks.start_choice import choose_start
 from metawarp.tasks.task import Task
+from metawarp.verbalizers.pool_record import recorded_pools
 
 
 class WarpClassifier(ClassifierMixin, BaseEstimator):
@@ -98,7 +100,8 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
                 used. "none": no label has a name. Names are read as words (`playMusic` as "play music"), and those that
                 say nothing, such as `LABEL_3`, are not read.
             unlabelled: further texts, most of which belong to one of the classes. Predictions depend on the text and
-                the fitted task alone. Copies, labelled texts and texts without content are dropped, which is logged.
+                the fitted task alone. Copies, labelled texts and texts without content are dropped, which is logged. A
+                warning is logged if most of the texts are unlike the labelled ones, or none seems to be of some class.
 
         Raises:
             InputError: fewer than 2 classes, empty texts, missing labels or labels of several types, different numbers
@@ -116,8 +119,11 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
             prompt=self.prompt,
             adapt=self.adapt,
         )
-        task = Task.adapted(init, warp, examples, self.adapt, self.reject)
+        with recorded_pools() as pools:
+            task = Task.adapted(init, warp, examples, self.adapt, self.reject)
         self._take(task)  # interrupted, the estimator stays as it was
+        for record in pools:
+            warn_about_pool(record, task.class_names)
         self.suitability_ = suitability
         return self
 

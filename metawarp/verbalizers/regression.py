@@ -18,6 +18,7 @@ from episodes import InputError
 from metawarp.parameters import InitParameters, power_law
 from metawarp.texts.task_batch import TaskBatch
 from metawarp.verbalizers.logistic_regression import RepeatedFit, fit_logistic_regression
+from metawarp.verbalizers.pool_record import record_pool
 from metawarp.verbalizers.regression_problem import Examples, with_bias
 from metawarp.verbalizers.soft_labels import ROUNDS, SOFT_LABELS, TOLERANCE, SoftLabels
 from metawarp.verbalizers.verbalizer import Verbalizer, dot_products
@@ -61,8 +62,10 @@ class Regression(Verbalizer):
         both = Examples.joined((examples, labels.unknown(unlabelled)))
         differentiable = class_embeddings.requires_grad
         fit = RepeatedFit.of(both, tasks.class_mask, strength, differentiable=differentiable)
-        for _ in range(ROUNDS):
+        for number in range(ROUNDS):
             logits = init.log_scale.exp() * fit.logits(class_embeddings)[len(examples.task) :]
+            if number == 0 and len(tasks) == 1:
+                record_pool(logits, unlabelled, support)
             targets = torch.cat([examples.targets, labels.targets(logits)])
             class_embeddings = fit.minimum(targets, class_embeddings, TOLERANCE)
         return class_embeddings
