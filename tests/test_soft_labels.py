@@ -145,7 +145,22 @@ def test_a_few_unlabelled_texts_count_no_more_than_labelled_ones():
     labels = SoftLabels.of(
         init(), batch, Examples(support, batch.support.task, targets, torch.ones(35).double()), unlabelled
     )
-    assert labels.count[0] == 1 and 0 < labels.count[1] < 0.1
+    assert 0.1 < labels.count[0] < 1 and 0 < labels.count[1] < 0.1
+    assert float(2 * labels.count[0]) < float(300 * labels.count[1]), "a few texts count less than many"
+
+
+def test_neighbours_count_as_much_as_they_agree_with_the_logits():
+    batch = tasks(n_unlabelled=(40, 30))
+    support, unlabelled, _ = features(batch)
+    targets = one_hot(batch.support.label, 4).double()
+    examples = Examples(support, batch.support.task, targets, torch.ones(7).double())
+    labels = SoftLabels.of(init(), batch, examples, unlabelled)
+    agreeing, opposing = labels.evidence, -labels.evidence
+    assert_close(labels.trusting_neighbours(agreeing).evidence, labels.evidence)
+    half = torch.where(batch.unlabelled.task[:, None] == 0, agreeing, opposing)
+    evidence = labels.trusting_neighbours(half).evidence
+    assert_close(evidence[:40], labels.evidence[:40])
+    assert not evidence[40:].any()
 
 
 def test_label_propagation_is_the_limit_of_the_dense_formula():

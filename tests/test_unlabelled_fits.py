@@ -87,7 +87,7 @@ def test_texts_are_unlike_if_they_are_far_from_all_labelled_ones():
 
 
 def test_records_are_kept_inside_the_block_and_for_fits_with_a_pool(regression):
-    warp, init = choose_start("general", Examples.of(TEXTS, LABELS, None), regression.backbone)[1::-1]
+    init, warp, _ = choose_start("general", Examples.of(TEXTS, LABELS, None), regression.backbone)
     for pool, number in ((POOL, 1), ([], 0)):
         with recorded_pools() as records:
             Task.adapted(init, warp, Examples.of(TEXTS, LABELS, None, pool))

@@ -64,7 +64,8 @@ def recorded_pools() -> Iterator[list[PoolRecord]]:
 
 
 @torch.no_grad()
-def record_pool(logits: Tensor, unlabelled: Tensor, support: Tensor | None) -> None:
-    """Add the record of a task, if somebody keeps them; the arguments are those of `PoolRecord.of`."""
-    if (records := _records.get()) is not None:
+def record_pool(logits: Tensor, unlabelled: Tensor, support: Tensor | None, n_tasks: int) -> None:
+    """Add the record of a task, if somebody keeps them and the texts are those of one task; the arguments are those of
+    `PoolRecord.of`."""
+    if n_tasks == 1 and (records := _records.get()) is not None:
         records.append(PoolRecord.of(logits, unlabelled, support))

@@ -64,8 +64,9 @@ class Regression(Verbalizer):
         fit = RepeatedFit.of(both, tasks.class_mask, strength, differentiable=differentiable)
         for number in range(ROUNDS):
             logits = init.log_scale.exp() * fit.logits(class_embeddings)[len(examples.task) :]
-            if number == 0 and len(tasks) == 1:
-                record_pool(logits, unlabelled, support)
+            if number == 0:
+                labels = labels.trusting_neighbours(logits)
+                record_pool(logits, unlabelled, support, len(tasks))
             targets = torch.cat([examples.targets, labels.targets(logits)])
             class_embeddings = fit.minimum(targets, class_embeddings, TOLERANCE)
         return class_embeddings
