@@ -4,8 +4,8 @@
 
 The corpora are those of `benchmarks.pools`. Prints, for each number of labelled texts per class, the mean accuracy on
 the test texts over the draws, and the mean CPU seconds of each method without reading the texts. Methods of
-scikit-learn get the class names, as labelled examples, only if there are no labelled texts. With --distractors, texts of
-other classes or corpora are among the unlabelled ones; with --skew, their classes have different numbers of texts.
+scikit-learn get the class names, as labelled examples, only if there are no labelled texts. With --distractors, texts
+of other classes or corpora are among the unlabelled ones; with --skew, their classes have different numbers of texts.
 """
 
 import argparse
