@@ -8,8 +8,8 @@ from metawarp.verbalizers.pool_record import PoolRecord
 
 logger = logging.getLogger(__name__)
 
-# The limits are those at which no warning came for pools of five corpora with 1 and 5 texts per class, proportions of
-# 20 : 1 and 30 % distractors. There, the rarest class had 0.19 of an equal share, and 0.5 of the texts were unlike.
+# The limits are beyond what pools of five corpora have with 0, 1 and 5 texts per class, proportions of 20 : 1 and 30 %
+# distractors. There, the rarest class has 0.19 of an equal share, and at most half of the texts are unlike.
 ABSENT_SHARE, TEXTS_PER_CLASS = 0.15, 20
 """A class seems absent below this fraction of an equal share, if there are so many unlabelled texts per class."""
 
