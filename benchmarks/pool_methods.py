@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.backbones import STRENGTH
 from benchmarks.draws import Draw
 from episodes import Episode
-from metawarp.adaptation.start import class_embeddings_of, shared_parameters
+from metawarp.adaptation.start import ExampleFeatures, class_embeddings_of, shared_parameters
 from metawarp.backbones.backbone import Backbone
 from metawarp.inits.init import Init
 from metawarp.texts.task_batch import TaskBatch
@@ -90,7 +90,7 @@ def metawarp(task: PoolTask, *, uses_pool: bool = True) -> np.ndarray:
     alone = Episode.from_texts(episode.class_names, texts, labels, unlabelled_texts=pool if uses_pool else ())
     tasks = TaskBatch.encode([alone], warp.encoder)
     features = task.names, task.support if len(task.support) else None, task.pool if uses_pool and len(pool) else None
-    embeddings = class_embeddings_of(warp, init, tasks, *features)
+    embeddings = class_embeddings_of(warp, init, tasks, ExampleFeatures(*features))
     return warp.verbalizer.logits(task.tests, embeddings[0], reader.parameters.scale).argmax(1).numpy()
 
 

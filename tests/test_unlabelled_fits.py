@@ -10,13 +10,11 @@ from classifiers import LABELS, TEXTS
 from commands import refusal
 from running import refused
 
+from episodes import Corpus
 from metawarp import WarpClassifier, evaluate
 from metawarp.cli import main
 from metawarp.tasks.examples import Examples
-from metawarp.tasks.pool_warnings import warn_about_pool
-from metawarp.tasks.start_choice import choose_start
-from metawarp.tasks.task import Task
-from metawarp.verbalizers.pool_record import PoolRecord, recorded_pools
+from metawarp.tasks.pool_warnings import PoolRecord, warn_about_pool
 
 POOL = ["a bank account", "music and songs", "my order", "the order of songs", "money in the bank"]
 
@@ -86,13 +84,16 @@ def test_texts_are_unlike_if_they_are_far_from_all_labelled_ones():
     assert PoolRecord.of(torch.zeros(4, 2), near, None).unlike == 0
 
 
-def test_records_are_kept_inside_the_block_and_for_fits_with_a_pool(regression):
-    init, warp, _ = choose_start("general", Examples.of(TEXTS, LABELS, None), regression.backbone)
-    for pool, number in ((POOL, 1), ([], 0)):
-        with recorded_pools() as records:
-            Task.adapted(init, warp, Examples.of(TEXTS, LABELS, None, pool))
-        assert len(records) == number
-    assert records == []
+def test_a_fit_warns_about_a_pool_of_another_kind(minilm, caplog):
+    corpus = Corpus.load("everyday")
+    rows = [row for c in range(4) for row in corpus.rows_of(c)]
+    texts, labels = [corpus.texts[row] for row in rows], [corpus.class_names[corpus.labels[row]] for row in rows]
+    few, others = slice(0, None, 2), texts[1::2]
+    model = WarpClassifier("general", minilm)
+    model.fit(texts[few], labels[few], unlabelled=others)
+    assert "unlike" not in caplog.text
+    model.fit(texts[few], labels[few], unlabelled=[f"sonata no. {i} in the key of c minor" for i in range(30)])
+    assert "100 % of the unlabelled texts are unlike every labelled text" in caplog.text
 
 
 @pytest.mark.parametrize("pool", ["one text", {"a": 1}, [["a"]], 5])

@@ -32,8 +32,8 @@ class FeatureClassifier:
         more = None if unlabelled is None else problem.pool[unlabelled]
         parameters = init.on(warp.backbone)
         with torch.no_grad():
-            examples = ExampleFeatures(problem.names, support)
-            self._embeddings = class_embeddings_of(warp, parameters, tasks, examples, more)[0]
+            examples = ExampleFeatures(problem.names, support, more)
+            self._embeddings = class_embeddings_of(warp, parameters, tasks, examples)[0]
         self._verbalizer, self._scale = warp.verbalizer, parameters.log_scale.exp()
 
     @torch.no_grad()

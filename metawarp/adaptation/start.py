@@ -20,10 +20,12 @@ class ExampleFeatures:
     Attributes:
         names: (N, d) features of the class names; None if the verbalizer does not use them or there are none.
         support: (B, d) features of the support texts; None if they are not used or there are none.
+        unlabelled: (U, d) features of the unlabelled texts; None if they are not used or there are none.
     """
 
     names: Tensor | None
     support: Tensor | None
+    unlabelled: Tensor | None = None
 
 
 def start(
@@ -48,9 +50,7 @@ def with_class_embeddings(
     """The parameters of T tasks with the class embeddings that their verbalizer computes under their adapters, and the
     features of their examples."""
     examples = read_examples(warp, parameters, tasks)
-    uses_unlabelled = warp.verbalizer.uses_unlabelled and len(tasks.unlabelled) > 0
-    unlabelled = read_texts(warp, parameters, tasks.unlabelled) if uses_unlabelled else None
-    embeddings = class_embeddings_of(warp, init, tasks, examples, unlabelled)
+    embeddings = class_embeddings_of(warp, init, tasks, examples)
     return replace(parameters, class_embeddings=embeddings), examples
 
 
@@ -59,15 +59,14 @@ def read_examples(warp: Warp, parameters: TaskParameters, tasks: TaskBatch) -> E
     verbalizer = warp.verbalizer
     support = read_texts(warp, parameters, tasks.support) if verbalizer.uses_support and len(tasks.support) else None
     names = warp.read_names(parameters, tasks.names) if verbalizer.uses_names and len(tasks.names) else None
-    return ExampleFeatures(names, support)
+    uses_unlabelled = verbalizer.uses_unlabelled and len(tasks.unlabelled) > 0
+    return ExampleFeatures(names, support, read_texts(warp, parameters, tasks.unlabelled) if uses_unlabelled else None)
 
 
-def class_embeddings_of(
-    warp: Warp, init: InitParameters, tasks: TaskBatch, examples: ExampleFeatures, unlabelled: Tensor | None = None
-) -> Tensor:
-    """Class embeddings (T, C, …) of T tasks from the features of their examples, and those (U, d) of unlabelled texts
-    if they are used."""
-    embeddings = warp.verbalizer.class_embeddings(init, tasks, examples.names, examples.support, unlabelled)
+def class_embeddings_of(warp: Warp, init: InitParameters, tasks: TaskBatch, examples: ExampleFeatures) -> Tensor:
+    """Class embeddings (T, C, …) of T tasks from the features of their examples."""
+    features = examples.names, examples.support, examples.unlabelled
+    embeddings = warp.verbalizer.class_embeddings(init, tasks, *features)
     # Embeddings of classes that a task lacks have no effect, but the second derivative of a norm at zero is NaN.
     return embeddings.where(tasks.class_mask[..., None], torch.ones_like(embeddings))
 

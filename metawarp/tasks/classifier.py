@@ -13,10 +13,8 @@ from metawarp.config import Adapt
 from metawarp.inits.init import Init
 from metawarp.tasks.examples import UNKNOWN, Examples
 from metawarp.tasks.onnx_quantization import Quantization
-from metawarp.tasks.pool_warnings import warn_about_pool
 from metawarp.tasks.start_choice import choose_start
 from metawarp.tasks.task import Task
-from metawarp.verbalizers.pool_record import recorded_pools
 
 
 class WarpClassifier(ClassifierMixin, BaseEstimator):
@@ -119,11 +117,8 @@ class WarpClassifier(ClassifierMixin, BaseEstimator):
             prompt=self.prompt,
             adapt=self.adapt,
         )
-        with recorded_pools() as pools:
-            task = Task.adapted(init, warp, examples, self.adapt, self.reject)
+        task = Task.adapted(init, warp, examples, self.adapt, self.reject)
         self._take(task)  # interrupted, the estimator stays as it was
-        for record in pools:
-            warn_about_pool(record, task.class_names)
         self.suitability_ = suitability
         return self
 

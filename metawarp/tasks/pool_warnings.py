@@ -2,9 +2,18 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
 
 from episodes.errors import quoted
-from metawarp.verbalizers.pool_record import PoolRecord
+from metawarp.adaptation.start import ExampleFeatures, class_embeddings_of
+from metawarp.inits.init import Init
+from metawarp.texts.task_batch import TaskBatch
+from metawarp.warp import Warp
 
 logger = logging.getLogger(__name__)
 
@@ -15,6 +24,50 @@ ABSENT_SHARE, TEXTS_PER_CLASS = 0.15, 20
 
 UNLIKE_SHARE, LEAST_LABELLED = 0.65, 20
 """Texts seem to be of another kind if more than this share is unlike the labelled ones, of which there are so many."""
+
+_QUANTILE = 0.25
+"""Share of the labelled texts that are less like the other labelled ones than a similar text is."""
+
+
+@dataclass(frozen=True)
+class PoolRecord:
+    """The unlabelled texts of one task.
+
+    Attributes:
+        n_texts: number of unlabelled texts.
+        n_labelled: number of labelled texts.
+        shares: (C,) share of each class in the texts, as the fit without them predicts it.
+        unlike: share of the texts that are less similar to every labelled text than a quarter of the labelled texts are
+            to every other one; 0 with fewer than two labelled texts.
+    """
+
+    n_texts: int
+    n_labelled: int
+    shares: Tensor
+    unlike: float
+
+    @classmethod
+    def of(cls, logits: Tensor, unlabelled: Tensor, support: Tensor | None) -> Self:
+        """The record of U texts from their logits (U, C) and features (U, d), and features (B, d) of the labelled
+        texts; None if there are none."""
+        shares = logits.softmax(1).mean(0)
+        if support is None or len(support) < 2:
+            return cls(len(unlabelled), 0 if support is None else len(support), shares, 0.0)
+        points = normalize(support, dim=1)
+        nearest = (points @ points.T).fill_diagonal_(-1).amax(1)
+        threshold = nearest.quantile(_QUANTILE)
+        similar = (normalize(unlabelled, dim=1) @ points.T).amax(1) >= threshold
+        return cls(len(unlabelled), len(support), shares, 1 - float(similar.float().mean()))
+
+
+@torch.no_grad()
+def pool_record(warp: Warp, init: Init, tasks: TaskBatch, examples: ExampleFeatures) -> PoolRecord:
+    """The record of the unlabelled texts of one task, from the features of its examples."""
+    assert examples.unlabelled is not None
+    parameters, labelled = init.on(warp.backbone), replace(examples, unlabelled=None)
+    embeddings = class_embeddings_of(warp, parameters, tasks, labelled)[0]
+    logits = warp.verbalizer.logits(examples.unlabelled, embeddings, parameters.log_scale.exp())
+    return PoolRecord.of(logits, examples.unlabelled, examples.support)
 
 
 def warn_about_pool(record: PoolRecord, class_names: Sequence[str]) -> None:
@@ -28,6 +81,6 @@ def warn_about_pool(record: PoolRecord, class_names: Sequence[str]) -> None:
         logger.warning(message, 100 * record.unlike)
         return
     limit = ABSENT_SHARE / n_classes
-    absent = [name for name, share in zip(class_names, record.shares.tolist(), strict=True) if share < limit]
+    absent = [name for name, share in zip(class_names, record.shares.tolist(), strict=False) if share < limit]
     if absent and record.n_texts >= TEXTS_PER_CLASS * n_classes:
         logger.warning("almost no unlabelled text seems to belong to these classes: %s", quoted(absent, 3))

@@ -29,6 +29,7 @@ from metawarp.tasks.file import INIT_FOLDER, TASK_FILES, TaskFile, require_proba
 from metawarp.tasks.labels import label_array, loaded_labels, stored_label, stored_labels, with_unknown
 from metawarp.tasks.onnx_export import export_onnx
 from metawarp.tasks.onnx_quantization import Quantization
+from metawarp.tasks.pool_warnings import pool_record, warn_about_pool
 from metawarp.tasks.prediction import predictions
 from metawarp.texts.feature_cache import FeatureCache
 from metawarp.texts.task_batch import TaskBatch
@@ -95,6 +96,8 @@ class Task:
         if not all(tensor.isfinite().all() for tensor in tensors_of(parameters).values()):
             raise InputError("The fitted parameters are not finite numbers: the init is damaged; use another one.")
         classes, names = label_array(examples.classes), tuple(episode.class_names[: len(examples.classes)])
+        if adapted.examples.unlabelled is not None:
+            warn_about_pool(pool_record(warp, init, tasks, adapted.examples), names)
         task = cls(warp, parameters, classes, names, init, adapt, record, unknown=examples.unknown)
         return task.rejecting(reject)
 

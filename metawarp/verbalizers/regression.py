@@ -18,7 +18,6 @@ from episodes import InputError
 from metawarp.parameters import InitParameters, power_law
 from metawarp.texts.task_batch import TaskBatch
 from metawarp.verbalizers.logistic_regression import RepeatedFit, fit_logistic_regression
-from metawarp.verbalizers.pool_record import record_pool
 from metawarp.verbalizers.regression_problem import Examples, with_bias
 from metawarp.verbalizers.soft_labels import ROUNDS, SOFT_LABELS, TOLERANCE, SoftLabels
 from metawarp.verbalizers.verbalizer import Verbalizer, dot_products
@@ -66,7 +65,6 @@ class Regression(Verbalizer):
             logits = init.log_scale.exp() * fit.logits(class_embeddings)[len(examples.task) :]
             if number == 0:
                 labels = labels.trusting_neighbours(logits)
-                record_pool(logits, unlabelled, support, len(tasks))
             targets = torch.cat([examples.targets, labels.targets(logits)])
             class_embeddings = fit.minimum(targets, class_embeddings, TOLERANCE)
         return class_embeddings
