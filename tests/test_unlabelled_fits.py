@@ -30,7 +30,8 @@ def test_unlabelled_texts_change_a_task_and_predictions_stay_inductive(regressio
     fitted = regression.fit(TEXTS, LABELS, unlabelled=POOL)
     found = fitted.predict_proba(TEXTS)
     assert np.abs(found - without).max() > 1e-3
-    assert np.array_equal(fitted.predict_proba([*POOL, *TEXTS])[len(POOL) :], found)
+    # Texts of other lengths in the same batch may change the last bits.
+    np.testing.assert_allclose(fitted.predict_proba([*POOL, *TEXTS])[len(POOL) :], found, rtol=1e-9)
     assert np.array_equal(regression.fit(TEXTS, LABELS, unlabelled=[]).predict_proba(TEXTS), without)
     assert np.array_equal(regression.fit(TEXTS, LABELS, unlabelled=POOL).predict_proba(TEXTS), found)
 
