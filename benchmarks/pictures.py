@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import recorded_tables
+from benchmarks.report import fit_results, label_curves
 from benchmarks.report.figures import PLOTS
-from benchmarks.report.fit_results import over_seconds, recorded
 from benchmarks.tables import pages
 
 IMAGE = re.compile(r"!\[[^\]]*\]\((?P<path>[^)\s]+\.png)\)")
 DPI = 120
 
-STUDIES: dict[str, Callable[[], Any]] = {"fits-seconds": lambda: over_seconds(recorded())}
+STUDIES: dict[str, Callable[[], Any]] = {
+    "fits-seconds": lambda: fit_results.over_seconds(fit_results.recorded()),
+    "labels-accuracy": lambda: label_curves.over_labels(label_curves.recorded()),
+}
 """The figures of studies, by the name of the image."""
 
 

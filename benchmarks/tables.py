@@ -23,6 +23,7 @@ from benchmarks.engine_timing import results as engine_results
 from benchmarks.latency import latency_rows
 from benchmarks.ranking import ranking_rows
 from benchmarks.record import RESULTS, recorded_tables
+from benchmarks.report import label_curves
 from benchmarks.report.fit_results import MPNET, fits_rows, recorded
 from benchmarks.report.overview import overview_rows
 from benchmarks.report.tables import NOTE, Rows, accuracy_rows, calibration_rows, cost_rows
@@ -81,6 +82,7 @@ def _study_rows() -> dict[str, Rows]:
         "latency": latency_rows(json.loads((RESULTS / "latency.json").read_text(encoding="utf-8"))),
         "fits": fits_rows(recorded()),
         "fits-mpnet": fits_rows(recorded(MPNET)),
+        "labels": label_curves.label_rows(label_curves.recorded()),
         "ranking": ranking_rows(json.loads((RESULTS / "ranking.json").read_text(encoding="utf-8"))),
         "speed": prediction_rows(speed["prediction"]),
         "speed-of-fit": fit_rows(speed["fit"]),

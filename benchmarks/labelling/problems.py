@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.draws import read_labelled
 from episodes import Corpus, Episode
-from episodes.reading import read_table
 from episodes.splits import class_partition
 from metawarp.adaptation.start import shared_parameters
 from metawarp.inits.init import Init
@@ -36,6 +36,8 @@ class Problem:
         labels: (N,) classes of the pool, which only the annotator knows.
         tests: (M, d) features of the test texts.
         truth: (M,) their classes.
+        pool_texts: (N,) texts of the pool.
+        test_texts: (M,) test texts.
     """
 
     names: Tensor
@@ -43,6 +45,8 @@ class Problem:
     labels: np.ndarray
     tests: Tensor
     truth: np.ndarray
+    pool_texts: list[str]
+    test_texts: list[str]
 
     @property
     def n_classes(self) -> int:
@@ -51,52 +55,58 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class ReadCorpus:
-    """The texts of a corpus as features: all (N, d), with their classes (N,), and the test texts of its own test file,
-    if it has one. `part` is the part of the class split."""
+class ReadTexts:
+    """Texts, their features (N, d) and their classes (N,)."""
 
-    names: Tensor
+    texts: np.ndarray
     features: Tensor
     labels: np.ndarray
-    tests: Tensor | None
-    truth: np.ndarray | None
+
+    def select(self, rows: np.ndarray) -> "ReadTexts":
+        """The texts of some rows."""
+        return ReadTexts(self.texts[rows], self.features[rows], self.labels[rows])
+
+
+@dataclass(frozen=True)
+class ReadCorpus:
+    """The features (C, d) of the class names of a corpus, its texts, and those of its own test file, if it has one."""
+
+    names: Tensor
+    train: ReadTexts
+    tests: ReadTexts | None
 
     @classmethod
     def of(cls, folder: Path, corpus: str, init: Init, warp: Warp, part: str = "test") -> "ReadCorpus":
         """All texts of the published files, or those of one part of the class split."""
         where = folder / corpus / "published" if (folder / corpus / "published").exists() else folder / corpus
-        truth = tests = None
+        tests = None
         if (where / "train.jsonl").exists():
-            texts, labels = _read(where / "train.jsonl")
-            tests, truth = _read(where / "test.jsonl")
+            train, tests = read_labelled(where / "train.jsonl"), read_labelled(where / "test.jsonl")
         else:
             loaded = Corpus.load(folder / corpus / "data.jsonl")
             names = class_partition(loaded.class_names, folder / corpus / "splits.json", 0, loaded.name)[part]
             chosen = loaded.select_classes(names)
             rows = np.random.default_rng(0).permutation(len(chosen.texts))[:N_READ]
-            texts = [chosen.texts[row] for row in rows]
-            labels = np.array(chosen.class_names)[chosen.labels[rows]]
-        classes = np.unique(labels)
+            train = np.array(chosen.texts)[rows], np.array(chosen.class_names)[chosen.labels[rows]]
+        classes = np.unique(train[1])
         parameters = shared_parameters(init.on(warp.backbone))
 
+        def read(texts: np.ndarray, labels: np.ndarray) -> ReadTexts:
+            features = read_features(warp, parameters, texts.tolist())
+            return ReadTexts(texts, features, np.searchsorted(classes, labels))
+
         with torch.no_grad():
-            tasks = TaskBatch.encode([Episode.from_texts(classes.tolist())], warp.encoder)
-            names = warp.read_names(parameters, tasks.names)
-        tests = None if tests is None else read_features(warp, parameters, tests)
-        truth = None if truth is None else np.searchsorted(classes, truth)
-        return cls(names, read_features(warp, parameters, texts), np.searchsorted(classes, labels), tests, truth)
+            encoded = TaskBatch.encode([Episode.from_texts(classes.tolist())], warp.encoder)
+            features_of_names = warp.read_names(parameters, encoded.names)
+        return cls(features_of_names, read(*train), None if tests is None else read(*tests))
 
     def problem(self, seed: int) -> Problem:
         """A pool that is drawn with this seed, and test texts."""
-        rows = np.random.default_rng(seed).permutation(len(self.labels))
-        if self.tests is not None and self.truth is not None:
-            pool = rows[:POOL_SIZE]
-            return Problem(self.names, self.features[pool], self.labels[pool], self.tests, self.truth)
-        n_tests = min(N_TESTS, round(TEST_SHARE * len(rows)))
-        tests, pool = rows[:n_tests], rows[n_tests:][:POOL_SIZE]
-        return Problem(self.names, self.features[pool], self.labels[pool], self.features[tests], self.labels[tests])
-
-
-def _read(file: Path) -> tuple[list[str], np.ndarray]:
-    table = read_table(str(file), "text", "label")
-    return list(table.texts), np.array([str(label) for label in table.labels])
+        rows = np.random.default_rng(seed).permutation(len(self.train.labels))
+        if self.tests is not None:
+            pool, tests = self.train.select(rows[:POOL_SIZE]), self.tests
+        else:
+            n_tests = min(N_TESTS, round(TEST_SHARE * len(rows)))
+            tests, pool = (self.train.select(part) for part in (rows[:n_tests], rows[n_tests:][:POOL_SIZE]))
+        texts = pool.texts.tolist(), tests.texts.tolist()
+        return Problem(self.names, pool.features, pool.labels, tests.features, tests.labels, *texts)

@@ -24,18 +24,20 @@ SMALL_TEXT = {
 """Classes of small-text by the name of the strategy, with their default settings."""
 
 
-def strategies() -> dict[str, Strategy]:
-    """All strategies by name; ImportError without small-text."""
-    library: Any = import_module("small_text")
-    return {
-        "random": _random,
-        **{name: _of_small_text(getattr(library, kind)()) for name, kind in SMALL_TEXT.items()},
-        "suggest": _suggest,
-    }
+def strategy_named(name: str) -> Strategy:
+    """The strategy "random", "suggest", or one of small-text; ImportError without small-text."""
+    if name in SMALL_TEXT:
+        return _of_small_text(getattr(import_module("small_text"), SMALL_TEXT[name])())
+    return {"random": _random, "suggest": _suggest}[name]
+
+
+def random_choice(problem: Problem, labelled: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """The rows (n,) of further texts that are drawn at random, from the rows that are labelled."""
+    return np.random.default_rng([seed, len(labelled)]).choice(_rest(problem, labelled), n, replace=False)
 
 
 def _random(problem: Problem, labelled: np.ndarray, n: int, classifier: FeatureClassifier, seed: int) -> np.ndarray:
-    return np.random.default_rng([seed, len(labelled)]).choice(_rest(problem, labelled), n, replace=False)
+    return random_choice(problem, labelled, n, seed)
 
 
 def _suggest(problem: Problem, labelled: np.ndarray, n: int, classifier: FeatureClassifier, seed: int) -> np.ndarray:
