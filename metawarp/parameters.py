@@ -37,13 +37,17 @@ class InitParameters:
         name_count_by_shots: (), coefficient of log(1 + K) in the same logarithm.
         name_count_by_ways: (), coefficient of log(N).
         log_unlabelled_count: (), natural logarithm of the number of examples per class that the unlabelled texts count
-            as in a task without labelled texts; None without a regression, as in the next five.
+            as in a task without labelled texts; None without a regression, as in the next seven.
         unlabelled_count_by_shots: (), coefficient of log(1 + K) in the same logarithm.
-        log_sharpness: (), natural logarithm of the power that the labels of unlabelled texts are raised to.
+        log_sharpness: (), natural logarithm of the power that the labels of unlabelled texts are raised to, in a task
+            without labelled texts.
+        sharpness_by_shots: (), coefficient of log(1 + K) in the same logarithm.
         log_balance: (), natural logarithm of the extent to which the proportions of classes among the unlabelled texts
             are moved to equal ones, in a task without labelled texts; 1 makes them equal.
         balance_by_shots: (), coefficient of log(1 + K) in the same logarithm.
-        log_neighbour_weight: (), natural logarithm of the weight of the neighbours of a text in its label.
+        log_neighbour_weight: (), natural logarithm of the weight of the neighbours of a text in its label, in a task
+            without labelled texts.
+        neighbour_weight_by_shots: (), coefficient of log(1 + K) in the same logarithm.
         log_adapter_lr: (S,), natural logarithm of the adapter's learning rate at each of the S inner steps; (S, P), for
             each of the P parts of the adapter, with a leave-one-out loss. None if the inner loop does not update the
             adapter.
@@ -70,9 +74,11 @@ class InitParameters:
     log_unlabelled_count: Tensor | None = None
     unlabelled_count_by_shots: Tensor | None = None
     log_sharpness: Tensor | None = None
+    sharpness_by_shots: Tensor | None = None
     log_balance: Tensor | None = None
     balance_by_shots: Tensor | None = None
     log_neighbour_weight: Tensor | None = None
+    neighbour_weight_by_shots: Tensor | None = None
     log_adapter_lr: Tensor | None = None
     adapter_lr_by_shots: Tensor | None = None
     adapter_lr_by_ways: Tensor | None = None

@@ -96,7 +96,7 @@ def test_gradients_through_the_rounds_are_those_of_the_minima():
         embeddings = refitted(parameters, batch, support.clone().requires_grad_(), unlabelled)
         return (embeddings * direction).sum()
 
-    names = [name for name in (*SOFT_LABELS, "log_strength") if name != "log_neighbour_weight"]
+    names = [name for name in (*SOFT_LABELS, "log_strength") if "neighbour_weight" not in name]
     scalars = {name: getattr(base, name).clone().requires_grad_() for name in names}
     inputs = support.clone().requires_grad_(), unlabelled.clone().requires_grad_()
     value(replace(base, **scalars), *inputs).backward()
@@ -120,6 +120,16 @@ def test_gradients_through_the_rounds_are_those_of_the_minima():
     entry[2, 3] = 1
     expected = slope(lambda by: (base, support, unlabelled + by * entry))
     assert float(inputs[1].grad[2, 3]) == pytest.approx(expected, rel=1e-3)
+
+
+def test_gradients_reach_the_scalars_of_soft_labels_if_nothing_else_is_learned():
+    batch = tasks(n_unlabelled=(5, 4))
+    support, unlabelled, _ = features(batch)
+    base = init()
+    scalars = {name: getattr(base, name).clone().requires_grad_() for name in SOFT_LABELS}
+    refitted(replace(base, **scalars), batch, support, unlabelled).square().sum().backward()
+    for name, tensor in scalars.items():
+        assert tensor.grad is not None and float(tensor.grad.abs()) > 0, name
 
 
 def test_proportions_are_moved_to_equal_ones_and_absent_classes_have_no_probability():

@@ -59,7 +59,7 @@ class Regression(Verbalizer):
             return class_embeddings
         labels = SoftLabels.of(init, tasks, examples, unlabelled)
         both = Examples.joined((examples, labels.unknown(unlabelled)))
-        differentiable = class_embeddings.requires_grad
+        differentiable = class_embeddings.requires_grad or labels.requires_grad
         fit = RepeatedFit.of(both, tasks.class_mask, strength, differentiable=differentiable)
         for number in range(ROUNDS):
             logits = init.log_scale.exp() * fit.logits(class_embeddings)[len(examples.task) :]

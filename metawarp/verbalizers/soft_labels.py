@@ -40,9 +40,11 @@ SOFT_LABELS: Mapping[str, float] = {
     "log_unlabelled_count": math.log(2),
     "unlabelled_count_by_shots": 0.3,
     "log_sharpness": 0.0,
+    "sharpness_by_shots": 0.0,
     "log_balance": math.log(0.6),
     "balance_by_shots": 0.0,
     "log_neighbour_weight": 0.0,
+    "neighbour_weight_by_shots": 0.0,
 }
 """Scalars of `InitParameters` that soft labels depend on, with the values that they start from."""
 
@@ -58,7 +60,7 @@ class SoftLabels:
         task: (U,) index of each text's task.
         class_mask: (T, C), true where a task has that class.
         count: (T,) number of examples that each text counts as.
-        sharpness: () power of the probabilities.
+        sharpness: (T,) power of the probabilities.
         balance: (T,) how far the proportions of classes are moved to equal ones, from 0 to 1.
         evidence: (U, C) what the neighbours of each text add to its logits.
     """
@@ -77,14 +79,14 @@ class SoftLabels:
         shots, ways = (number.to(init.log_scale) for number in tasks.size)
         total = power_law(shots, ways, init.log_unlabelled_count, init.unlabelled_count_by_shots, 0.0) * ways
         number = torch.bincount(task, minlength=len(mask)).clamp(min=1)
+        sharpness = power_law(shots, ways, init.log_sharpness, init.sharpness_by_shots, 0.0)
         balance = power_law(shots, ways, init.log_balance, init.balance_by_shots, 0.0).clamp(max=1)
-        assert init.log_sharpness is not None and init.log_neighbour_weight is not None
         near = label_propagation(examples, unlabelled.detach(), task).clamp(min=LEAST).log()
-        evidence = init.log_neighbour_weight.exp() * near
+        weight = power_law(shots, ways, init.log_neighbour_weight, init.neighbour_weight_by_shots, 0.0)
         # A few texts say little about their classes: 20 of them, counted as fully as thousands, cost up to 4 points.
         # None of them counts more than a labelled one.
         count = (total / (number + TEXTS_PER_CLASS * ways)).clamp(max=1)
-        return cls(task, mask, count, init.log_sharpness.exp(), balance, evidence)
+        return cls(task, mask, count, sharpness, balance, weight[task, None] * near)
 
     def trusting_neighbours(self, logits: Tensor) -> Self:
         """The same labels, in which neighbours count as much as they agree with the logits (U, C) of the texts: by
@@ -99,6 +101,12 @@ class SoftLabels:
             kappa = ((share - 1 / ways) / (1 - 1 / ways)).clamp(min=0)
         return replace(self, evidence=kappa[self.task, None] * self.evidence)
 
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients flow to what the labels depend on."""
+        numbers = self.count, self.sharpness, self.balance, self.evidence
+        return any(values.requires_grad for values in numbers)
+
     def unknown(self, features: Tensor) -> Examples:
         """The texts with features (U, d) as examples that do not have a label yet."""
         return Examples(features, self.task, torch.zeros_like(self.evidence), self.count[self.task])
@@ -107,7 +115,8 @@ class SoftLabels:
         """Probabilities (U, C) that the texts are fitted with, from those that their logits (U, C) say."""
         absent = ~self.class_mask[self.task]
         probabilities = (logits + self.evidence).masked_fill(absent, float("-inf")).softmax(-1)
-        sharpened = self._balanced(probabilities).clamp(min=torch.finfo(logits.dtype).tiny).log() * self.sharpness
+        sharpened = self._balanced(probabilities).clamp(min=torch.finfo(logits.dtype).tiny).log()
+        sharpened = sharpened * self.sharpness[self.task, None]
         return sharpened.masked_fill(absent, float("-inf")).softmax(-1)
 
     def _balanced(self, probabilities: Tensor) -> Tensor:
