@@ -35,7 +35,7 @@ class Sources:
     others: np.ndarray
 
 
-def sources(folder: Path, corpus: str, k_shot: int) -> Sources:
+def sources(folder: Path, corpus: str, k_shot: float) -> Sources:
     """What a task with k texts per class is drawn from."""
     if corpus == "hwu64":
         where = folder / corpus / "published"
@@ -60,22 +60,35 @@ def _others(folder: Path, corpus: str) -> np.ndarray:
 
 
 def draw(
-    source: Sources, k_shot: int, size: int, seed: int = 0, *, distractors: float = 0.0, skew: float | None = None
+    source: Sources,
+    k_shot: float,
+    size: int,
+    seed: int = 0,
+    *,
+    distractors: float = 0.0,
+    skew: float | None = None,
+    of_any_class: bool = False,
 ) -> Draw:
     """A task whose pool is the unlabelled texts of its examples.
 
     Args:
         source: what it is drawn from.
-        k_shot: number of labelled texts per class.
+        k_shot: number of labelled texts per class; with `of_any_class`, in the mean of the classes.
         size: largest number of unlabelled texts.
         seed: seed of the draw.
         distractors: share of the unlabelled texts that belong to no class.
         skew: how many times as many of them the most frequent class has as the rarest; None: as in the corpus.
+        of_any_class: whether the labelled texts are drawn from the pool whatever their classes, some of which may then
+            have none.
     """
     rng = np.random.default_rng(seed)
-    texts, labels = source.labelled
-    rows = of_each_class(labels, k_shot, seed)
     names = np.unique(source.tests[1])
+    if of_any_class:
+        texts, labels = source.pool
+        rows = rng.permutation(len(texts))[: round(k_shot * len(names))]
+    else:
+        texts, labels = source.labelled
+        rows = of_each_class(labels, round(k_shot), seed)
     free = ~np.isin(source.pool[0], texts[rows])
     candidates, of_class = source.pool[0][free], source.pool[1][free]
     if skew is None:

@@ -6,6 +6,7 @@ The corpora are those of `benchmarks.pools`. Prints, for each number of labelled
 the test texts over the draws, and the mean CPU seconds of each method without reading the texts. Methods of
 scikit-learn get the class names, as labelled examples, only if there are no labelled texts. With --distractors, texts
 of other classes or corpora are among the unlabelled ones; with --skew, their classes have different numbers of texts.
+With --any-class, the labelled texts are drawn whatever their classes, so that some classes have none.
 """
 
 import argparse
@@ -26,7 +27,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the corpora")
     parser.add_argument("--corpus", nargs="+", default=["hwu64", "huffpost"], choices=SIZES)
-    parser.add_argument("--k-shot", nargs="+", type=int, default=[0, 1, 5, 10], help="numbers of texts per class")
+    parser.add_argument("--k-shot", nargs="+", type=float, default=[0, 1, 5, 10], help="numbers of texts per class")
+    parser.add_argument("--any-class", action="store_true", help="draw as many texts in all, whatever their classes")
     parser.add_argument("--method", nargs="+", default=["without", "metawarp"], choices=METHODS)
     parser.add_argument("--draws", type=int, default=1, help="number of draws")
     parser.add_argument("--pool", type=int, help="number of unlabelled texts, if not that of the corpus")
@@ -41,16 +43,17 @@ def main() -> None:
     reader = Reader(init, backbone)
     header = ["corpus", "texts per class", *(part for name in options.method for part in (name, "seconds"))]
     print(Rows(header, []).markdown, flush=True)
+    settings = {"distractors": options.distractors, "skew": options.skew, "of_any_class": options.any_class}
     for corpus in options.corpus:
         for k_shot in options.k_shot:
             source, size = sources(options.data, corpus, k_shot), options.pool or SIZES[corpus]
             scores = []
             for seed in range(options.draws):
-                drawn = draw(source, k_shot, size, seed, distractors=options.distractors, skew=options.skew)
+                drawn = draw(source, k_shot, size, seed, **settings)
                 task, truth = PoolTask.of(drawn, reader), np.array(drawn.labels)
                 scores.append([_measured(task, truth, name) for name in options.method])
             means = np.mean(scores, 0).flatten()
-            print(f"| {corpus} | {k_shot} | {' | '.join(f'{value:.1f}' for value in means)} |", flush=True)
+            print(f"| {corpus} | {k_shot:g} | {' | '.join(f'{value:.1f}' for value in means)} |", flush=True)
 
 
 def _measured(task: PoolTask, truth: np.ndarray, method: str) -> tuple[float, float]:

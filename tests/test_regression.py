@@ -182,7 +182,7 @@ def test_every_class_has_the_same_total_weight(tiny):
 
     def fitted(*labels):
         texts = [one if label == 0 else other for label in labels]
-        return embeddings(warp, init, Episode.from_texts(["music", "weather"], texts, list(labels)))
+        return embeddings(warp, init, Episode.from_texts(["music", "weather"], texts, list(labels)), named=False)
 
     assert_close(fitted(0, 0, 0, 1), fitted(0, 0, 1, 1), rtol=0, atol=1e-7)
     assert not torch.allclose(fitted(0, 0, 0, 1, 1, 1), fitted(0, 0, 0, 1), atol=1e-3)
@@ -192,3 +192,42 @@ def test_a_regression_without_names_and_texts_is_refused(tiny):
     warp, init = model(tiny)
     with refused("regression", "class names or support texts"):
         embeddings(warp, init, *tiny_episodes(1, k_shot=0), named=False)
+
+
+NAMES = 0.2 * torch.eye(4, 8, dtype=torch.float64)
+IN_COMMON = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1], dtype=torch.float64) / 2  # what all texts have, and no name
+
+
+def of_synthetic_features(tiny, *shots):
+    """Init, tasks of four classes with these numbers of texts, and features of names, texts and a query per class."""
+    warp, init = model(tiny)
+    texts = [["text"] * sum(numbers) for numbers in shots]
+    labels = [[label for label, number in enumerate(numbers) for _ in range(number)] for numbers in shots]
+    names = ["music", "weather", "news", "sports"]
+    tasks = TaskBatch.encode(
+        [Episode.from_texts(names, *task) for task in zip(texts, labels, strict=True)], warp.encoder
+    )
+    queries = NAMES + IN_COMMON
+    support = queries[tasks.support.label] if len(tasks.support) else None
+    embeddings = warp.verbalizer.class_embeddings(init, tasks, NAMES.repeat(len(shots), 1), support)
+    predicted = warp.verbalizer.logits(queries, embeddings[:, None], init.log_scale.exp()).argmax(-1)
+    return init, tasks, support, embeddings, predicted
+
+
+@pytest.mark.parametrize("shots", [(1, 1, 1, 0), (3, 0, 0, 0), (0, 30, 1, 2)])
+def test_a_class_that_has_a_name_alone_is_predicted_beside_classes_with_texts(tiny, shots):
+    *_, predicted = of_synthetic_features(tiny, (0, 0, 0, 0), shots)
+    assert predicted.tolist() == [[0, 1, 2, 3]] * 2
+
+
+def test_names_are_not_moved_in_tasks_with_equal_numbers_of_texts(tiny):
+    init, tasks, support, embeddings, _ = of_synthetic_features(tiny, (2, 2, 2, 2), (2, 0, 0, 2), (0, 0, 0, 0))
+    label, task = (
+        torch.cat([getattr(texts, name) for texts in (tasks.support, tasks.names)]) for name in ("label", "task")
+    )
+    count = torch.cat([torch.ones(len(support)), init.log_name_count.exp().expand(12)]).double()
+    as_they_are = Examples(torch.cat([support, NAMES.repeat(3, 1)]), task, one_hot(label).double(), count)
+    strength = init.log_strength.exp() * 4**init.strength_by_ways
+    expected = fit_logistic_regression(as_they_are, tasks.class_mask, strength)
+    assert_close(embeddings[[0, 2]], expected[[0, 2]], rtol=0, atol=1e-12)
+    assert not torch.allclose(embeddings[1], expected[1], atol=0.1)

@@ -188,6 +188,9 @@ def test_a_pool_has_no_text_of_the_examples_or_the_tests(data, monkeypatch, corp
     if corpus in ("huffpost", "reuters"):
         assert not set(drawn[0].texts) & {*texts[0], *drawn[0].examples.episode.support_texts}
         assert set(texts[0]) & set(source.others)
+    episode = pools.draw(source, 0.5, 12, of_any_class=True).examples.episode
+    assert len(episode.support_texts) == round(0.5 * episode.n_way)
+    assert not set(episode.unlabelled_texts) & set(episode.support_texts)
 
 
 def test_the_study_of_unlabelled_texts_has_a_row_for_each_number_of_texts(data, monkeypatch, capsys):

@@ -21,9 +21,9 @@ from torch.nn.functional import normalize
 from episodes import InputError
 from episodes.schemas import Strict
 from metawarp.adaptation.leave_one_out import SupportSets, class_means
-from metawarp.adaptation.start import ExampleFeatures, mean_per_task
+from metawarp.adaptation.start import ExampleFeatures
 from metawarp.parameters import TaskParameters
-from metawarp.texts.task_batch import LabelledTexts, TaskBatch
+from metawarp.texts.task_batch import LabelledTexts, TaskBatch, mean_per_task
 from metawarp.warp import Warp
 
 LARGEST = 1000.0

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from metawarp.config import Group
 from metawarp.parameters import InitParameters, TaskParameters
-from metawarp.texts.task_batch import LabelledTexts, TaskBatch
+from metawarp.texts.task_batch import LabelledTexts, TaskBatch, mean_per_task
 from metawarp.warp import Warp
 
 
@@ -102,12 +102,6 @@ def losses_of(
     """Mean cross-entropy (T,) of each task; 0 for a task without texts."""
     losses = cross_entropy(logits_of(warp, parameters, features, texts, tasks), texts.label, reduction="none")
     return mean_per_task(losses, texts.task, len(tasks))
-
-
-def mean_per_task(values: Tensor, task: Tensor, n_tasks: int) -> Tensor:
-    """Mean (T,) of the values (B,) of each task; 0 for a task without values."""
-    counts = torch.bincount(task, minlength=n_tasks).clamp(min=1)
-    return values.new_zeros(n_tasks).index_add(0, task, values) / counts
 
 
 def own_adapters(parameters: TaskParameters, n_tasks: int) -> TaskParameters:

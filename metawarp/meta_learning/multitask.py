@@ -11,10 +11,11 @@ from typing import final
 import torch
 from torch.nn.functional import cross_entropy
 
-from metawarp.adaptation.start import mean_per_task, read_texts, shared_parameters
+from metawarp.adaptation.start import read_texts, shared_parameters
 from metawarp.config import InnerLoop
 from metawarp.meta_learning.meta_gradient import MetaBatch, MetaGradient, Method, accuracy, gradients_of
 from metawarp.parameters import InitParameters
+from metawarp.texts.task_batch import mean_per_task
 
 
 @final

@@ -6,10 +6,10 @@ References:
 
 from torch import Tensor
 
-from metawarp.adaptation.start import logits_of, mean_per_task, read_texts, start
+from metawarp.adaptation.start import logits_of, read_texts, start
 from metawarp.meta_learning.adversarial import perturbed
 from metawarp.parameters import InitParameters
-from metawarp.texts.task_batch import TaskBatch
+from metawarp.texts.task_batch import TaskBatch, mean_per_task
 from metawarp.warp import Warp
 
 

@@ -189,3 +189,9 @@ def index_in_task(task: Tensor) -> Tensor:
     order = torch.argsort(task, stable=True)
     index = torch.arange(len(task), device=task.device) - (counts.cumsum(0) - counts)[task[order]]
     return torch.empty_like(index).scatter_(0, order, index)
+
+
+def mean_per_task(values: Tensor, task: Tensor, n_tasks: int) -> Tensor:
+    """Mean (T, …) of the values (B, …) of each task; 0 for a task without values."""
+    sums = values.new_zeros(n_tasks, *values.shape[1:]).index_add(0, task, values)
+    return sums / torch.bincount(task, minlength=n_tasks).clamp(min=1).view(-1, *[1] * (values.dim() - 1))

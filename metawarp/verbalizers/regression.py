@@ -4,6 +4,14 @@ A name counts as a learned number of texts. This number, and the strength of the
 classes a task has: with many texts, names count little, and the fit is that of a plain regression. A name is compared
 with texts in the features of the last layer only, where sentence encoders are trained to bring a text and its
 description together.
+
+Texts have much in common that names lack, above all in the lower layers. Where some classes have fewer texts than
+others, the regression would take it for a property of the classes with many texts, and predict these too often. There,
+names are moved to the mean of the texts, so that names and texts differ in nothing but their classes.
+
+References:
+    Liang et al. (2022), "Mind the Gap: Understanding the Modality Gap in Multi-modal Contrastive Representation
+    Learning", NeurIPS: two kinds of inputs differ by a constant vector, the difference of their means.
 """
 
 import math
@@ -16,7 +24,7 @@ from torch.nn.functional import one_hot
 
 from episodes import InputError
 from metawarp.parameters import InitParameters, power_law
-from metawarp.texts.task_batch import TaskBatch
+from metawarp.texts.task_batch import TaskBatch, mean_per_task
 from metawarp.verbalizers.logistic_regression import RepeatedFit, fit_logistic_regression
 from metawarp.verbalizers.regression_problem import Examples, with_bias
 from metawarp.verbalizers.soft_labels import ROUNDS, SOFT_LABELS, TOLERANCE, SoftLabels
@@ -82,14 +90,16 @@ class Regression(Verbalizer):
         mean_shots, ways = (number.to(shots) for number in tasks.size)
         examples = []
         if support is not None:
-            # Balanced: how many texts a user has of a class says nothing about how often it will be predicted.
+            # Balanced: how many texts a user has of a class says nothing about how often it will be predicted. The name
+            # of a class without texts counts for these, too.
             texts = tasks.support
             count = mean_shots[texts.task] / shots[texts.task, texts.label]
             examples.append(Examples(support, texts.task, _one_hot(texts.label, support, tasks), count))
         if names is not None:
             count = power_law(mean_shots, ways, init.log_name_count, init.name_count_by_shots, init.name_count_by_ways)
-            texts = tasks.names
-            examples.append(Examples(names, texts.task, _one_hot(texts.label, names, tasks), count[texts.task]))
+            texts, names = tasks.names, _beside_texts(names, support, tasks)
+            count = count[texts.task] + (mean_shots[:, None] * (shots == 0))[texts.task, texts.label]
+            examples.append(Examples(names, texts.task, _one_hot(texts.label, names, tasks), count))
         if not examples:
             raise InputError("A regression needs class names or support texts; give texts or class_names.")
         return Examples.joined(examples)
@@ -101,6 +111,19 @@ class Regression(Verbalizer):
 
     def logits(self, features: Tensor, class_embeddings: Tensor, scale: Tensor) -> Tensor:
         return scale * dot_products(with_bias(features), class_embeddings)
+
+
+def _beside_texts(names: Tensor, support: Tensor | None, tasks: TaskBatch) -> Tensor:
+    """The features (N, d) of class names; in tasks whose classes have different numbers of texts, moved so that their
+    mean is that of the support texts (B, d).
+
+    With equal numbers, nothing is moved: what texts have in common then speaks for all classes alike.
+    """
+    if support is None:
+        return names
+    fewer = (tasks.shots < tasks.shots.amax(1, keepdim=True)) & tasks.class_mask
+    apart = mean_per_task(support, tasks.support.task, len(tasks)) - mean_per_task(names, tasks.names.task, len(tasks))
+    return names + (apart * fewer.any(1, keepdim=True))[tasks.names.task]
 
 
 def _one_hot(label: Tensor, features: Tensor, tasks: TaskBatch) -> Tensor:
