@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.report.tables import Rows
-from episodes import Episode
+from episodes import Corpus, Episode
 from episodes.sampler import MixtureSampler, Sampler
 from metawarp.adaptation.start import class_embeddings_of, losses_of, read_examples, read_texts, shared_parameters
 from metawarp.backbones.backbone import Backbone
@@ -33,9 +33,6 @@ from metawarp.training.data import EpisodeSettings, TrainingData
 from metawarp.verbalizers.soft_labels import SOFT_LABELS
 from metawarp.warp import Warp
 
-BUNDLED = ("everyday",)
-"""Corpora of the package that have enough texts per class for a pool."""
-
 EPISODES_PER_STEP, LR = 4, 0.05
 
 HARM = 2.0
@@ -45,7 +42,8 @@ episodes alone, large gains where texts of a class are alike outweigh losses els
 
 def episodes_of(kinds: Path, seed: int = 0) -> Sampler:
     """Training episodes with pools of unlabelled texts of all kinds."""
-    data = TrainingData.load([kinds / "data.jsonl", *BUNDLED], [kinds / "splits.json", *BUNDLED], seed)
+    corpus = Corpus.load(kinds / "data.jsonl", domain_column="domain")
+    data = TrainingData.load([corpus], [kinds / "splits.json"], seed)
     settings = EpisodeSettings((2, 30), (0, 10), 5, seed, within_domains=1.0, n_unlabelled=(15, 500))
     pools = product((0.0, 0.3), (1.0, 20.0))
     samplers = [data.sampler(replace(settings, distractors=share, skew=skew)) for share, skew in pools]
