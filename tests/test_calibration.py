@@ -88,7 +88,7 @@ def test_a_classifier_has_the_probabilities_of_the_evaluation(tiny):
     (episode,) = tiny_episodes(1)
     names = [episode.class_names[label] for label in episode.support_labels]
     classifier = WarpClassifier(init, backbone=tiny).fit(episode.support_texts, names, class_names=episode.class_names)
-    (expected,) = metawarp_predictor(warp, init.on(tiny), NO_STEPS, temperature)([episode])
+    (expected,) = metawarp_predictor(warp, init.on(tiny), NO_STEPS, temperature, chooses=True)([episode])
     order = [list(classifier.classes_).index(name) for name in episode.class_names]
     assert np.allclose(classifier.predict_proba(episode.query_texts)[:, order], expected, rtol=0, atol=1e-6)
 

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 import torch
 from tiny import tiny_episodes, tiny_model, without_names
-from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 
-from metawarp.adaptation import adapt as adapt_module, choice as choice_module
+from metawarp.adaptation import adapt as adapt_module, choice as choice_module, own_temperature as temperature_module
 from metawarp.adaptation.adapt import adapt
-from metawarp.adaptation.choice import EXTENTS, NAME_FACTORS, Choice, at_best_temperatures, choose
-from metawarp.adaptation.cross_fit import Halves, held_out_logits
+from metawarp.adaptation.choice import EXTENTS, NAME_FACTORS, Choice, choose, with_temperatures
+from metawarp.adaptation.cross_fit import CrossFit, held_out_logits
 from metawarp.adaptation.start import logits_of, read_texts, start
 from metawarp.adaptation.temperature import Temperature
 from metawarp.adaptation.trajectory import trajectory
@@ -48,7 +47,7 @@ def keys(texts):
 def test_every_text_is_held_out_once_from_a_half_with_the_other_texts(tiny, k_shot):
     warp, _ = lora_model(tiny)
     tasks = TaskBatch.encode(tiny_episodes(2, n_way=3, k_shot=k_shot), warp.encoder)
-    halves_of_tasks = Halves.of(tasks)
+    halves_of_tasks = CrossFit.halves(tasks)
     crossed = halves_of_tasks.tasks
     assert keys(halves_of_tasks.texts) == sorted(2 * keys(tasks.support))
     assert len(crossed) == 4 and crossed.n_way.tolist() == [3] * 4
@@ -68,7 +67,7 @@ def test_every_text_is_held_out_once_from_a_half_with_the_other_texts(tiny, k_sh
 @pytest.mark.parametrize("extent", [0.0, 1.0])
 def test_held_out_logits_are_those_of_the_adapted_halves(tiny, extent):
     warp, init = lora_model(tiny)
-    halves = Halves.of(TaskBatch.encode(tiny_episodes(2, k_shot=4), warp.encoder))
+    halves = CrossFit.halves(TaskBatch.encode(tiny_episodes(2, k_shot=4), warp.encoder))
     path, crossed = trajectory(warp, init, halves.tasks, INNER), halves.tasks
     extents, factors = torch.tensor([0.5, extent, extent]), torch.tensor([1.0, 1.0, 4.0])
     logits = held_out_logits(warp, init, path, halves, extents, factors)[1:]
@@ -84,7 +83,7 @@ def test_held_out_logits_are_those_of_the_adapted_halves(tiny, extent):
 
 def test_mixed_features_are_between_those_of_the_ends(tiny):
     warp, init = lora_model(tiny)
-    halves = Halves.of(TaskBatch.encode(tiny_episodes(1, k_shot=4), warp.encoder))
+    halves = CrossFit.halves(TaskBatch.encode(tiny_episodes(1, k_shot=4), warp.encoder))
     path = trajectory(warp, init, halves.tasks, INNER)
     extents = torch.tensor([0.0, 0.01, 0.99, 1.0])
     first, near_first, near_last, last = held_out_logits(warp, init, path, halves, extents, torch.ones(4))
@@ -114,31 +113,15 @@ def test_equal_losses_choose_the_mean_and_large_differences_the_best(tiny, monke
     assert choice.gains[0] == 0 and choice.gains[1] > 0
 
 
-def test_each_alternative_is_judged_at_the_temperature_that_suits_it():
-    """Overconfident logits have the same losses as calibrated ones; a single text moves the temperature little."""
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(4000, 3, generator=generator, dtype=torch.float64) * 2
-    label = torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
-    task = torch.zeros(4000, dtype=torch.long)
-    temperatures, losses = at_best_temperatures(torch.stack([logits, 4 * logits]), label, task, torch.ones(1))
-    assert temperatures[:, 0].tolist() == [1, 4]
-    assert_close(losses[0], losses[1])
-    assert_close(losses[0, 0], cross_entropy(logits, label, reduction="sum"))
-    wrong = (logits[:1].argmax(1) + 1) % 3
-    alone, _ = at_best_temperatures(logits[None, :1] * 10, wrong, task[:1], torch.ones(1))
-    assert 1 < float(alone[0, 0]) < 8
-    untrusted, _ = at_best_temperatures(logits[None, :1] * 10, wrong, task[:1], torch.zeros(1))
-    assert untrusted.tolist() == [[1]]
-
-
 def test_a_task_chooses_a_multiple_of_the_temperature_of_the_init(tiny, monkeypatch):
     """An init that is twice as uncertain leads to half the multiple, if nothing else is known of it."""
-    monkeypatch.setattr(choice_module, "TEMPERATURE_SPREAD", 1e6)
-    monkeypatch.setattr(choice_module, "TEMPERATURES", [2**power for power in range(-20, 20)])
+    monkeypatch.setattr(temperature_module, "TEMPERATURE_SPREAD", 1e6)
+    monkeypatch.setattr(temperature_module, "TEMPERATURES", [2**power for power in range(-20, 20)])
+    monkeypatch.setattr(temperature_module, "OCTAVE", 1)
     warp, init = lora_model(tiny)
     tasks = TaskBatch.encode(tiny_episodes(2, k_shot=5), warp.encoder)
     one, two = (choose(warp, init, tasks, INNER, Temperature(math.log(factor))) for factor in (1, 2))
-    assert_close(one.temperatures, 2 * two.temperatures)
+    assert_close(one.temperatures, 2 * two.temperatures, rtol=1e-6, atol=0)
     assert_close(one.extents, two.extents)
 
 
@@ -163,13 +146,23 @@ def test_tasks_choose_together_as_if_alone(tiny):
     assert together.n_texts.tolist() == [len(episode.support_texts) for episode in episodes]
 
 
+def test_the_halves_have_no_part_in_the_temperature_of_a_task_that_took_no_step(tiny):
+    warp, _ = lora_model(tiny)
+    tasks, own = TaskBatch.encode(tiny_episodes(2, k_shot=1), warp.encoder), torch.tensor([2.0, 3.0])
+    choice = chosen([0.0, 1.0], [1.0, 1.0], [8.0, 27.0])
+    assert_close(with_temperatures(choice, own, tasks).temperatures, torch.tensor([4.0, 9.0]))
+    untried = replace(choice, n_texts=torch.zeros(2, dtype=torch.long))
+    assert_close(with_temperatures(untried, own, tasks).temperatures, own)
+
+
 # Adapted tasks --------------------------------------------------------------------------------------------------
 
 
 def test_each_task_goes_as_far_as_it_chose(tiny, monkeypatch):
     warp, init = lora_model(tiny)
     tasks = TaskBatch.encode(tiny_episodes(3, k_shot=3), warp.encoder)
-    monkeypatch.setattr(adapt_module, "choose", lambda *_: chosen([0.0, 1.0, 0.5], [4.0, 1.0, 1.0], [2.0, 1.0, 1.0]))
+    monkeypatch.setattr(adapt_module, "choose", lambda *_: chosen([0.0, 1.0, 0.5], [4.0, 1.0, 1.0], [16.0, 1.0, 1.0]))
+    monkeypatch.setattr(adapt_module, "own_temperatures", lambda *_: torch.tensor([2.0, 1.0, 1.0]))
     adapted = adapt(warp, init, tasks, INNER, chooses=True)
     assert adapted.losses.shape == (2, 3)
     stays = adapt(warp, warp.verbalizer.weighing_names(init, 4.0), tasks.task(0), INNER.with_steps(0))
@@ -179,7 +172,8 @@ def test_each_task_goes_as_far_as_it_chose(tiny, monkeypatch):
             own = getattr(adapted.parameters, name)[task]
             assert_close(own, getattr(alone.parameters, name)[0], rtol=0, atol=1e-7)
     scale = float(init.log_scale.exp())
-    assert_close(adapted.parameters.scale, torch.tensor([scale / 2, scale, scale]).to(init.log_scale))
+    first = 16 ** (1 / 4) * 2 ** (3 / 4)  # with three texts per class, that of the halves has a quarter of the weight
+    assert_close(adapted.parameters.scale, torch.tensor([scale / first, scale, scale]).to(init.log_scale))
     end = adapt(warp, init, tasks.task(2), INNER).parameters.adapter[0]
     assert_close(adapted.parameters.adapter[2], (init.adapter + end) / 2, rtol=0, atol=1e-7)
 
@@ -202,6 +196,7 @@ def test_a_task_whose_held_out_losses_are_not_finite_keeps_its_start(tiny, monke
     warp, init = lora_model(tiny)
     tasks, nan = TaskBatch.encode(tiny_episodes(2, k_shot=3), warp.encoder), float("nan")
     monkeypatch.setattr(adapt_module, "choose", lambda *_: chosen([nan, 0.5], [nan, 1.0], [nan, 1.0]))
+    monkeypatch.setattr(adapt_module, "own_temperatures", lambda *_: torch.ones(2))
     adapted = adapt(warp, init, tasks, INNER, chooses=True).parameters
     unadapted = adapt(warp, init, tasks, INNER.with_steps(0)).parameters
     assert_close(adapted.class_embeddings[0], unadapted.class_embeddings[0], rtol=0, atol=1e-7)

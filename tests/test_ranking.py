@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from running import failure, refused
+from scipy.special import log_softmax
 from tiny import NO_STEPS, tiny_backbone, tiny_corpus, tiny_episodes
 
 from episodes import Episode, EpisodeSampler
@@ -48,15 +49,21 @@ def inits(saved):
     return saved[1]
 
 
+def log_probabilities(classifier, text):
+    """Those of the classes with the temperature of the init, without that of the task: (C,)."""
+    return log_softmax(np.log(classifier.predict_proba([text])[0]) * classifier.adaptation_.temperature)
+
+
 def test_scores_are_those_of_classifiers_without_each_text(tiny, inits):
     init, episode = inits["trained"], tiny_episodes(1)[0]
     likelihoods, correct = [], []
     for i in range(len(episode.support_labels)):
         texts, labels = list(episode.support_texts), episode.support_labels.tolist()
         text, label = texts.pop(i), labels.pop(i)
-        probabilities = WarpClassifier(init, tiny).fit(texts, labels, list(episode.class_names)).predict_proba([text])
-        likelihoods.append(np.log(probabilities[0, label]))
-        correct.append(probabilities[0].argmax() == label)
+        classifier = WarpClassifier(init, tiny).fit(texts, labels, list(episode.class_names))
+        logs = log_probabilities(classifier, text)
+        likelihoods.append(logs[label])
+        correct.append(logs.argmax() == label)
     likelihood, accuracy = leave_one_out(init, init.bind(tiny), episode)
     assert likelihood == pytest.approx(np.mean(likelihoods), abs=1e-5)
     assert accuracy == pytest.approx(np.mean(correct))
@@ -68,8 +75,8 @@ def test_integer_labels_are_not_read_as_names(tiny, inits):
     likelihoods = []
     for i, label in enumerate(numbers):
         texts, labels = TEXTS[:i] + TEXTS[i + 1 :], numbers[:i] + numbers[i + 1 :]
-        probabilities = WarpClassifier(inits["fresh"], tiny).fit(texts, labels).predict_proba([TEXTS[i]])
-        likelihoods.append(np.log(probabilities[0, label]))
+        alone = WarpClassifier(inits["fresh"], tiny).fit(texts, labels)
+        likelihoods.append(log_probabilities(alone, TEXTS[i])[label])
     assert classifier.suitability_["init 0"].log_likelihood == pytest.approx(np.mean(likelihoods), abs=1e-5)
 
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from metawarp.adaptation.choice import Choice, choose, interpolated, unchanged
+from metawarp.adaptation.choice import Choice, choose, interpolated, unchanged, with_temperatures
 from metawarp.adaptation.leave_one_out_steps import TEXTS_PER_STEP
 from metawarp.adaptation.memory import require_memory
+from metawarp.adaptation.own_temperature import own_temperatures
 from metawarp.adaptation.start import ExampleFeatures, read_examples
 from metawarp.adaptation.temperature import Temperature
 from metawarp.adaptation.trajectory import Trajectory, inner_steps, trajectory
@@ -68,7 +69,8 @@ def adapt(
         tasks: the tasks.
         inner: the inner loop.
         temperature: divisor of the logits.
-        chooses: whether each task chooses how far it goes, and how much class names count; see `choice`.
+        chooses: whether each task finds its own temperature and, after steps, how far it goes and how much class names
+            count; see `own_temperature` and `choice`.
         progress: whether a progress bar appears after `SECONDS_TO_BAR`.
 
     InputError if the inner loop updates an adapter that no feature depends on; MemoryLimitError if memory is too small.
@@ -81,15 +83,14 @@ def adapt(
     if steps and inner.leaves_one_out and not len(tasks.names) and bool((tasks.shots <= 1).all()):
         logger.info("no step is taken: no class has a second text or a name, so that no text can be left out")
         steps = 0
-    chooses = chooses and steps > 0
     if steps and inner.leaves_one_out and (most := int(tasks.shots.sum(1).max())) > TEXTS_PER_STEP:
         logger.info("a step reads at most %d of the %d labelled texts", TEXTS_PER_STEP, most)
-    temperature = temperature or Temperature()
+    temperature, varies = temperature or Temperature(), chooses and steps > 0
     hidden = None if progress else True  # None: hidden unless standard error is a terminal
-    bar = tqdm(total=(1 + chooses) * steps, desc="adapting", delay=SECONDS_TO_BAR, leave=False, disable=hidden)
+    bar = tqdm(total=(1 + varies) * steps, desc="adapting", delay=SECONDS_TO_BAR, leave=False, disable=hidden)
     with torch.set_grad_enabled(steps > 0), bar:
         choice = unchanged(tasks, float(steps > 0))
-        if chooses:
+        if varies:
             choice = choose(warp, init, tasks, inner, temperature, bar.update)
         inner = inner.with_steps(steps)
         path = trajectory(warp, init, tasks, inner, after_step=bar.update)
@@ -98,6 +99,9 @@ def adapt(
     with torch.no_grad():
         adapted, examples = inner_steps(warp, init, tasks, inner).finish(interpolated(path, choice.extents))
         examples = examples or path.examples or read_examples(warp, adapted, tasks)
+    if chooses:
+        own = own_temperatures(warp, init, tasks, examples, temperature)
+        choice = with_temperatures(choice, own, tasks)
     divisor = temperature.of(*tasks.size) * choice.temperatures
     parameters = replace(adapted, scale=adapted.scale / divisor.to(adapted.scale))
     losses = torch.stack(path.losses) if path.losses else adapted.scale.new_zeros(0, len(tasks))

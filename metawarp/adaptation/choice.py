@@ -1,4 +1,4 @@
-"""Choose for each task how far its adapter moves, how much class names count, and a temperature.
+"""Choose for each task how far its adapter moves, and how much class names count.
 
 Each alternative is scored by its loss on held-out texts (`cross_fit`), and the task uses the weighted mean of all
 alternatives (Bayesian model averaging). With few texts all weights are similar; with many, the best alternative has
@@ -9,7 +9,7 @@ References:
     Hoeting et al. (1999), "Bayesian Model Averaging: A Tutorial", Statistical Science 14, eq. 1.
     Grünwald (2012), "The Safe Bayesian", ALT, sec. 1: likelihoods to a power below 1 if the model may be wrong.
     Wortsman et al. (2022), "Robust fine-tuning of zero-shot models", CVPR, sec. 3: weights between the start and where
-    the steps end are often better than both. Guo et al. (2017), ICML, sec. 4.2: the temperature of held-out texts.
+    the steps end are often better than both.
 """
 
 from collections.abc import Callable
@@ -18,11 +18,11 @@ from itertools import product
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from metawarp.adaptation.cross_fit import Halves, held_out_logits
+from metawarp.adaptation.cross_fit import CrossFit, held_out_logits
 from metawarp.adaptation.leave_one_out_steps import read_by_step
 from metawarp.adaptation.memory import require_memory
+from metawarp.adaptation.own_temperature import at_best_temperatures, relative_logits, trust_in
 from metawarp.adaptation.temperature import Temperature
 from metawarp.adaptation.trajectory import Trajectory, trajectory
 from metawarp.config import GROUPS, InnerLoop
@@ -35,16 +35,6 @@ EXTENTS = (0.0, 0.5, 1.0, 1.5)
 
 NAME_FACTORS = (1.0, 0.25, 4.0)
 """How many times as much a class name may count as the init says; the first changes nothing."""
-
-TEMPERATURES = tuple(2 ** (i / 4) for i in range(-4, 13))
-"""Multiples of the init's temperature that are tried: from 1/2 to 8."""
-
-TEMPERATURE_SPREAD = 0.7
-"""Standard deviation of the logarithm of these multiples in the prior, which is log-normal."""
-
-UNTRUSTED_SHOTS = 4.0
-"""With K texts per class, the likelihood in the choice of the temperature is raised to the power K / (K + 4), because a
-half has fewer texts than the task: with one text per class, it has none of a held-out text's class."""
 
 POWER = 0.2
 """Power of the likelihood of held-out texts. Below 1, because both halves hold the same texts, and because what was
@@ -83,17 +73,15 @@ def choose(
 
     Of a large task, the texts that the first step reads are judged. MemoryLimitError if memory is too small.
     """
-    halves = Halves.of(read_by_step(tasks.without_unlabelled(), 0))
+    halves = CrossFit.halves(read_by_step(tasks.without_unlabelled(), 0))
     require_memory(warp, halves.tasks, inner)
     path = trajectory(warp, init, halves.tasks, inner, after_step=after_step)
     alternatives = list(product(EXTENTS, NAME_FACTORS if len(tasks.names) else NAME_FACTORS[:1]))
     extents, factors = torch.tensor(alternatives, device=tasks.n_way.device).unbind(1)
     logits = held_out_logits(warp, init, path, halves, extents, factors)
     query, n_tasks = halves.tasks.query, len(tasks)
-    usual = temperature.of(*halves.tasks.size).to(logits)[query.task, None]
-    shots, _ = tasks.size
-    trust = shots / (shots + UNTRUSTED_SHOTS)
-    temperatures, losses = at_best_temperatures(logits / usual, query.label, query.task % n_tasks, trust)
+    relative = relative_logits(logits, halves, temperature)
+    temperatures, losses = at_best_temperatures(relative, query.label, query.task % n_tasks, trust_in(tasks))
     weights = (-POWER * losses).softmax(0)
     count = torch.bincount(query.task % n_tasks, minlength=n_tasks)
     return Choice(
@@ -111,6 +99,19 @@ def unchanged(tasks: TaskBatch, extent: float) -> Choice:
     return Choice(zeros + extent, zeros + 1, zeros + 1, zeros, torch.zeros_like(tasks.n_way))
 
 
+def with_temperatures(choice: Choice, own: Tensor, tasks: TaskBatch) -> Choice:
+    """The choice for T tasks with the temperatures (T,) that their own features suggest; see `own_temperatures`.
+
+    After steps, these are too low, because the features were adapted to the texts that are held out. Those of the
+    halves are too high with one text per class, because nothing of a held-out text's class is left but its name. With K
+    texts per class, the halves have the weight 1 / (1 + K) in the geometric mean of both.
+    """
+    shots, _ = tasks.size
+    weight = torch.where(choice.n_texts > 0, 1 / (1 + shots), 0.0)
+    mean = weight * choice.temperatures.log() + (1 - weight) * own.to(choice.temperatures).log()
+    return replace(choice, temperatures=mean.exp())
+
+
 def interpolated(path: Trajectory, extents: Tensor) -> TaskParameters:
     """The parameters of T tasks so far (T,) between the start and the end of their steps, without gradients."""
     first, last = (mapped(path.states[i], Tensor.detach) for i in (0, -1))
@@ -124,22 +125,3 @@ def interpolated(path: Trajectory, extents: Tensor) -> TaskParameters:
         return torch.where(far == 0, start, torch.lerp(start, end, far))
 
     return replace(first, **{name: between(getattr(first, name), getattr(last, name)) for name in GROUPS})
-
-
-def at_best_temperatures(logits: Tensor, label: Tensor, task: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
-    """The temperature (J, T) that suits each of T tasks best under each of J alternatives, and the sum (J, T) of the
-    losses of its texts at it.
-
-    Args:
-        logits: logits (J, B, C) of the texts.
-        label: (B,) label of each text.
-        task: (B,) index of each text's task.
-        trust: (T,) power of the likelihood relative to the log-normal prior of the temperature.
-    """
-    tried = logits.new_tensor(TEMPERATURES)
-    losses = torch.stack(
-        [cross_entropy((logits / t).movedim(2, 1), label.expand(len(logits), -1), reduction="none") for t in tried]
-    )
-    sums = losses.new_zeros(*losses.shape[:2], len(trust)).index_add(2, task, losses)
-    best = (trust.to(sums) * sums + (tried.log() / TEMPERATURE_SPREAD).square()[:, None, None] / 2).argmin(0)
-    return tried[best], sums.gather(0, best[None])[0]

@@ -21,7 +21,7 @@ from torch.nn.functional import normalize
 from episodes import InputError
 from episodes.schemas import Strict
 from metawarp.adaptation.leave_one_out import SupportSets, class_means
-from metawarp.adaptation.start import ExampleFeatures
+from metawarp.adaptation.start import ExampleFeatures, logits_by_task
 from metawarp.parameters import TaskParameters
 from metawarp.texts.task_batch import LabelledTexts, TaskBatch, mean_per_task
 from metawarp.warp import Warp
@@ -112,11 +112,7 @@ def class_means_and_usual_scores(
     """The direction (T, C, d) of the mean of each class of T tasks, zero for classes that a task lacks, and the means
     (T, 2) of the two scores over the examples of each task."""
     sets, texts, features = _examples(tasks, examples)
-    logits = features.new_zeros(len(features))
-    for task, n_way in enumerate(tasks.n_way.tolist()):  # together, they would need a copy of the classes per text
-        rows, scale = texts.task == task, parameters.scale.expand(len(tasks))[task]
-        embeddings = parameters.class_embeddings[task, :n_way]
-        logits[rows] = warp.verbalizer.logits(features[rows], embeddings, scale).amax(-1).to(logits)
+    logits = logits_by_task(warp, parameters, features, texts, tasks).amax(-1)
     cosines = class_means(sets, torch.ones_like(sets.texts[:, 0, 0]))
     cosines = cosines.masked_fill(~tasks.class_mask[:, None], -1.0).amax(-1)[texts.task, texts.index_in_task]
     usual = torch.stack([mean_per_task(values, texts.task, len(tasks)) for values in (logits, cosines)], dim=1)

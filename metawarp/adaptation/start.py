@@ -96,6 +96,20 @@ def logits_of(
     return logits.masked_fill(~tasks.class_mask[texts.task], float("-inf"))
 
 
+def logits_by_task(
+    warp: Warp, parameters: TaskParameters, features: Tensor, texts: LabelledTexts, tasks: TaskBatch
+) -> Tensor:
+    """The same logits (B, C), computed for one task after the other: together, each text would need a copy of the class
+    embeddings of its task."""
+    logits = features.new_full((len(features), tasks.shots.shape[1]), float("-inf"))
+    scale = parameters.scale.expand(len(tasks))
+    for task, n_way in enumerate(tasks.n_way.tolist()):
+        (rows,) = torch.where(texts.task == task)
+        embeddings = parameters.class_embeddings[task, :n_way]
+        logits[rows, :n_way] = warp.verbalizer.logits(features[rows], embeddings, scale[task]).to(logits)
+    return logits
+
+
 def losses_of(
     warp: Warp, parameters: TaskParameters, features: Tensor, texts: LabelledTexts, tasks: TaskBatch
 ) -> Tensor:

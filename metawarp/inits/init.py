@@ -106,9 +106,10 @@ class Init:
         return self.inner.with_steps(steps)
 
     def chooses(self, adapt: Adapt) -> bool:
-        """Whether each task chooses how much of the change of its steps it keeps: with adapt="auto", and an inner loop
-        that leaves one out."""
-        return adapt == "auto" and self.inner.leaves_one_out and bool(self.inner.moving)
+        """Whether each task finds its own temperature and how much of the change of its steps it keeps: without steps,
+        and with adapt="auto" and an inner loop that leaves one out."""
+        inner = self.inner_loop(adapt)
+        return inner.inner_steps == 0 or (adapt == "auto" and inner.leaves_one_out and bool(inner.moving))
 
     def on(self, backbone: Backbone) -> InitParameters:
         """The parameters on the backbone's device, in float32 or the backbone's data type if that is wider."""

@@ -75,7 +75,10 @@ def rank_inits(
 
 
 def leave_one_out(init: Init, warp: Warp, episode: Episode, *, adapt: Adapt = "auto") -> tuple[float, float]:
-    """Mean log-likelihood of the labels of left-out support texts, and the share that is classified correctly."""
+    """Mean log-likelihood of the labels of left-out support texts, and the share that is classified correctly.
+
+    The temperature is that of the init: that of each task would take several more fits for every text.
+    """
     parameters, inner = init.on(warp.backbone), init.inner_loop(adapt)
     likelihoods, correct = [], []
     for tasks in _left_out(warp, episode):
