@@ -5,7 +5,7 @@ classes a task has: with many texts, names count little, and the fit is that of 
 with texts in the features of the last layer only, where sentence encoders are trained to bring a text and its
 description together.
 
-Texts have much in common that names lack, above all in the lower layers. Where some classes have fewer texts than
+Texts have much in common that names lack, above all in the lower layers. Where some classes have far fewer texts than
 others, the regression would take it for a property of the classes with many texts, and predict these too often. There,
 names are moved to the mean of the texts, so that names and texts differ in nothing but their classes.
 
@@ -114,14 +114,14 @@ class Regression(Verbalizer):
 
 
 def _beside_texts(names: Tensor, support: Tensor | None, tasks: TaskBatch) -> Tensor:
-    """The features (N, d) of class names; in tasks whose classes have different numbers of texts, moved so that their
-    mean is that of the support texts (B, d).
+    """The features (N, d) of class names; in a task with a class that has less than half as many texts as another, moved
+    so that their mean is that of the support texts (B, d).
 
-    With equal numbers, nothing is moved: what texts have in common then speaks for all classes alike.
+    With similar numbers, nothing is moved: what texts have in common then speaks for all classes alike.
     """
     if support is None:
         return names
-    fewer = (tasks.shots < tasks.shots.amax(1, keepdim=True)) & tasks.class_mask
+    fewer = (2 * tasks.shots < tasks.shots.amax(1, keepdim=True)) & tasks.class_mask
     apart = mean_per_task(support, tasks.support.task, len(tasks)) - mean_per_task(names, tasks.names.task, len(tasks))
     return names + (apart * fewer.any(1, keepdim=True))[tasks.names.task]
 
