@@ -83,10 +83,13 @@ def method_named(name: str, backbone: Backbone) -> Fit:
     adapt: Adapt = int(steps) if steps.isdigit() else "none" if steps == "none" else "auto"
     if steps not in ("", str(adapt)):
         raise InputError(f"{steps!r} in the method {name!r} must be auto, none or a number of steps.")
-    start = INITS[init](backbone) if init in INITS else Init.from_pretrained(init)
-    if start.backbone.fingerprint != backbone.fingerprint:
-        start = carried_over(start, backbone)
-    return partial(fit_metawarp, start, adapt)
+    return partial(fit_metawarp, init_named(init, backbone), adapt)
+
+
+def init_named(name: str, backbone: Backbone) -> Init:
+    """One of `INITS`, or an init from its folder or Hub id, carried over if it was trained on another backbone."""
+    init = INITS[name](backbone) if name in INITS else Init.from_pretrained(name)
+    return init if init.backbone.fingerprint == backbone.fingerprint else carried_over(init, backbone)
 
 
 def measure(fit: Fit, backbone: Backbone, tasks: Sequence[Draw], name: tuple[str, int, str]) -> Measured:

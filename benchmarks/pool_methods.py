@@ -1,7 +1,8 @@
-"""Methods that use unlabelled texts, on the same features: that of metawarp, and two of scikit-learn."""
+"""Methods for tasks with unlabelled texts: those of metawarp and scikit-learn on the same features, and SetFit."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -12,33 +13,39 @@ from torch import Tensor
 from benchmarks.backbones import STRENGTH
 from benchmarks.draws import Draw
 from episodes import Episode
-from metawarp.adaptation.start import ExampleFeatures, class_embeddings_of, shared_parameters
+from metawarp.adaptation.start import shared_parameters
 from metawarp.backbones.backbone import Backbone
+from metawarp.evaluation.setfit import fitted_setfit
 from metawarp.inits.init import Init
+from metawarp.tasks.task import Task
+from metawarp.texts.feature_cache import FeatureCache
 from metawarp.texts.task_batch import TaskBatch
 
 ROUNDS = 10
 """Number of rounds of self-training; in each, a tenth of the pool gets the labels that are predicted for it."""
 
 
+Predict = Callable[[], np.ndarray]
+"""A function that returns the class (m,) of each test text."""
+
+
 class Reader:
-    """Features of texts under an init that takes no gradient steps; each text is read once."""
+    """Features of texts under an init as it is before any gradient step.
+
+    Those of an init without steps are kept, so that a fit finds them. An init with steps reads texts anew in each fit.
+    """
 
     def __init__(self, init: Init, backbone: Backbone) -> None:
-        self.warp, self.init = init.bind(backbone), init.on(backbone)
-        self.parameters = shared_parameters(self.init)
-        self._known: dict[str, Tensor] = {}
+        self.init, self.backbone = init, backbone
+        self.warp = init.bind(backbone, cache=None if init.inner.moving else FeatureCache())
+        self.parameters = shared_parameters(init.on(backbone))
 
     @torch.no_grad()
-    def __call__(self, texts: list[str]) -> Tensor:
+    def __call__(self, texts: Sequence[str]) -> Tensor:
         """Features (n, d) of n texts."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._known]
-        for first in range(0, len(new), 1024):
-            batch = self.warp.encoder(new[first : first + 1024])
-            read = self.warp.read(self.parameters, batch, torch.zeros(len(batch), dtype=torch.long))
-            self._known |= zip(new[first : first + 1024], read, strict=True)
-        width = self.warp.read_out.feature_size
-        return torch.stack([self._known[text] for text in texts]) if texts else torch.empty(0, width)
+        if not texts:
+            return torch.empty(0, self.warp.read_out.feature_size)
+        return self.warp.read(self.parameters, self.warp.encoder(texts), torch.zeros(len(texts), dtype=torch.long))
 
     @torch.no_grad()
     def names(self, episode: Episode) -> Tensor:
@@ -49,63 +56,76 @@ class Reader:
 
 @dataclass(frozen=True)
 class PoolTask:
-    """A drawn task and its features.
+    """A drawn task, and the features of its texts before any gradient step.
 
     Attributes:
-        reader: what read the features.
-        episode: labelled texts, and the pool as its unlabelled texts.
-        names: (C, d) features of the class names.
-        support: (n, d) features of the labelled texts.
-        pool: (U, d) features of the unlabelled texts.
-        tests: (m, d) features of the test texts.
+        draw: examples, whose unlabelled texts are the pool, and test texts.
+        reader: what reads the features.
     """
 
+    draw: Draw
     reader: Reader
-    episode: Episode
-    names: Tensor
-    support: Tensor
-    pool: Tensor
-    tests: Tensor
-
-    @classmethod
-    def of(cls, draw: Draw, reader: Reader) -> "PoolTask":
-        """The features of a draw."""
-        episode = draw.examples.episode
-        texts = (list(episode.support_texts), list(episode.unlabelled_texts), draw.texts)
-        return cls(reader, episode, reader.names(episode), *(reader(part) for part in texts))
 
     @property
+    def episode(self) -> Episode:
+        """Labelled texts, and the pool as its unlabelled texts."""
+        return self.draw.examples.episode
+
+    @cached_property
+    def pool(self) -> Tensor:
+        """(U, d) features of the unlabelled texts."""
+        return self.reader(self.episode.unlabelled_texts)
+
+    @cached_property
+    def tests(self) -> Tensor:
+        """(m, d) features of the test texts."""
+        return self.reader(self.draw.texts)
+
+    @cached_property
     def examples(self) -> tuple[np.ndarray, np.ndarray]:
         """Features and labels of the labelled texts; those of the class names if there are none."""
-        if len(self.support):
-            return self.support.numpy(), np.asarray(self.episode.support_labels)
-        return self.names.numpy(), np.arange(len(self.names))
+        if texts := self.episode.support_texts:
+            return self.reader(texts).numpy(), np.asarray(self.episode.support_labels)
+        names = self.reader.names(self.episode)
+        return names.numpy(), np.arange(len(names))
+
+    def read(self) -> None:
+        """Read all texts, so that a fit under an init without steps finds their features."""
+        self.reader([*self.episode.support_texts, *self.episode.unlabelled_texts, *self.draw.texts])
+        self.reader.names(self.episode)
 
 
-@torch.no_grad()
-def metawarp(task: PoolTask, *, uses_pool: bool = True) -> np.ndarray:
-    """Classes (m,) that metawarp predicts."""
-    reader, episode, (warp, init) = task.reader, task.episode, (task.reader.warp, task.reader.init)
-    texts, labels, pool = episode.support_texts, episode.support_labels.tolist(), episode.unlabelled_texts
-    alone = Episode.from_texts(episode.class_names, texts, labels, unlabelled_texts=pool if uses_pool else ())
-    tasks = TaskBatch.encode([alone], warp.encoder)
-    features = task.names, task.support if len(task.support) else None, task.pool if uses_pool and len(pool) else None
-    embeddings = class_embeddings_of(warp, init, tasks, ExampleFeatures(*features))
-    return warp.verbalizer.logits(task.tests, embeddings[0], reader.parameters.scale).argmax(1).numpy()
+def metawarp(task: PoolTask, *, uses_pool: bool = True) -> Predict:
+    """metawarp with the init of the task's reader."""
+    examples, reader = task.draw.examples, task.reader
+    if not uses_pool:
+        examples = replace(examples, episode=replace(examples.episode, unlabelled=np.empty(0, dtype=np.int64)))
+    fitted = Task.adapted(reader.init, reader.warp, examples)
+    return lambda: fitted.predictions(task.draw.texts)[0].argmax(1)
 
 
-def without_pool(task: PoolTask) -> np.ndarray:
-    """Classes (m,) that metawarp predicts without the pool."""
+def without_pool(task: PoolTask) -> Predict:
+    """metawarp without the pool."""
     return metawarp(task, uses_pool=False)
 
 
-def logistic_regression(task: PoolTask) -> np.ndarray:
-    """Classes (m,) of scikit-learn's logistic regression without the pool."""
-    return LogisticRegression(C=STRENGTH, max_iter=200).fit(*task.examples).predict(task.tests.numpy())
+def setfit(task: PoolTask) -> Predict:
+    """SetFit with its defaults, without the pool; the class names are its texts if there are no labelled ones."""
+    episode = task.episode
+    if not episode.support_texts:
+        episode = Episode.from_texts(episode.class_names, episode.class_names, range(episode.n_way))
+    model = fitted_setfit(task.reader.backbone, 0, episode)
+    return lambda: np.asarray(model.predict_proba(task.draw.texts, as_numpy=True, show_progress_bar=False)).argmax(1)
 
 
-def self_training(task: PoolTask) -> np.ndarray:
-    """Classes (m,) of scikit-learn's self-training around a logistic regression.
+def logistic_regression(task: PoolTask) -> Predict:
+    """scikit-learn's logistic regression without the pool."""
+    model = LogisticRegression(C=STRENGTH, max_iter=200).fit(*task.examples)
+    return lambda: model.predict(task.tests.numpy())
+
+
+def self_training(task: PoolTask) -> Predict:
+    """scikit-learn's self-training around a logistic regression.
 
     With equal weights of all texts, a few classes take the whole pool (11 % on HuffPost with one text per class), and
     with scikit-learn's threshold of 0.75 hardly any text is labelled. Classes are therefore balanced.
@@ -114,13 +134,14 @@ def self_training(task: PoolTask) -> np.ndarray:
     regression = LogisticRegression(C=STRENGTH, max_iter=200, class_weight="balanced")
     share = max(len(task.pool) // ROUNDS, 1)
     model = SelfTrainingClassifier(regression, criterion="k_best", k_best=share, max_iter=ROUNDS)
-    return model.fit(*_with_pool(features, labels, task.pool)).predict(task.tests.numpy())
+    model.fit(*_with_pool(features, labels, task.pool))
+    return lambda: model.predict(task.tests.numpy())
 
 
-def label_spreading(task: PoolTask) -> np.ndarray:
-    """Classes (m,) of scikit-learn's label spreading with its default kernel, which is better than 15 neighbours."""
+def label_spreading(task: PoolTask) -> Predict:
+    """scikit-learn's label spreading with its default kernel, which is better than 15 neighbours."""
     model = LabelSpreading(max_iter=100).fit(*_with_pool(*task.examples, task.pool))
-    return model.predict(task.tests.numpy())
+    return lambda: model.predict(task.tests.numpy())
 
 
 def _with_pool(features: np.ndarray, labels: np.ndarray, pool: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -128,11 +149,12 @@ def _with_pool(features: np.ndarray, labels: np.ndarray, pool: Tensor) -> tuple[
     return np.concatenate([features, pool.numpy()]), np.concatenate([labels, np.full(len(pool), -1)])
 
 
-METHODS: dict[str, Callable[[PoolTask], np.ndarray]] = {
+METHODS: dict[str, Callable[[PoolTask], Predict]] = {
     "without": without_pool,
     "metawarp": metawarp,
+    "setfit": setfit,
     "logistic-regression": logistic_regression,
     "self-training": self_training,
     "label-spreading": label_spreading,
 }
-"""Methods by name, from a task to the class (m,) of each test text."""
+"""Methods by name, each of which is fitted to a task."""

@@ -8,11 +8,15 @@ import pytest
 import torch
 from tiny import tiny_backbone, tiny_model
 from torch.testing import assert_close
+from tqdm import tqdm
 
 from metawarp import Init, WarpClassifier
+from metawarp.adaptation import start
 from metawarp.adaptation.leave_one_out_steps import LeaveOneOutSteps
 from metawarp.config import InnerLearningRates, InnerLoop
 from metawarp.parameters import tensors_of
+from metawarp.tasks.examples import Examples
+from metawarp.texts.task_batch import TaskBatch
 
 INNER = InnerLoop(2, ("adapter",), "class_means")
 LORA = {"adapter": "lora", "adapter_size": 2, "verbalizer": "regression", "rates": InnerLearningRates(0.01)}
@@ -27,7 +31,11 @@ def fitted(tmp_path_factory):
     backbone = tiny_backbone(folder, dtype="float32")
     warp, parameters = tiny_model(backbone, INNER, **LORA)
     init = replace(Init.start(warp, INNER, rates=LORA["rates"]), parameters=parameters)
-    return lambda texts, labels, names=None, **how: WarpClassifier(init, backbone, **how).fit(texts, labels, names)
+
+    def fit(texts, labels, names=None, pool=None, **how):
+        return WarpClassifier(init, backbone, **how).fit(texts, labels, names, pool)
+
+    return fit
 
 
 @pytest.mark.parametrize(
@@ -58,6 +66,29 @@ def test_the_classifier_records_its_adaptation(fitted, tmp_path, adapt, steps, r
 def test_a_task_without_labelled_texts_records_that_there_was_nothing_to_do(fitted):
     record = fitted([], [], ["delivery", "refund"]).adaptation_
     assert (record.steps, record.losses) == (0, ()) and record.reason.startswith("The encoder was not adapted: ")
+
+
+def test_unlabelled_texts_are_read_once_under_the_adapted_encoder(fitted, monkeypatch):
+    monkeypatch.setattr(start, "TEXTS_AT_ONCE", 2)
+    ticks, pool = [], ["my parcel", "my money", "is it late", "no refund", "the courier"]
+    with monkeypatch.context() as patched:
+        patched.setattr(tqdm, "update", lambda bar, number=1: ticks.append((bar.total, number)))
+        task = fitted(TEXTS, LABELS, pool=pool).task_
+    assert ticks == [(7, 1)] * 7, "2 steps of the halves, 2 steps, and 3 parts of the pool"
+    without = fitted(TEXTS, LABELS).task_
+    assert torch.equal(task.parameters.adapter, without.parameters.adapter)
+    episode = Examples.of(TEXTS, LABELS, None, pool).episode
+    tasks, init = TaskBatch.encode([episode], task.warp.encoder), task.init.on(task.warp.backbone)
+    init = task.warp.verbalizer.weighing_names(init, task.adaptation.name_factor)
+    with torch.no_grad():
+        examples = [
+            start.read_examples(task.warp, one, tasks) for one in (task.parameters, start.shared_parameters(init))
+        ]
+        adapted, at_start = (start.class_embeddings_of(task.warp, init, tasks, features) for features in examples)
+    found = task.parameters.class_embeddings
+    assert_close(found, adapted)
+    assert not torch.allclose(found, at_start, atol=1e-3)
+    assert not torch.allclose(found, without.parameters.class_embeddings, atol=1e-3)
 
 
 def test_the_record_is_drawn(fitted, tmp_path):

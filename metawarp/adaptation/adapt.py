@@ -12,7 +12,7 @@ from metawarp.adaptation.choice import Choice, choose, interpolated, unchanged, 
 from metawarp.adaptation.leave_one_out_steps import TEXTS_PER_STEP
 from metawarp.adaptation.memory import require_memory
 from metawarp.adaptation.own_temperature import own_temperatures
-from metawarp.adaptation.start import ExampleFeatures, read_examples
+from metawarp.adaptation.start import ExampleFeatures, pool_parts, read_examples
 from metawarp.adaptation.temperature import Temperature
 from metawarp.adaptation.trajectory import Trajectory, inner_steps, trajectory
 from metawarp.config import GROUPS, InnerLoop
@@ -87,18 +87,21 @@ def adapt(
         logger.info("a step reads at most %d of the %d labelled texts", TEXTS_PER_STEP, most)
     temperature, varies = temperature or Temperature(), chooses and steps > 0
     hidden = None if progress else True  # None: hidden unless standard error is a terminal
-    bar = tqdm(total=(1 + varies) * steps, desc="adapting", delay=SECONDS_TO_BAR, leave=False, disable=hidden)
-    with torch.set_grad_enabled(steps > 0), bar:
-        choice = unchanged(tasks, float(steps > 0))
-        if varies:
-            choice = choose(warp, init, tasks, inner, temperature, bar.update)
-        inner = inner.with_steps(steps)
-        path = trajectory(warp, init, tasks, inner, after_step=bar.update)
-    choice = _finite(path, choice)
-    init = warp.verbalizer.weighing_names(init, choice.name_factors)
-    with torch.no_grad():
-        adapted, examples = inner_steps(warp, init, tasks, inner).finish(interpolated(path, choice.extents))
-        examples = examples or path.examples or read_examples(warp, adapted, tasks)
+    n_parts = len(pool_parts(warp, tasks)) if inner.leaves_one_out else 0  # other losses read the pool at the start
+    bar = tqdm(total=(1 + varies) * steps + n_parts, desc="adapting", delay=SECONDS_TO_BAR, leave=False, disable=hidden)
+    with bar:
+        with torch.set_grad_enabled(steps > 0):
+            choice = unchanged(tasks, float(steps > 0))
+            if varies:
+                choice = choose(warp, init, tasks, inner, temperature, bar.update)
+            inner = inner.with_steps(steps)
+            path = trajectory(warp, init, tasks, inner, after_step=bar.update)
+        choice = _finite(path, choice)
+        init = warp.verbalizer.weighing_names(init, choice.name_factors)
+        with torch.no_grad():
+            moved = interpolated(path, choice.extents)
+            adapted, examples = inner_steps(warp, init, tasks, inner).finish(moved, bar.update)
+            examples = examples or path.examples or read_examples(warp, adapted, tasks)
     if chooses:
         own = own_temperatures(warp, init, tasks, examples, temperature)
         choice = with_temperatures(choice, own, tasks)

@@ -1,6 +1,7 @@
 """What the steps of an inner loop are: where they begin, one step, and what is computed at the end."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -53,6 +54,8 @@ class InnerSteps(ABC):
         """
 
     @abstractmethod
-    def finish(self, current: TaskParameters) -> tuple[TaskParameters, ExampleFeatures | None]:
+    def finish(
+        self, current: TaskParameters, after_read: Callable[[], object] = lambda: None
+    ) -> tuple[TaskParameters, ExampleFeatures | None]:
         """The parameters that the tasks predict with, from those after the last step, and the features of the examples
-        if they were read."""
+        if they were read; `after_read` is called after each part of their unlabelled texts."""

@@ -5,6 +5,7 @@ References:
     set for each part of the parameters, whatever the length of its gradient.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -78,8 +79,10 @@ class LeaveOneOutSteps(InnerSteps):
         of_size = power_law(shots, ways, 0.0, init.adapter_lr_by_shots, init.adapter_lr_by_ways)
         return of_size[:, None] * init.inner_lr("adapter", number)
 
-    def finish(self, current: TaskParameters) -> tuple[TaskParameters, ExampleFeatures | None]:
-        return with_class_embeddings(self.warp, self.init, current, self.tasks)
+    def finish(
+        self, current: TaskParameters, after_read: Callable[[], object] = lambda: None
+    ) -> tuple[TaskParameters, ExampleFeatures | None]:
+        return with_class_embeddings(self.warp, self.init, current, self.tasks, after_read)
 
 
 def leave_one_out_losses(

@@ -1,6 +1,6 @@
 """The one conversion from the parameters of an init to those of tasks, and the losses of tasks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,6 +11,9 @@ from metawarp.config import Group
 from metawarp.parameters import InitParameters, TaskParameters
 from metawarp.texts.task_batch import LabelledTexts, TaskBatch, mean_per_task
 from metawarp.warp import Warp
+
+TEXTS_AT_ONCE = 1024
+"""Largest number of unlabelled texts that are read between two updates of a progress bar."""
 
 
 @dataclass(frozen=True)
@@ -45,22 +48,41 @@ def start(
 
 
 def with_class_embeddings(
-    warp: Warp, init: InitParameters, parameters: TaskParameters, tasks: TaskBatch
+    warp: Warp,
+    init: InitParameters,
+    parameters: TaskParameters,
+    tasks: TaskBatch,
+    after_read: Callable[[], object] = lambda: None,
 ) -> tuple[TaskParameters, ExampleFeatures]:
     """The parameters of T tasks with the class embeddings that their verbalizer computes under their adapters, and the
-    features of their examples."""
-    examples = read_examples(warp, parameters, tasks)
+    features of their examples; for `after_read`, see `read_examples`."""
+    examples = read_examples(warp, parameters, tasks, after_read)
     embeddings = class_embeddings_of(warp, init, tasks, examples)
     return replace(parameters, class_embeddings=embeddings), examples
 
 
-def read_examples(warp: Warp, parameters: TaskParameters, tasks: TaskBatch) -> ExampleFeatures:
-    """Features of the examples of T tasks that the verbalizer uses."""
+def read_examples(
+    warp: Warp, parameters: TaskParameters, tasks: TaskBatch, after_read: Callable[[], object] = lambda: None
+) -> ExampleFeatures:
+    """Features of the examples of T tasks that the verbalizer uses.
+
+    Unlabelled texts are read in the parts of `pool_parts`; `after_read` is called after each.
+    """
     verbalizer = warp.verbalizer
     support = read_texts(warp, parameters, tasks.support) if verbalizer.uses_support and len(tasks.support) else None
     names = warp.read_names(parameters, tasks.names) if verbalizer.uses_names and len(tasks.names) else None
-    uses_unlabelled = verbalizer.uses_unlabelled and len(tasks.unlabelled) > 0
-    return ExampleFeatures(names, support, read_texts(warp, parameters, tasks.unlabelled) if uses_unlabelled else None)
+    parts = []
+    for rows in pool_parts(warp, tasks):
+        parts.append(read_texts(warp, parameters, tasks.unlabelled.select(rows)))
+        after_read()
+    return ExampleFeatures(names, support, torch.cat(parts) if parts else None)
+
+
+def pool_parts(warp: Warp, tasks: TaskBatch) -> tuple[Tensor, ...]:
+    """Indices of the unlabelled texts of T tasks, in parts of up to `TEXTS_AT_ONCE`; no part if they are not used."""
+    texts = tasks.unlabelled
+    uses_unlabelled = warp.verbalizer.uses_unlabelled and len(texts) > 0
+    return torch.arange(len(texts), device=texts.task.device).split(TEXTS_AT_ONCE) if uses_unlabelled else ()
 
 
 def class_embeddings_of(warp: Warp, init: InitParameters, tasks: TaskBatch, examples: ExampleFeatures) -> Tensor:

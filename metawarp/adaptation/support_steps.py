@@ -4,6 +4,7 @@ References:
     Finn, Abbeel, Levine (2017), "Model-Agnostic Meta-Learning", ICML, eq. 1.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -57,5 +58,7 @@ class SupportSteps(InnerSteps):
             updated[group] = getattr(current, group) - self.init.inner_lr(group, number) * gradient
         return replace(current, **updated), losses.detach()
 
-    def finish(self, current: TaskParameters) -> tuple[TaskParameters, ExampleFeatures | None]:
+    def finish(
+        self, current: TaskParameters, after_read: Callable[[], object] = lambda: None
+    ) -> tuple[TaskParameters, ExampleFeatures | None]:
         return current, None
