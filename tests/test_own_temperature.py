@@ -9,9 +9,9 @@ from torch.nn.functional import cross_entropy, normalize
 from torch.testing import assert_close
 
 from metawarp import Init, WarpClassifier
-from metawarp.adaptation import cross_fit as cross_fit_module
+from metawarp.adaptation import cross_fit as cross_fit_module, own_temperature
 from metawarp.adaptation.adapt import adapt
-from metawarp.adaptation.cross_fit import FOLDS, folds
+from metawarp.adaptation.cross_fit import FOLDS, CrossFit, folds
 from metawarp.adaptation.own_temperature import at_best_temperatures, own_temperatures
 from metawarp.adaptation.start import ExampleFeatures, class_embeddings_of, logits_of, read_examples, shared_parameters
 from metawarp.adaptation.temperature import Temperature
@@ -178,6 +178,27 @@ def test_unlabelled_texts_are_in_every_fit(tiny):
     with_pool = replace(tasks, unlabelled=pool)
     found = [adapt(warp, init, batch, NO_STEPS, chooses=True).choice.temperatures for batch in (tasks, with_pool)]
     assert not torch.equal(*found)
+
+
+def test_large_pools_are_thinned_out(tiny, monkeypatch):
+    """Held-out fits have evenly spaced texts of a pool, whose features stay beside them."""
+    warp, init = regression_model(tiny)
+    tasks = TaskBatch.encode(tiny_episodes(2, k_shot=3), warp.encoder)
+    task = torch.tensor([0] * 7 + [1] * 2)
+    tasks = replace(tasks, unlabelled=LabelledTexts(None, task, torch.zeros_like(task)))
+    examples = read_examples(warp, shared_parameters(init), tasks.without_unlabelled())
+    features = torch.arange(9.0, dtype=torch.float64)[:, None].expand(-1, warp.read_out.feature_size)
+    seen = []
+
+    def spied(self, warp, init, examples):
+        seen.append((self.tasks.unlabelled.task.tolist(), examples.unlabelled[:, 0].tolist()))
+        return logits(self, warp, init, examples)
+
+    logits = CrossFit.logits
+    monkeypatch.setattr(CrossFit, "logits", spied)
+    monkeypatch.setattr(own_temperature, "MAX_POOL", 3)
+    own_temperatures(warp, init, tasks, replace(examples, unlabelled=features), TEMPERATURE)
+    assert seen and all(one == ([0, 0, 0, 1, 1], [0.0, 3.0, 6.0, 7.0, 8.0]) for one in seen)
 
 
 def test_a_saved_classifier_keeps_its_temperature(tiny, tmp_path):

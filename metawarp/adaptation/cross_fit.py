@@ -33,7 +33,7 @@ FOLDS = 5
 ENOUGH = 250
 """Number of held-out texts after which no further part is held out: the share of correct ones is known within 3 %."""
 
-ENOUGH_WITH_POOL = 100
+ENOUGH_WITH_POOL = 50
 """The same number for tasks with unlabelled texts, whose fits take seconds."""
 
 

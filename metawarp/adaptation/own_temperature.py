@@ -8,6 +8,8 @@ References:
     held-out texts.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -28,6 +30,9 @@ TEMPERATURES = tuple(2 ** (i / OCTAVE) for i in range(-4, 13))
 TEMPERATURE_SPREAD = 0.7
 """Standard deviation of the logarithm of these multiples in the prior, which is log-normal."""
 
+MAX_POOL = 3000
+"""Largest number of unlabelled texts of a task in these fits, so that they take less time than that of the task."""
+
 UNTRUSTED_SHOTS = 4.0
 """With K texts per class, the likelihood in the choice of the temperature is raised to the power K / (K + 4), because
 what is fitted without some texts has fewer of them than the task."""
@@ -41,6 +46,7 @@ def own_temperatures(
 
     No text is read: class embeddings are fitted again, to parts of the features of the examples.
     """
+    tasks, examples = _with_smaller_pools(tasks, examples)
     label, task, parts = tasks.support.label[:0], tasks.support.task[:0], []
     if examples.support is not None:
         is_named = (tasks.has_name | ~tasks.class_mask).all(1)
@@ -50,6 +56,16 @@ def own_temperatures(
             label, task = torch.cat([label, query.label]), torch.cat([task, query.task])
     logits = torch.cat(parts) if parts else tasks.shots[label]
     return at_best_temperatures(logits[None], label, task, trust_in(tasks))[0][0]
+
+
+def _with_smaller_pools(tasks: TaskBatch, examples: ExampleFeatures) -> tuple[TaskBatch, ExampleFeatures]:
+    """T tasks with evenly spaced unlabelled texts, at most `MAX_POOL` of each task."""
+    pool = tasks.unlabelled
+    if examples.unlabelled is None or len(pool) <= MAX_POOL:
+        return tasks, examples
+    spacing = torch.bincount(pool.task, minlength=len(tasks)).div(MAX_POOL).ceil().clamp(min=1)
+    (rows,) = torch.where(pool.index_in_task % spacing[pool.task] == 0)
+    return replace(tasks, unlabelled=pool.select(rows)), replace(examples, unlabelled=examples.unlabelled[rows])
 
 
 def relative_logits(logits: Tensor, cross_fit: CrossFit, temperature: Temperature) -> Tensor:

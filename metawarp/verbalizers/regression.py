@@ -114,8 +114,8 @@ class Regression(Verbalizer):
 
 
 def _beside_texts(names: Tensor, support: Tensor | None, tasks: TaskBatch) -> Tensor:
-    """The features (N, d) of class names; in a task with a class that has less than half as many texts as another, moved
-    so that their mean is that of the support texts (B, d).
+    """The features (N, d) of class names. In a task with a class that has less than half as many texts as another, they
+    are moved so that their mean is that of the support texts (B, d).
 
     With similar numbers, nothing is moved: what texts have in common then speaks for all classes alike.
     """
