@@ -67,7 +67,7 @@ def test_the_scores_of_an_example_are_those_without_the_example(tiny):
 
 def test_tasks_beside_each_other_have_the_same_scores_as_alone(tiny):
     init = WarpClassifier("general", tiny).fit(TEXTS, LABELS).task_.init
-    warp, recognition = init.bind(tiny), Recognition(0.5, 0.2, 3.0, 0.1, 0.2, (0, 5), (2, 9))
+    warp, recognition = init.bind(tiny), Recognition(0.5, 0.1, 0.2, (0, 5), (2, 9), by_logit=0.2, by_cosine=3.0)
     episodes = [*tiny_episodes(1, n_way=3), *tiny_episodes(1, n_way=2, seed=1)]
 
     def coefficients(chosen):

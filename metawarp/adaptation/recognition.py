@@ -11,63 +11,41 @@ References:
     Attacks", NeurIPS, sec. 2.1 and 2.2 (distances to class means; scores combined by a logistic regression).
 """
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from episodes import InputError
-from episodes.schemas import Strict
 from metawarp.adaptation.leave_one_out import SupportSets, class_means
 from metawarp.adaptation.start import ExampleFeatures, logits_by_task
+from metawarp.adaptation.task_size import BySize
 from metawarp.parameters import TaskParameters
 from metawarp.texts.task_batch import LabelledTexts, TaskBatch, mean_per_task
 from metawarp.warp import Warp
-
-LARGEST = 1000.0
-"""Largest size of a coefficient."""
 
 SMALLEST_LENGTH = 1e-6
 """Lengths of features are bounded below by this number."""
 
 
 @dataclass(frozen=True)
-class Recognition(Strict):
+class Recognition(BySize):
     """Coefficients of the log-odds that a text is known, in a task of N classes with K texts each.
 
     The log-odds are base + by_logit·(l - l₀) + by_cosine·(c - c₀) + by_shots·log(1 + K) + by_ways·log N. Here l is the
     largest logit of the text, c its largest cosine to a class mean, and l₀ and c₀ are the means of both over the
-    examples of the task; an example has no part in the class mean that it is compared with. Outside the ranges that the
-    coefficients were learned on, the nearest number of shots or ways is used.
+    examples of the task; an example has no part in the class mean that it is compared with. See `BySize` for the
+    other coefficients.
 
     Args:
-        base: constant.
         by_logit: coefficient of the largest logit.
         by_cosine: coefficient of the largest cosine.
-        by_shots: coefficient of log(1 + K).
-        by_ways: coefficient of log N.
-        shots: smallest and largest K that they were learned on.
-        ways: smallest and largest N that they were learned on.
     """
 
-    base: float
-    by_logit: float
-    by_cosine: float
-    by_shots: float = 0.0
-    by_ways: float = 0.0
-    shots: tuple[float, float] = (0.0, 0.0)
-    ways: tuple[float, float] = (2.0, 2.0)
+    by_logit: float = field(kw_only=True)
+    by_cosine: float = field(kw_only=True)
 
-    def __post_init__(self) -> None:
-        for name in ("base", "by_logit", "by_cosine", "by_shots", "by_ways"):
-            if not abs(getattr(self, name)) <= LARGEST:
-                raise InputError(f"{name}={getattr(self, name)} must be a number from -{LARGEST:g} to {LARGEST:g}.")
-        for name, least in (("shots", 0), ("ways", 1)):
-            low, high = getattr(self, name)
-            if not least <= low <= high < math.inf:
-                raise InputError(f"{name}={getattr(self, name)} must be a range from {least} or more.")
+    LARGEST = 1000.0
 
     def of(
         self,
@@ -97,9 +75,7 @@ class Recognition(Strict):
             tasks = tasks.of_classes([torch.arange(n_classes, device=tasks.n_way.device)] * len(tasks))
             parameters = replace(whole, class_embeddings=whole.class_embeddings[:, :n_classes])
         means, usual = class_means_and_usual_scores(warp, parameters, tasks, examples)
-        shots, ways = tasks.size
-        sizes = shots.clamp(*self.shots).log1p(), ways.clamp(*self.ways).log()
-        offset = self.base + self.by_shots * sizes[0] + self.by_ways * sizes[1]
+        offset = self.at(*tasks.size)
         weights = offset.new_tensor([self.by_logit, self.by_cosine])
         offset = offset - (usual.to(offset) * weights).sum(1)
         recognition = torch.cat([weights.expand(len(tasks), 2), offset[:, None]], dim=1)

@@ -50,7 +50,7 @@ def best_recognition(warp: Warp, init: Init, episodes: Sequence[Episode]) -> Rec
     (factor, *by_size), base = regression(np.column_stack([relative @ weights[:2], size]))
     by_logit, by_cosine, by_shots, by_ways = (float(value) for value in (*factor * weights[:2], *by_size))
     ranges = (min(shots), max(shots)), (min(ways), max(ways))
-    return Recognition(base, by_logit, by_cosine, by_shots, by_ways, *ranges)
+    return Recognition(base, by_shots, by_ways, *ranges, by_logit=by_logit, by_cosine=by_cosine)
 
 
 def _coefficients(inputs: np.ndarray, known: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, float]:
