@@ -18,11 +18,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from benchmarks.report.tables import Rows
 from episodes import Corpus, Episode
 from episodes.sampler import MixtureSampler, Sampler
-from metawarp.adaptation.start import class_embeddings_of, losses_of, read_examples, read_texts, shared_parameters
+from metawarp.adaptation.own_temperature import at_best_temperatures
+from metawarp.adaptation.start import class_embeddings_of, logits_of, read_examples, read_texts, shared_parameters
 from metawarp.backbones.backbone import Backbone
 from metawarp.inits.defaults import init_and_backbone
 from metawarp.inits.init import Init
@@ -35,10 +37,6 @@ from metawarp.warp import Warp
 
 EPISODES_PER_STEP, LR = 4, 0.05
 
-HARM = 2.0
-"""How much more it counts if unlabelled texts make a task worse than if they do not make it better. In the mean over
-episodes alone, large gains where texts of a class are alike outweigh losses elsewhere."""
-
 
 def episodes_of(kinds: Path, seed: int = 0) -> Sampler:
     """Training episodes with pools of unlabelled texts of all kinds."""
@@ -50,31 +48,27 @@ def episodes_of(kinds: Path, seed: int = 0) -> Sampler:
     return MixtureSampler(samplers, seed=seed)
 
 
-def loss_of(warp: Warp, init: InitParameters, log_factor: Tensor, episode: Episode) -> Tensor:
-    """Loss of the queries of an episode, with a further factor of the logits, because soft labels make them larger. By
-    how much it is larger than without the unlabelled texts counts `HARM` times more."""
+def loss_of(warp: Warp, init: InitParameters, episode: Episode) -> Tensor:
+    """Loss of the queries of an episode, at the temperature that suits them best: each task finds its own."""
     tasks, parameters = TaskBatch.encode([episode], warp.encoder), shared_parameters(init)
     with torch.no_grad():
         examples, queries = read_examples(warp, parameters, tasks), read_texts(warp, parameters, tasks.query)
-    losses = []
-    for own, factor in ((examples, log_factor.exp()), (replace(examples, unlabelled=None), 1.0)):
-        embeddings = class_embeddings_of(warp, init, tasks, own)
-        fitted = replace(parameters, class_embeddings=embeddings, scale=parameters.scale * factor)
-        losses.append(losses_of(warp, fitted, queries, tasks.query, tasks).sum())
-    return losses[0] + HARM * (losses[0] - losses[1].detach()).clamp(min=0)
+    fitted = replace(parameters, class_embeddings=class_embeddings_of(warp, init, tasks, examples))
+    logits, label = logits_of(warp, fitted, queries, tasks.query, tasks), tasks.query.label
+    temperature, _ = at_best_temperatures(logits.detach()[None], label, tasks.query.task, torch.ones(1))
+    return cross_entropy(logits / temperature[0], label)
 
 
 def learned(warp: Warp, init: InitParameters, sampler: Sampler, steps: int) -> dict[str, Tensor]:
     """The scalars after so many steps of Adam, whose learning rate falls to zero."""
     scalars = {name: getattr(init, name).clone().requires_grad_() for name in SOFT_LABELS}
-    log_factor = torch.zeros((), requires_grad=True)
-    optimizer = torch.optim.Adam([*scalars.values(), log_factor], lr=LR)
+    optimizer = torch.optim.Adam(list(scalars.values()), lr=LR)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, steps)
     for step in range(steps):
         optimizer.zero_grad()
         for i in range(EPISODES_PER_STEP):
             episode = sampler[step * EPISODES_PER_STEP + i]
-            loss = loss_of(warp, replace(init, **scalars), log_factor, episode)
+            loss = loss_of(warp, replace(init, **scalars), episode)
             (loss / EPISODES_PER_STEP).backward()
         torch.nn.utils.clip_grad_norm_(list(scalars.values()), 1.0)
         optimizer.step()

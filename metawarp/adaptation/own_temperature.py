@@ -30,7 +30,7 @@ TEMPERATURES = tuple(2 ** (i / OCTAVE) for i in range(-4, 13))
 TEMPERATURE_SPREAD = 0.7
 """Standard deviation of the logarithm of these multiples in the prior, which is log-normal."""
 
-MAX_POOL = 3000
+MAX_POOL = 1000
 """Largest number of unlabelled texts of a task in these fits, so that they take less time than that of the task."""
 
 UNTRUSTED_SHOTS = 4.0
