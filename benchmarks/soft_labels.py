@@ -61,7 +61,7 @@ def loss_of(warp: Warp, init: InitParameters, episode: Episode) -> Tensor:
 
 def learned(warp: Warp, init: InitParameters, sampler: Sampler, steps: int) -> dict[str, Tensor]:
     """The scalars after so many steps of Adam, whose learning rate falls to zero."""
-    scalars = {name: getattr(init, name).clone().requires_grad_() for name in SOFT_LABELS}
+    scalars = {name: init.log_scale.new_tensor(value).requires_grad_() for name, value in SOFT_LABELS.items()}
     optimizer = torch.optim.Adam(list(scalars.values()), lr=LR)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, steps)
     for step in range(steps):
