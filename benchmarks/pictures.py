@@ -23,7 +23,7 @@ DPI = 120
 
 STUDIES: dict[str, Callable[[], Any]] = {
     "fits-seconds": lambda: fit_results.over_seconds(fit_results.recorded()),
-    "labels-accuracy": lambda: label_curves.over_labels(label_curves.recorded()),
+    "label-curves": lambda: label_curves.over_labels(label_curves.recorded()),
 }
 """The figures of studies, by the name of the image."""
 

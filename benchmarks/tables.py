@@ -82,7 +82,7 @@ def _study_rows() -> dict[str, Rows]:
         "latency": latency_rows(json.loads((RESULTS / "latency.json").read_text(encoding="utf-8"))),
         "fits": fits_rows(recorded()),
         "fits-mpnet": fits_rows(recorded(MPNET)),
-        "labels": label_curves.label_rows(label_curves.recorded()),
+        "label-curves": label_curves.label_rows(label_curves.recorded()),
         "ranking": ranking_rows(json.loads((RESULTS / "ranking.json").read_text(encoding="utf-8"))),
         "speed": prediction_rows(speed["prediction"]),
         "speed-of-fit": fit_rows(speed["fit"]),

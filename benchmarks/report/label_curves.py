@@ -98,10 +98,10 @@ def over_labels(curves: Sequence[LabelCurve], corpora: Sequence[str] = ("huffpos
     panels = figure.subplots(1, len(corpora), squeeze=False)[0]
     for axes, corpus in zip(panels, corpora, strict=True):
         own = {one.strategy: one for one in curves if one.corpus == corpus}
-        for strategy, label in SHOWN.items():
+        for number, (strategy, label) in enumerate(SHOWN.items()):
             if strategy in own:
                 labels = np.array(BUDGETS) * own[strategy].n_classes
-                axes.plot(labels, own[strategy].accuracies, marker="o", label=label)
+                axes.plot(labels, own[strategy].accuracies, marker="o", label=label, color=f"C{number}")
         axes.set_title(corpus, loc="left", fontsize=10)
         axes.set_xlabel("number of labels")
         axes.set_ylabel("accuracy in percent")
