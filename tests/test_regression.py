@@ -222,6 +222,8 @@ def test_a_class_that_has_a_name_alone_is_predicted_beside_classes_with_texts(ti
 
 def test_names_are_not_moved_in_tasks_with_equal_numbers_of_texts(tiny):
     init, tasks, support, embeddings, _ = of_synthetic_features(tiny, (2, 2, 2, 2), (2, 0, 0, 2), (0, 0, 0, 0))
+    assert support is not None and init.log_name_count is not None
+    assert init.log_strength is not None and init.strength_by_ways is not None
     label, task = (
         torch.cat([getattr(texts, name) for texts in (tasks.support, tasks.names)]) for name in ("label", "task")
     )
